@@ -1,0 +1,65 @@
+"""The contract of a method: what is added over clients, and what is made of the sum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+from fedloom.adapters.adapter import Adapter
+from fedloom.aggregation.summand import Summand
+from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts, Side, Start, World
+
+
+class Law(Enum):
+    """A property of a method's algebra; the law tests hold every method to what it declares, both ways."""
+
+    ORDER = "order of clients does not matter"
+    WEIGHT_SCALE = "weights only matter up to scale"
+    IDENTITY = "one client gives itself"
+    EQUAL_CLIENTS = "equal clients give that client"
+    UNEQUAL_RANKS = "unequal ranks are accepted"
+    EXACT_MEAN = "the mean of deltas is exact"
+    EXACT_SHARED_A = "exact when all share a"
+    SPLIT = "a client split in two of half the weight changes nothing"
+    ZERO_UPDATE = "zero update changes nothing"
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """The settings of a method that has none."""
+
+
+def train_both(module: str, side: Side, round: int) -> bool:
+    """The rule of methods that train both factors in every round."""
+    return True
+
+
+@dataclass(frozen=True)
+class Method:
+    """An aggregation method, as a value made of pure functions.
+
+    name: equals the file's stem.  source: paper and equation.  summary: one line for a table.
+    reveals: what the server must see, the sum of the clients' summands or each of them; "individuals" excludes
+        secure aggregation.
+    settings: a frozen dataclass whose fields (with metadata "help") are the method's own settings.
+    trains(module, side, round): whether clients train this factor in this round.
+    init(world) -> state before round 1.
+    lift(adapter, weight, facts) -> summand: pure; runs on the server, or on the client when masked.
+    finish(total, state, facts) -> the next state.  `total` has a positive weight for each module in it.
+    dispatch(state, world, client) -> what the client begins the round after `state.rounds` from. A function of
+        the state alone, so that a client that missed rounds gets exactly what it missed.
+    """
+
+    name: str
+    source: str
+    summary: str
+    laws: frozenset[Law]
+    reveals: Literal["sum", "individuals"]
+    init: Callable[[World], GlobalState]
+    lift: Callable[[Adapter, float, ClientFacts], Summand]
+    finish: Callable[[Summand, GlobalState, RoundFacts], GlobalState]
+    dispatch: Callable[[GlobalState, World, str], Start]
+    trains: Callable[[str, Side, int], bool] = train_both
+    settings: type = field(default=NoSettings)

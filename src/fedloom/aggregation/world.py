@@ -1,0 +1,103 @@
+"""What a method may know: the modules, the clients' ranks, and what has been learned so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from fedloom.adapters.adapter import Adapter
+from fedloom.adapters.algebra import stack_adapters
+
+Side = str  # "a" or "b"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The place that one client has for the factors of one module: its rank and scaling (alpha / rank)."""
+
+    rank: int
+    scaling: float
+
+
+@dataclass(frozen=True)
+class World:
+    """The fixed facts of a run that every method may use, at the server and at a client.
+
+    modules: module -> (out, in).  slots: client -> module -> Slot, for all clients, present in a round or not.
+    settings: the method's own, checked.  seed: of the run; every draw names its purpose with `rng.generator`.
+    """
+
+    modules: Mapping[str, tuple[int, int]]
+    slots: Mapping[str, Mapping[str, Slot]]
+    settings: Any
+    seed: int
+
+    def max_rank(self, module: str) -> int:
+        """The largest rank that any client of the run has for a module."""
+        return max(slots[module].rank for slots in self.slots.values() if module in slots)
+
+    @property
+    def equal_ranks(self) -> bool:
+        """Whether all clients have the same rank in every module they share."""
+        return all(
+            len({slots[module].rank for slots in self.slots.values() if module in slots}) <= 1 for module in self.modules
+        )
+
+
+@dataclass(frozen=True)
+class GlobalState:
+    """Everything that the server must keep between two rounds; a checkpoint is this value.
+
+    The global model is W0 + trunk + shared, for every method.
+    shared: the adapter that is being trained.  trunk: what was learned and is not trained any more.
+    clients: what belongs to one client alone (personal methods).
+    extras: further tensors of a method or a server optimizer, by name.
+    rounds: how many rounds this state has behind it.
+    """
+
+    shared: Adapter = field(default_factory=Adapter)
+    trunk: Adapter = field(default_factory=Adapter)
+    clients: Mapping[str, Adapter] = field(default_factory=dict)
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    rounds: int = 0
+
+    def delta(self) -> Adapter:
+        """trunk + shared as one adapter (stacked, exact)."""
+        return stack_adapters([self.trunk, self.shared])
+
+    def next(self, **changes: Any) -> GlobalState:
+        """The state after one more round."""
+        return replace(self, rounds=self.rounds + 1, **changes)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What one client begins a round from: its model is W0 + trunk + trainable."""
+
+    trainable: Adapter
+    trunk: Adapter = field(default_factory=Adapter)
+
+    def delta(self) -> Adapter:
+        return stack_adapters([self.trunk, self.trainable])
+
+
+@dataclass(frozen=True)
+class ClientFacts:
+    """What `lift` may know besides the adapter: who sent it, and what that client started from."""
+
+    world: World
+    client: str
+    round: int
+    start: Start
+
+
+@dataclass(frozen=True)
+class RoundFacts:
+    """What `finish` may know besides the sum."""
+
+    world: World
+    round: int
+    participants: tuple[str, ...]

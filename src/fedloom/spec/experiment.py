@@ -1,0 +1,160 @@
+"""What a user asks for: one frozen value per table of the configuration file.
+
+Every field states its unit; `fedloom init` writes the descriptions below as comments, so they are typed once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class Table(BaseModel):
+    """A frozen table; a key that it does not have is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelTable(Table):
+    """The base model that every client starts from."""
+
+    id: str = Field(
+        "smollm2-135m-instruct",
+        description="Hugging Face id, local path, or an embedded one: smollm2-135m-instruct, minilm-l6",
+    )
+    task: Literal["generation", "classification"] = Field(
+        "generation", description="generation (causal language model) or classification (of sequences)"
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the frozen base; auto: bfloat16 where the processor multiplies it in hardware"
+    )
+    labels: tuple[str, ...] | None = Field(
+        None, description="classification: all class names, in order; left out: collected from the clients"
+    )
+
+
+class LoraTable(Table):
+    """Which layers carry factors, and how strongly their product counts."""
+
+    targets: Literal["auto"] | tuple[str, ...] = Field(
+        "auto", description="names (or dotted suffixes) of linear layers, or auto: the usual ones of the architecture"
+    )
+    scaling: float = Field(2.0, gt=0, description="factor of b @ a; alpha is scaling x rank, so it is one for all ranks")
+    alpha: float | None = Field(
+        None, gt=0, description="instead of scaling: a fixed alpha, so that scaling is alpha / rank of each client"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of a layer's inputs hidden from the factors in training")
+
+
+class MethodTable(BaseModel):
+    """The method's name and its own settings (`fedloom methods` lists them)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str = Field("loom", description="one of those that fedloom methods lists")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class ColumnsTable(Table):
+    """Which columns of a row mean what; those left out are looked for under their usual names."""
+
+    prompt: str | None = Field(None, description="generation: what is asked")
+    context: str | None = Field(None, description="generation: text that goes with the prompt; may be empty")
+    response: str | None = Field(None, description="generation: what should be answered; only it is learned")
+    messages: str | None = Field(None, description="generation: a chat, list of {role, content}")
+    text: str | None = Field(None, description="classification: the text")
+    label: str | None = Field(None, description="classification: its class")
+
+
+class PartitionTable(Table):
+    """How one common source is divided among the clients (for trials; real sites have data of their own)."""
+
+    kind: Literal["iid", "dirichlet", "column"] = Field("iid", description="iid, dirichlet or column")
+    column: str | None = Field(None, description="dirichlet, column: the column whose values are divided")
+    alpha: float = Field(0.3, gt=0, description="dirichlet: concentration; smaller is more unequal")
+
+
+class DataTable(Table):
+    """What the rows look like and what is held out."""
+
+    source: str | None = Field(None, description="one source for all clients, divided by [data.partition]")
+    columns: ColumnsTable = ColumnsTable()
+    partition: PartitionTable = PartitionTable()
+    holdout: float = Field(0.1, gt=0, lt=1, description="share of each client's rows kept for evaluation, never trained on")
+    max_rows: int | None = Field(None, ge=2, description="rows per client, drawn at random; left out: all")
+
+
+class TrainingTable(Table):
+    """The work of a client in one round."""
+
+    rounds: int = Field(3, ge=1, description="exchanges between server and clients")
+    local_steps: int = Field(10, ge=1, description="optimizer steps of a client in a round")
+    batch_size: int = Field(8, ge=1, description="rows in a batch")
+    accumulation: int = Field(1, ge=1, description="batches per optimizer step")
+    learning_rate: float = Field(1e-3, gt=0, description="peak rate of AdamW for the factors")
+    head_learning_rate: float = Field(1e-1, gt=0, description="classification: peak rate of AdamW for the head")
+    schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="of the rate, over the whole run")
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of all steps in which the rate rises from zero")
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW, on the factors")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients of larger norm are scaled down to it")
+    max_tokens: int = Field(512, ge=8, description="longer examples are cut to this many tokens")
+    patience: int | None = Field(
+        None, ge=1, description="stop after this many rounds without a better held-out loss; left out: never"
+    )
+
+
+class RoundsTable(Table):
+    """Who takes part in a round."""
+
+    participation: float = Field(1.0, gt=0, le=1, description="share of the clients drawn for each round")
+    min_clients: int = Field(1, ge=1, description="a round with fewer accepted contributions fails")
+    max_update_norm: float | None = Field(
+        None, gt=0, description="a client whose delta changed by more (Frobenius norm) is refused; left out: no bound"
+    )
+
+
+class EvaluationTable(Table):
+    """What is measured on the rows held out."""
+
+    max_rows: int = Field(200, ge=1, description="held-out rows per client used for the loss, drawn at random")
+    generate_rows: int = Field(16, ge=0, description="generation: held-out rows per client answered at the end, for ROUGE")
+    max_new_tokens: int = Field(48, ge=1, description="generation: length limit of an answer in tokens")
+    baselines: bool = Field(False, description="also train each client alone, with the same steps, for comparison")
+    question: str | None = Field(None, description="generation: asked of the base and of the tuned model at the end")
+
+
+class ClientTable(Table):
+    """One participant."""
+
+    name: Name = Field(description="letters, digits, dot, dash and underscore")
+    data: str | None = Field(
+        None, description="JSONL, JSON, CSV or Parquet file, hf:<data set>[:<split>], or docstrings:<package>[,<package>]"
+    )
+    rank: int = Field(8, ge=1, description="of the factors that this client can afford")
+    rank_pattern: dict[str, int] = Field(default_factory=dict, description="other ranks for some layers, by dotted suffix")
+    columns: ColumnsTable | None = Field(None, description="where this client's rows are named otherwise than [data.columns]")
+
+
+class Experiment(Table):
+    """A whole run, as resolved from a configuration file."""
+
+    name: Name = Field("pilot", description="of the run; its directory is runs/<name>")
+    seed: int = Field(7, ge=0, description="of every random choice")
+    model: ModelTable = ModelTable()
+    lora: LoraTable = LoraTable()
+    method: MethodTable = MethodTable()
+    training: TrainingTable = TrainingTable()
+    rounds: RoundsTable = RoundsTable()
+    data: DataTable = DataTable()
+    evaluation: EvaluationTable = EvaluationTable()
+    clients: tuple[ClientTable, ...] = Field(min_length=1)
+
+    def client(self, name: str) -> ClientTable:
+        """The table of one client. Raises: KeyError for a name that is not there."""
+        return {client.name: client for client in self.clients}[name]
