@@ -42,6 +42,11 @@ class Adapter(Mapping[str, Factors]):
         """The adapter with `change(module, factors)` in place of each module's factors."""
         return Adapter({module: change(module, factors) for module, factors in self.items()})
 
+    def updated(self, changes: Mapping[str, Factors]) -> Adapter:
+        """The adapter with these modules in place of its own; one of rank 0 is left out, as its delta is zero."""
+        merged = {**self.modules, **changes}
+        return Adapter({module: factors for module, factors in merged.items() if factors.rank > 0})
+
     def digest(self) -> str:
         """SHA-256 over names, shapes, dtypes, scalings and bytes: equal exactly for equal adapters."""
         digest = hashlib.sha256()

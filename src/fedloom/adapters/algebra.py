@@ -15,6 +15,8 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
 from fedloom.errors import AdapterError
 
+ROUNDING = 1e-6  # share of the strongest direction below which a direction of a float32 delta is rounding
+
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
@@ -31,9 +33,18 @@ class Spectrum:
         """The strongest `count` directions."""
         return Spectrum(self.u[:, :count], self.s[:count], self.v[:count])
 
+    def significant(self, tolerance: float) -> Spectrum:
+        """The directions with s > tolerance * s[0]; none of a delta that is zero."""
+        return self.leading(int((self.s > tolerance * self.s[:1]).sum()))
+
     def factors(self, scaling: float = 1.0) -> Factors:
         """a = v and b = u s / scaling, so that the rows of a are orthonormal."""
         return Factors(self.v, self.u * (self.s / scaling), scaling)
+
+
+def precise(factors: Factors) -> Factors:
+    """The factors in float32 or better: in what sums and decompositions are computed."""
+    return factors.to(torch.promote_types(factors.a.dtype, torch.float32))
 
 
 def stack(parts: Sequence[Factors]) -> Factors:
@@ -60,10 +71,15 @@ def stack_adapters(adapters: Iterable[Adapter]) -> Adapter:
 
 
 def pad(factors: Factors, rank: int) -> Factors:
-    """Zero rows of a and zero columns of b up to `rank`; the delta is unchanged. Raises: AdapterError if it is larger."""
+    """Zero rows of a and zero columns of b up to `rank`; the delta is unchanged.
+
+    Raises: AdapterError if the rank is larger already.
+    """
     missing = rank - factors.rank
     if missing < 0:
-        raise AdapterError("factors can only be padded to a larger rank", expected=f"at least {factors.rank}", found=rank)
+        raise AdapterError(
+            "factors can only be padded to a larger rank", expected=f"at least {factors.rank}", found=rank
+        )
     a = torch.cat([factors.a, factors.a.new_zeros(missing, factors.a.shape[1])])
     b = torch.cat([factors.b, factors.b.new_zeros(factors.b.shape[0], missing)], dim=1)
     return Factors(a, b, factors.scaling)
@@ -78,13 +94,14 @@ def spectrum(factors: Factors, *, tolerance: float = 0.0) -> Spectrum:
     """The singular value decomposition of the delta, without forming it.
 
     Formula: scaling b = Q_b R_b, a^T = Q_a R_a, R_b R_a^T = U S V, hence u = Q_b U and v = V Q_a^T.
-    tolerance: directions with s <= tolerance * s[0] are left out; at least one stays.
+    tolerance: directions with s <= tolerance * s[0] are left out; at least one stays. See `Spectrum.significant`.
     """
+    factors = precise(factors)
     q_b, r_b = torch.linalg.qr(factors.scaling * factors.b)
     q_a, r_a = torch.linalg.qr(factors.a.T)
     u, s, v = torch.linalg.svd(r_b @ r_a.T, full_matrices=False)
     full = Spectrum(q_b @ u, s, v @ q_a.T)
-    return full.leading(max(1, int((s > tolerance * s[0]).sum())) if tolerance > 0 else len(s))
+    return full.leading(max(1, len(full.significant(tolerance).s))) if tolerance > 0 else full
 
 
 def best_rank(factors: Factors, rank: int) -> Factors:
@@ -95,13 +112,14 @@ def best_rank(factors: Factors, rank: int) -> Factors:
     return spectrum(factors).leading(rank).factors()
 
 
-def compress_wide(adapter: Adapter) -> Adapter:
-    """The same deltas with no stack above twice its layer's smaller side; exact, as no delta has a higher rank."""
-    return adapter.map(lambda _, factors: best_rank(factors, min(factors.shape)) if _is_wide(factors) else factors)
+def compress_wide(adapter: Adapter, *, sides: int = 2) -> Adapter:
+    """The same deltas with no stack above `sides` times its layer's smaller side; exact, as no rank exceeds it."""
 
+    def compressed(_: str, factors: Factors) -> Factors:
+        smaller = min(factors.shape)
+        return best_rank(factors, smaller) if factors.rank > sides * smaller else factors
 
-def _is_wide(factors: Factors) -> bool:
-    return factors.rank > 2 * min(factors.shape)
+    return adapter.map(compressed)
 
 
 def subtract(left: Adapter, right: Adapter) -> Adapter:
@@ -119,6 +137,8 @@ def inner(left: Adapter, right: Adapter) -> float:
 
 
 def _inner_of_factors(left: Factors, right: Factors) -> float:
+    if left.shape != right.shape:
+        raise AdapterError("deltas of one module must have one shape", found=f"{left.shape} and {right.shape}")
     gram_b = left.b.double().T @ right.b.double()
     gram_a = left.a.double() @ right.a.double().T
     return left.scaling * right.scaling * float((gram_b * gram_a).sum())
@@ -133,7 +153,9 @@ def cosine(left: Adapter, right: Adapter) -> float:
     """Cosine between two deltas. Raises: AdapterError if one of them is zero."""
     lengths = norm(left) * norm(right)
     if lengths == 0:
-        raise AdapterError("the cosine with a delta of norm zero is not defined", expected="two deltas that are not zero")
+        raise AdapterError(
+            "the cosine with a delta of norm zero is not defined", expected="two deltas that are not zero"
+        )
     return inner(left, right) / lengths
 
 

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.algebra import stack_adapters
+from fedloom.adapters.factors import Factors
+from fedloom.errors import AggregationError
 
 Side = str  # "a" or "b"
 
@@ -43,7 +45,8 @@ class World:
     def equal_ranks(self) -> bool:
         """Whether all clients have the same rank in every module they share."""
         return all(
-            len({slots[module].rank for slots in self.slots.values() if module in slots}) <= 1 for module in self.modules
+            len({slots[module].rank for slots in self.slots.values() if module in slots}) <= 1
+            for module in self.modules
         )
 
 
@@ -92,6 +95,16 @@ class ClientFacts:
     client: str
     round: int
     start: Start
+
+    def start_of(self, module: str) -> Factors:
+        """The factors that the client began from. Raises: AggregationError if it was sent none of this module."""
+        if module not in self.start.trainable:
+            raise AggregationError(
+                "the client sent a module that it was not given to train",
+                where=f"client {self.client!r}, module {module!r}",
+                expected=f"one of {sorted(self.start.trainable)}",
+            )
+        return self.start.trainable[module]
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,7 @@ class RoundsTable(Table):
 
     participation: float = Field(1.0, gt=0, le=1, description="share of the clients drawn for each round")
     min_clients: int = Field(1, ge=1, description="a round with fewer accepted contributions fails")
+    clients: tuple[Name, ...] | None = Field(None, description="only these take part; left out: all")
     max_update_norm: float | None = Field(
         None, gt=0, description="a client whose delta changed by more (Frobenius norm) is refused; left out: no bound"
     )

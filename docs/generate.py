@@ -1,0 +1,91 @@
+"""Write docs/methods.md and docs/configuration.md from the code, so that they cannot drift from it.
+
+Usage: python docs/generate.py (a test fails where the files are not what this writes)
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import get_args
+
+from pydantic import BaseModel
+
+from fedloom.aggregation.method import Law, Method
+from fedloom.aggregation.registry import METHODS
+from fedloom.spec.experiment import Experiment
+
+DOCS = Path(__file__).parent
+
+
+def methods_page() -> str:
+    """Every method: source, settings, and which laws hold."""
+    names = list(METHODS)
+    lines = [
+        "# Methods",
+        "",
+        "Generated from the registry by `docs/generate.py`. Property tests hold every tick to be true, and know a",
+        "counterexample for every blank.",
+        "",
+        "| law | " + " | ".join(f"`{name}`" for name in names) + " |",
+        "|---|" + ":-:|" * len(names),
+    ]
+    for law in Law:
+        ticks = ("✓" if law in METHODS[name].laws else "" for name in names)
+        lines.append(f"| {law.value} | " + " | ".join(ticks) + " |")
+    sees = ("the sum" if METHODS[name].reveals == "sum" else "each client's" for name in names)
+    lines.append("| what the server must see | " + " | ".join(sees) + " |")
+    for method in METHODS.values():
+        lines += ["", *_method_section(method)]
+    return "\n".join(lines) + "\n"
+
+
+def _method_section(method: Method) -> list[str]:
+    settings = fields(method.settings)
+    lines = [f"## {method.name}", "", f"{method.summary}", "", f"Source: {method.source}"]
+    if settings:
+        lines += ["", "| setting | default | meaning |", "|---|---|---|"]
+    for field in settings:
+        default = "" if field.default is MISSING else f"`{field.default!r}`"
+        lines.append(f"| `{field.name}` | {default} | {field.metadata['help']} |")
+    return lines
+
+
+def configuration_page() -> str:
+    """Every key of the configuration file with its default and meaning."""
+    lines = [
+        "# Configuration",
+        "",
+        "Generated from `spec/experiment.py` by `docs/generate.py`. `fedloom init pilot.toml` writes the same as a file,",
+        "`fedloom check pilot.toml` says what is wrong with one.",
+    ]
+    tables = {"": Experiment, **_tables(Experiment, "")}
+    for name, table in tables.items():
+        lines += ["", f"## {name or 'top level'}", "", (table.__doc__ or "").strip().splitlines()[0], ""]
+        lines += ["| key | default | meaning |", "|---|---|---|"]
+        for key, field in table.model_fields.items():
+            if field.description:
+                default = "required" if field.is_required() else f"`{field.get_default(call_default_factory=True)!r}`"
+                meaning = field.description.replace("|", "\\|")
+                lines.append(f"| `{key}` | {default} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _tables(table: type[BaseModel], prefix: str) -> dict[str, type[BaseModel]]:
+    """Dotted name -> table below this one; [[name]] for lists of tables."""
+    found: dict[str, type[BaseModel]] = {}
+    for key, field in table.model_fields.items():
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                repeated = kind is not field.annotation and "tuple" in str(field.annotation)
+                name = f"[[{prefix}{key}]]" if repeated else f"[{prefix}{key}]"
+                found[name] = kind
+                found |= _tables(kind, f"{prefix}{key}.")
+    return found
+
+
+PAGES = {"methods.md": methods_page, "configuration.md": configuration_page}
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page(), encoding="utf-8")

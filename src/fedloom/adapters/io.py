@@ -1,0 +1,216 @@
+"""Adapters and tensors as bytes: safetensors with a self-describing header (`adapters/header.py`), never pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, deserialize
+from safetensors.torch import save
+from torch import Tensor
+
+from fedloom.adapters.adapter import Adapter
+from fedloom.adapters.factors import Factors
+from fedloom.adapters.header import DTYPES, Header, ModuleHeader, TensorHeader, decode, factor_key, tensor_key
+from fedloom.errors import AdapterError, WrongBaseError
+
+_METADATA_KEY = "fedloom"
+_ADAPTER_NAME = "adapter"
+_BASE_DIGEST = "base_digest"
+_TORCH_DTYPES = {
+    "F32": torch.float32,
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "F64": torch.float64,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+def to_bytes(
+    adapters: Mapping[str, Adapter],
+    tensors: Mapping[str, Tensor],
+    *,
+    facts: Mapping[str, str],
+    sides: Mapping[str, str] | None = None,
+    kind: str = "bundle",
+) -> bytes:
+    """Named adapters and plain tensors in one block of bytes; equal values give equal bytes.
+
+    sides: module -> the sides that travel ("ab", "a", "b" or ""), for all adapters; a module that is not named
+        there does not travel and is restored by the reader. None: everything travels.
+    Raises: AdapterError for a dtype that the format does not have.
+    """
+    header = Header(
+        kind=kind,
+        facts=dict(facts),
+        adapters={name: _module_headers(adapter, sides) for name, adapter in adapters.items()},
+        tensors={name: TensorHeader(tuple(tensor.shape), _dtype(tensor, name)) for name, tensor in tensors.items()},
+    )
+    content = {tensor_key(name): tensor for name, tensor in tensors.items()}
+    for name, modules in header.adapters.items():
+        for module, described in modules.items():
+            for side in described.sides:
+                content[factor_key(name, module, side)] = getattr(adapters[name][module], side)
+    # One metadata key only: safetensors writes several in no fixed order.
+    return save({key: _owned(tensor) for key, tensor in content.items()}, {_METADATA_KEY: header.encode()})
+
+
+def from_bytes(
+    data: bytes, *, where: str, restore: Mapping[str, Adapter] | None = None
+) -> tuple[dict[str, Adapter], dict[str, Tensor], dict[str, str]]:
+    """(adapters, tensors, facts) again.
+
+    restore: by name, the adapters from which the sides that did not travel are taken. A restored side and one that
+        travelled in another precision meet in the wider dtype, so that neither loses anything.
+    Raises: AdapterError naming file, module, expected and found, for whatever does not agree with the header.
+    """
+    header, content = _read(data, where)
+    adapters = {
+        name: Adapter(
+            {
+                module: _factors(described, name, module, content, restore or {}, where)
+                for module, described in modules.items()
+            }
+        )
+        for name, modules in header.adapters.items()
+    }
+    return adapters, {name: content[tensor_key(name)] for name in header.tensors}, dict(header.facts)
+
+
+def save_adapter(path: Path, adapter: Adapter, *, base_digest: str, facts: Mapping[str, str]) -> None:
+    """Write one adapter and the digest of its base to a file, which appears complete or not at all.
+
+    Raises: AdapterError if the file cannot be written.
+    """
+    data = to_bytes({_ADAPTER_NAME: adapter}, {}, facts={**facts, _BASE_DIGEST: base_digest}, kind="adapter")
+    unfinished = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        unfinished.write_bytes(data)
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise AdapterError("the adapter cannot be written", where=path, found=error.strerror) from error
+
+
+def load_adapter(path: Path, *, base_digest: str | None = None) -> tuple[Adapter, dict[str, str]]:
+    """The adapter of a file and its facts ("base_digest" among them).
+
+    base_digest: of the base it is to be used with; None: not checked.
+    Raises: WrongBaseError if it belongs to another base; AdapterError if the file is missing or damaged.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise AdapterError("the adapter cannot be read", where=path, found=error.strerror) from error
+    adapters, _, facts = from_bytes(data, where=str(path))
+    if set(adapters) != {_ADAPTER_NAME} or _BASE_DIGEST not in facts:
+        expected = "one adapter and the digest of its base"
+        raise AdapterError("not the file of one adapter", where=path, expected=expected, found=sorted(adapters))
+    if base_digest is not None and facts[_BASE_DIGEST] != base_digest:
+        raise WrongBaseError(
+            "the adapter was trained on another base model",
+            where=path,
+            expected=base_digest,
+            found=facts[_BASE_DIGEST],
+            do="Use it with the base model that its run's experiment.toml names",
+        )
+    return adapters[_ADAPTER_NAME], facts
+
+
+def _module_headers(adapter: Adapter, sides: Mapping[str, str] | None) -> dict[str, ModuleHeader]:
+    return {
+        module: ModuleHeader(
+            factors.rank,
+            factors.scaling,
+            factors.shape,
+            _dtype(factors.a, module),
+            "ab" if sides is None else sides.get(module, ""),
+        )
+        for module, factors in adapter.items()
+    }
+
+
+def _dtype(tensor: Tensor, name: str) -> str:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in DTYPES:
+        raise AdapterError("a dtype that the format does not have", where=repr(name), expected=DTYPES, found=dtype)
+    return dtype
+
+
+def _owned(tensor: Tensor) -> Tensor:
+    """A contiguous copy: safetensors refuses tensors that share memory."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+
+
+def _read(data: bytes, where: str) -> tuple[Header, dict[str, Tensor]]:
+    """The header and all tensors, after both were found to agree."""
+    try:
+        content = dict(deserialize(data))
+    except SafetensorError as error:
+        raise AdapterError("not an intact safetensors file", where=where, found=str(error)) from error
+    header = decode(_metadata(data, where), where)
+    expected = header.expected()
+    missing, unknown = expected.keys() - content.keys(), content.keys() - expected.keys()
+    if missing:
+        raise AdapterError("a tensor is missing", where=f"{where}, {expected[min(missing)].place}")
+    if unknown:
+        raise AdapterError("there are tensors that the header does not know", where=where, found=sorted(unknown)[:3])
+    return header, {key: _tensor(content[key], expected[key], where) for key in sorted(content)}
+
+
+def _metadata(data: bytes, where: str) -> str:
+    """Our text in the metadata; the safetensors header was found sound before."""
+    length = int.from_bytes(data[:8], "little")
+    metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
+    if _METADATA_KEY not in metadata:
+        found = "a safetensors file without the header of FedLoom"
+        raise AdapterError("not an adapter file of FedLoom", where=where, found=found)
+    return metadata[_METADATA_KEY]
+
+
+def _tensor(view: dict, expected: TensorHeader, where: str) -> Tensor:
+    dtype = _TORCH_DTYPES.get(view["dtype"])
+    found = TensorHeader(tuple(view["shape"]), view["dtype"] if dtype is None else str(dtype).removeprefix("torch."))
+    if dtype is None or found != expected:
+        place = f"{where}, {expected.place}"
+        raise AdapterError("the tensor is not what the header says", where=place, expected=expected, found=found)
+    if not view["data"]:
+        return torch.empty(expected.shape, dtype=dtype)
+    return torch.frombuffer(view["data"], dtype=dtype).reshape(expected.shape)
+
+
+def _factors(
+    described: ModuleHeader,
+    name: str,
+    module: str,
+    content: Mapping[str, Tensor],
+    restore: Mapping[str, Adapter],
+    where: str,
+) -> Factors:
+    place = f"{where}, adapter {name!r}, module {module!r}"
+    pair = {
+        side: content[factor_key(name, module, side)]
+        if side in described.sides
+        else _restored(described, side, restore.get(name, Adapter()).get(module), place)
+        for side in "ab"
+    }
+    wider = torch.promote_types(pair["a"].dtype, pair["b"].dtype)
+    return Factors(pair["a"].to(wider), pair["b"].to(wider), described.scaling)
+
+
+def _restored(described: ModuleHeader, side: str, factors: Factors | None, place: str) -> Tensor:
+    if factors is None:
+        raise AdapterError(f"side {side} did not travel and there is nothing to restore it from", where=place)
+    tensor: Tensor = getattr(factors, side)
+    if tuple(tensor.shape) != described.side(side):
+        what = f"the side {side} to restore has another shape"
+        raise AdapterError(what, where=place, expected=described.side(side), found=tuple(tensor.shape))
+    return tensor

@@ -1,0 +1,76 @@
+"""The bank of the averaging methods: one pair of factors per module, as wide as the widest client.
+
+A client trains the leading rows of a and columns of b, as many as its rank. The scaling of the bank is 1: a client's
+own is folded into b when its factors arrive and divided out of b when it is sent its part, so that unequal alpha is
+right.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fedloom.adapters.adapter import Adapter
+from fedloom.adapters.algebra import pad, precise, truncate
+from fedloom.adapters.factors import Factors
+from fedloom.aggregation.summand import Summand
+from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts, Side, Start, World
+from fedloom.rng import generator
+
+
+def kaiming_rows(rows: int, columns: int, draws: torch.Generator) -> Tensor:
+    """Random rows of a, uniform in +-1/sqrt(columns). Shape: (rows, columns).  Source: the initial a of PEFT."""
+    return torch.empty(rows, columns).uniform_(-1.0, 1.0, generator=draws) / columns**0.5
+
+
+def common_rows(world: World, module: str, rounds: int = 0) -> Tensor:
+    """Random rows of a that all clients share, one for each rank index, drawn anew for each round."""
+    path: tuple[str | int, ...] = ("init", module) if rounds == 0 else ("init", module, rounds)
+    return kaiming_rows(world.max_rank(module), world.modules[module][1], generator(world.seed, *path))
+
+
+def initial_bank(world: World) -> Adapter:
+    """Random a and zero b at the largest rank, for every module that some client trains."""
+    trained = sorted({module for slots in world.slots.values() for module in slots})
+    rows = {module: common_rows(world, module) for module in trained}
+    return Adapter({module: Factors(a, a.new_zeros(world.modules[module][0], len(a))) for module, a in rows.items()})
+
+
+def initial_state(world: World) -> GlobalState:
+    """The state before round 1: a bank whose delta is zero."""
+    return GlobalState(shared=initial_bank(world))
+
+
+def part_of(bank: Adapter, world: World, client: str) -> Adapter:
+    """The leading rows and columns that one client trains, with that client's scaling. Its a is never rescaled."""
+    slots = world.slots[client]
+    return Adapter({module: truncate(bank[module], slot.rank).folded(slot.scaling) for module, slot in slots.items()})
+
+
+def dispatch_part(state: GlobalState, world: World, client: str) -> Start:
+    """The client's part of the bank and no trunk: what is above its rank it does without."""
+    return Start(part_of(state.shared, world, client))
+
+
+def sum_name(module: str, side: Side) -> str:
+    """The name of a module's tensor in `Summand.sums`."""
+    return f"{module}|{side}"
+
+
+def lift_padded(adapter: Adapter, weight: float, facts: ClientFacts) -> Summand:
+    """weight * a and weight * scaling * b, both padded with zeros to the bank's rank."""
+    sums: dict[str, Tensor] = {}
+    for module, factors in adapter.items():
+        wide = pad(precise(factors).folded(), facts.world.max_rank(module))
+        sums[sum_name(module, "a")] = weight * wide.a
+        sums[sum_name(module, "b")] = weight * wide.b
+    return Summand(sums=sums, weights=dict.fromkeys(adapter, weight))
+
+
+def finish_mean(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalState:
+    """The bank whose factors are the sums over the whole weight; a module nobody sent keeps its factors."""
+    means = {
+        module: Factors(total.sums[sum_name(module, "a")] / weight, total.sums[sum_name(module, "b")] / weight)
+        for module, weight in total.weights.items()
+    }
+    return state.next(shared=state.shared.updated(means))

@@ -1,0 +1,21 @@
+"""zeropad: the mean of each factor, padded with zeros to the largest rank.
+
+A rank index that a share c of the weight owns comes out of the product c^2 times too small; that is the method.
+"""
+
+from __future__ import annotations
+
+from fedloom.aggregation.bank import dispatch_part, finish_mean, initial_state, lift_padded
+from fedloom.aggregation.method import Law, Method
+
+METHOD = Method(
+    name="zeropad",
+    source="the zero-padding of HetLoRA (Cho et al., 2024, arXiv 2401.06432), section 3, weights by examples",
+    summary="mean of each factor, padded with zeros; high ranks shrink",
+    laws=frozenset(Law) - {Law.EXACT_MEAN, Law.EXACT_SHARED_A, Law.ZERO_UPDATE},
+    reveals="sum",
+    init=initial_state,
+    lift=lift_padded,
+    finish=finish_mean,
+    dispatch=dispatch_part,
+)

@@ -1,0 +1,86 @@
+"""Live progress of a run: round, client, step, tokens/s, loss, time left; plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from fedloom.cli.console import console
+from fedloom.engine.events import ClientBegins, Event, Journaled, Observer, RunBegins, Stage, StepTaken
+
+
+@contextmanager
+def live_view() -> Iterator[Observer]:
+    """Show events while the block runs."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[numbers]}"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield LiveView(progress, progress.add_task("starting", total=None, numbers=""))
+
+
+@dataclass
+class LiveView:
+    """Turns events into one moving line, and one lasting line per round."""
+
+    progress: Progress
+    task: TaskID
+    plan: RunBegins | None = None
+    began: float = field(default_factory=time.monotonic)
+    steps_done: int = 0
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case RunBegins():
+                self._begin(event)
+            case Stage():
+                self._describe(event.text)
+            case ClientBegins():
+                verb = "trains" if event.kind == "train" else "evaluates"
+                self._describe(f"round {event.round}/{self._rounds()}  {event.client} {verb}")
+            case StepTaken():
+                self._step(event)
+            case Journaled():
+                self._journaled(event)
+
+    def _begin(self, event: RunBegins) -> None:
+        self.plan, self.began, self.steps_done = event, time.monotonic(), 0
+        self.progress.update(self.task, total=event.steps, completed=0)
+
+    def _step(self, event: StepTaken) -> None:
+        self.steps_done += 1
+        numbers = (
+            f"step {event.step}/{event.steps}  loss {event.loss:.3f}  {event.tokens_per_second:,.0f} tokens/s"
+            f"  {self._time_left()}"
+        )
+        self.progress.update(self.task, advance=1, numbers=numbers)
+
+    def _journaled(self, event: Journaled) -> None:
+        fields = event.fields
+        match event.kind:
+            case "contribution":
+                console.print(
+                    f"round {fields['round']}/{self._rounds()}  {fields['client']}: loss {fields['loss']:.3f}, "
+                    f"{fields['tokens_per_second']:,.0f} tokens/s, {fields['seconds']:.0f} s"
+                )
+            case "refused" | "dropout":
+                console.print(f"round {fields['round']}: {fields['reason']}", style="bold red", markup=False)
+            case "stopped_early":
+                console.print(f"stopped after round {fields['round']}: {fields['reason']}")
+
+    def _describe(self, text: str) -> None:
+        self.progress.update(self.task, description=text, numbers="")
+        if not console.is_terminal:
+            console.print(text, markup=False)
+
+    def _rounds(self) -> int:
+        return 0 if self.plan is None else self.plan.rounds
+
+    def _time_left(self) -> str:
+        total = self.progress.tasks[0].total
+        if not total or self.steps_done == 0 or self.steps_done > total:
+            return ""
+        seconds = (time.monotonic() - self.began) / self.steps_done * (total - self.steps_done)
+        return f"{int(seconds // 60)}:{int(seconds % 60):02d} left"

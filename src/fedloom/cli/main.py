@@ -1,0 +1,34 @@
+"""The command `fedloom`: one file per subcommand, one place where errors become exit code 2."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+import fedloom.privacy_of_dependencies  # noqa: F401  telemetry is off before any dependency is imported
+from fedloom.cli import check, compare, demo, evaluate, export, init, methods, report, resume, run
+from fedloom.errors import EXIT_CODE, FedLoomError
+
+app = typer.Typer(
+    name="fedloom",
+    help="Fine-tune one language model across sites that cannot share their data and whose machines are unequal.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (demo, init, check, run, resume, evaluate, compare, report, export, methods):
+    app.command(name=command.NAME)(command.command)
+
+
+
+def main() -> None:
+    """Run the command line. Errors that the user can act on: the message on stderr and exit code 2, no traceback."""
+    try:
+        app()
+    except FedLoomError as error:
+        print(f"fedloom: {error}", file=sys.stderr)
+        sys.exit(EXIT_CODE)
+    except KeyboardInterrupt:
+        print("fedloom: interrupted; committed rounds are kept: fedloom resume RUN goes on", file=sys.stderr)
+        sys.exit(130)

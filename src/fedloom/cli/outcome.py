@@ -1,0 +1,31 @@
+"""What is printed when a run has ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedloom.cli.console import console
+from fedloom.report.summary import RunSummary
+from fedloom.report.tables import closing
+
+if TYPE_CHECKING:
+    from fedloom.engine.run import Result
+
+
+def show_tables(summary: RunSummary) -> None:
+    """Held-out results, then ranks and bytes, then the question answered before and after."""
+    console.print(closing(summary))
+
+
+def show_outcome(result: Result) -> None:
+    """The tables, and where everything is."""
+    show_tables(result.summary)
+    places: dict[str, Path] = {
+        "Run directory": result.directory,
+        "Report": result.directory / "report.html",
+        "PEFT adapter": result.directory / "adapter",
+    }
+    for label, path in places.items():
+        console.print(f"{label + ':':15}{path}", soft_wrap=True)
+    console.print(f"{'Digest:':15}{result.digest}", soft_wrap=True)

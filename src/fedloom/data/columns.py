@@ -1,0 +1,179 @@
+"""From rows to examples: which column means what, and which rows are of no use."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from fedloom.data.chat import messages_of
+from fedloom.data.examples import Classification, Example, Generation, Message
+from fedloom.errors import DataError
+from fedloom.spec.experiment import ColumnsTable
+
+Row = Mapping[str, Any]
+
+# Looked for in this order, whatever their case, where the configuration names no column.
+USUAL_NAMES = {
+    "prompt": ("prompt", "instruction", "question", "query", "input"),
+    "context": ("context", "input", "passage"),
+    "response": ("response", "output", "answer", "completion", "target", "answers"),
+    "messages": ("messages", "conversations", "conversation"),
+    "text": ("text", "sentence", "content", "document"),
+    "label": ("label", "category", "intent", "class", "topic"),
+}
+
+
+def examples_of(
+    rows: Sequence[Row],
+    columns: ColumnsTable,
+    task: Literal["generation", "classification"],
+    *,
+    source: str,
+    client: str,
+    numbers: Sequence[int] | None = None,
+    labels: Sequence[str] | None = None,
+) -> list[Example]:
+    """The usable rows as examples; those with an empty text are left out.
+
+    A prompt and its context are joined by an empty line; of an answer that is a list the first entry counts.
+    numbers: of the rows in their source, from 1, where they are not simply counted.  labels: the only ones allowed.
+    Raises: DataError for a row without a named column, with a value that is no text, or of another label; and where no
+    row is left.
+    """
+    place = f"client {client!r}, {source}"
+    if not rows:
+        raise DataError("there are no rows", where=place, expected="at least two")
+    numbered = list(zip(numbers or range(1, len(rows) + 1), rows, strict=True))
+    convert = _chosen(columns, task, numbered, place)
+    examples, dropped = [], Counter[str]()
+    for number, row in numbered:
+        example = convert(row, f"{place}, row {number}")
+        if isinstance(example, str):
+            dropped[example] += 1
+            continue
+        if labels is not None and isinstance(example, Classification) and example.label not in labels:
+            raise _foreign_label(example.label, labels, f"{place}, row {number}")
+        examples.append(example)
+    if not examples:
+        why = ", ".join(f"{count} with {reason}" for reason, count in dropped.items())
+        raise DataError(
+            f"no row is left of {len(rows)}",
+            where=place,
+            found=why,
+            do="Check the file, or name its columns in [data.columns]",
+        )
+    return examples
+
+
+def column_value(row: Row, column: str, where: str) -> Any:
+    """The value of a column that a row must have. Raises: DataError with the columns there are and the nearest."""
+    if column not in row:
+        nearest = difflib.get_close_matches(column, map(str, row), n=1)
+        raise DataError(
+            f"the row has no column {column!r}",
+            where=where,
+            found=", ".join(map(str, row)) or "no columns",
+            do=f"Did you mean {nearest[0]}?" if nearest else "Name the right column in [data.columns]",
+        )
+    return row[column]
+
+
+_Numbered = Sequence[tuple[int, Row]]
+_Converter = Callable[[Row, str], Example | str]  # an example, or why there is none
+
+
+def _chosen(columns: ColumnsTable, task: str, numbered: _Numbered, place: str) -> _Converter:
+    """The conversion that fits the columns named, or else those that the first row has."""
+    number, first = numbered[0]
+    where = f"{place}, row {number}"
+    if task == "classification":
+        return _classification(*_required(columns, ("text", "label"), first, where))
+    named_pair = columns.prompt is not None or columns.response is not None
+    if columns.messages is not None and named_pair:
+        raise DataError(
+            "both a messages column and a prompt or response column are named", where=place, do="Name one kind"
+        )
+    messages = None if named_pair else columns.messages or _usual("messages", first)
+    if messages is not None:
+        return _chat(messages)
+    prompt, response = _required(columns, ("prompt", "response"), first, where)
+    return _pair(
+        prompt, columns.context or _usual("context", first, besides=prompt), response, columns.context is not None
+    )
+
+
+def _required(columns: ColumnsTable, roles: Sequence[str], first: Row, where: str) -> list[str]:
+    chosen = {role: getattr(columns, role) or _usual(role, first) for role in roles}
+    missing = [role for role, column in chosen.items() if column is None]
+    if missing:
+        wanted = "; ".join(f"{role}: {' or '.join(USUAL_NAMES[role])}" for role in missing)
+        raise DataError(
+            f"no column for the {' and the '.join(missing)}",
+            where=where,
+            expected=wanted,
+            found=", ".join(map(str, first)) or "no columns",
+            do="Name the columns in [data.columns]",
+        )
+    return [str(chosen[role]) for role in roles]
+
+
+def _usual(role: str, row: Row, besides: str | None = None) -> str | None:
+    by_folded = {str(name).casefold(): str(name) for name in reversed(list(row)) if name != besides}
+    return next((by_folded[name] for name in USUAL_NAMES[role] if name in by_folded), None)
+
+
+def _classification(text_column: str, label_column: str) -> _Converter:
+    def convert(row: Row, where: str) -> Example | str:
+        text = _text(column_value(row, text_column, where), f"{where}, column {text_column!r}")
+        label = _text(column_value(row, label_column, where), f"{where}, column {label_column!r}")
+        if not text:
+            return "an empty text"
+        return Classification(text, label) if label else "an empty label"
+
+    return convert
+
+
+def _pair(prompt_column: str, context_column: str | None, response_column: str, context_required: bool) -> _Converter:
+    def convert(row: Row, where: str) -> Example | str:
+        prompt = _text(column_value(row, prompt_column, where), f"{where}, column {prompt_column!r}")
+        context = ""
+        if context_column is not None and (context_required or context_column in row):
+            context = _text(column_value(row, context_column, where), f"{where}, column {context_column!r}")
+        response = _text(column_value(row, response_column, where), f"{where}, column {response_column!r}")
+        if not prompt:
+            return "an empty prompt"
+        asked = f"{prompt}\n\n{context}" if context else prompt
+        return Generation((Message("user", asked), Message("assistant", response))) if response else "an empty response"
+
+    return convert
+
+
+def _chat(messages_column: str) -> _Converter:
+    def convert(row: Row, where: str) -> Example | str:
+        value = column_value(row, messages_column, where)
+        messages = messages_of(value, f"{where}, column {messages_column!r}")
+        if len(messages) < 2:
+            return "no question and answer in the messages"
+        return Generation(messages) if messages[-1].content else "an empty response"
+
+    return convert
+
+
+def _text(value: Any, where: str) -> str:
+    """A cell as text: of a list the first entry; nothing is the empty text."""
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        value = value[0] if len(value) else None
+    if value is None or (isinstance(value, float) and value != value):
+        return ""
+    if isinstance(value, str | int | float):
+        return str(value).strip()
+    raise DataError("not a text", where=where, expected="text, a number or a list of them", found=type(value).__name__)
+
+
+def _foreign_label(label: str, labels: Sequence[str], where: str) -> DataError:
+    nearest = difflib.get_close_matches(label, labels, n=1)
+    do = f"Did you mean {nearest[0]}?" if nearest else "Add it to labels in [model], or remove the row"
+    shown = ", ".join(labels[:8]) + (f", .. ({len(labels)} in all)" if len(labels) > 8 else "")
+    return DataError(f"the label {label!r} is not one of the model's", where=where, expected=shown, do=do)

@@ -1,0 +1,61 @@
+"""What the loop needs of an engine: to know the clients, and to exchange assignments for answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from fedloom.rounds.messages import Assignment, Contribution, Dropout
+
+
+@dataclass(frozen=True)
+class ClientRows:
+    """What a client registers: counts of rows, nothing of their content."""
+
+    train: int
+    held_out: int
+    dropped: int
+
+
+@dataclass(frozen=True)
+class Federation:
+    """The facts that must be known before round 1.
+
+    modules: name -> (out, in) of the layers that carry LoRA.  head: the trainables that are not LoRA, as they begin.
+    base_digest: of the base's weights; all clients must have the same.
+    """
+
+    base: str
+    base_digest: str
+    dtype: str
+    modules: Mapping[str, tuple[int, int]]
+    head: Mapping[str, Tensor]
+    rows: Mapping[str, ClientRows]
+    labels: tuple[str, ...] = ()
+    targets_rule: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer and what it cost on the wire."""
+
+    assignment: Assignment
+    contribution: Contribution
+    bytes_down: int
+    bytes_up: int
+
+
+class Engine(Protocol):
+    """Carries assignments to clients and their answers back."""
+
+    def describe(self) -> Federation:
+        """The clients and their base. Raises: FedLoomError if one of them cannot take part."""
+        ...
+
+    def exchange(self, assignments: Iterable[Assignment]) -> Iterator[Reply | Dropout]:
+        """One reply or dropout per assignment, in the order of the assignments."""
+        ...

@@ -1,0 +1,106 @@
+"""The embedded engine: all clients in this process, one copy of the base, adapters swapped in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from fedloom.data.batches import evaluation_batches, training_batches
+from fedloom.data.examples import Generation
+from fedloom.engine.base import Federation, Reply
+from fedloom.engine.events import ClientBegins, Observer, StepTaken, silent
+from fedloom.engine.sites import Site, Sites, chat
+from fedloom.errors import FedLoomError
+from fedloom.evaluation.scores import answer_scores
+from fedloom.rounds.messages import Assignment, Contribution, Dropout
+from fedloom.rounds.wire import (
+    assignment_from_bytes,
+    assignment_to_bytes,
+    contribution_from_bytes,
+    contribution_to_bytes,
+)
+from fedloom.training.lora_layer import load_start
+from fedloom.training.local import StepDone, train
+from fedloom.training.local import _load_head as load_head
+from fedloom.training.measure import answer, held_out_loss
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """Exchanges assignments with clients in this process, through the same bytes as any other transport.
+
+    tokens_per_batch: size of an evaluation batch.
+    """
+
+    sites: Sites
+    observe: Observer = silent
+    max_new_tokens: int = 48
+    tokens_per_batch: int = 4096
+
+    def describe(self) -> Federation:
+        return self.sites.federation()
+
+    def exchange(self, assignments: Iterable[Assignment]) -> Iterator[Reply | Dropout]:
+        for assignment in assignments:
+            yield self._answer(assignment)
+
+    def _answer(self, assignment: Assignment) -> Reply | Dropout:
+        self.observe(ClientBegins(assignment.client, assignment.kind, assignment.round))
+        down = assignment_to_bytes(assignment)
+        try:
+            up = self._at_the_client(down)
+        except FedLoomError as error:
+            return Dropout(assignment.round, assignment.client, str(error))
+        contribution = contribution_from_bytes(up, start=assignment.start.trainable)
+        return Reply(assignment, contribution, bytes_down=len(down), bytes_up=len(up))
+
+    def _at_the_client(self, data: bytes) -> bytes:
+        """All that happens at a site: bytes in, bytes out."""
+        assignment = assignment_from_bytes(data)
+        site = self.sites.site(assignment.client)
+        answered = self._train(site, assignment) if assignment.kind == "train" else self._evaluate(site, assignment)
+        return contribution_to_bytes(answered, assignment.trains)
+
+    def _train(self, site: Site, assignment: Assignment) -> Contribution:
+        base, work = self.sites.base, assignment.work
+        if work is None:
+            raise FedLoomError("a training assignment came without its work", where=f"client {assignment.client!r}")
+        batches = training_batches(
+            site.train,
+            work.batch_size,
+            work.steps * work.accumulation,
+            seed=assignment.seed,
+            pad_id=base.tokenizer.pad_token_id,
+            task=base.task,
+        )
+        trained = train(base, assignment, batches, self._observe_step)
+        return Contribution(
+            round=assignment.round,
+            client=assignment.client,
+            examples=len(site.train),
+            metrics={**trained.metrics, "tokens_per_second": trained.metrics["tokens"] / trained.metrics["seconds"]},
+            adapter=trained.adapter,
+            head=trained.head,
+        )
+
+    def _observe_step(self, done: StepDone) -> None:
+        self.observe(StepTaken(done.client, done.round, done.step, done.steps, done.loss, done.tokens_per_second))
+
+    def _evaluate(self, site: Site, assignment: Assignment) -> Contribution:
+        base = self.sites.base
+        load_start(base, assignment.start, {})
+        load_head(base, assignment.head)
+        batches = evaluation_batches(site.held_out, self.tokens_per_batch, pad_id=base.tokenizer.pad_token_id, task=base.task)
+        metrics: Mapping[str, float] = {"rows": float(len(site.held_out)), **held_out_loss(base, batches)}
+        if assignment.generate_rows and base.task == "generation":
+            metrics = {**metrics, **self._generation_scores(site, assignment.generate_rows)}
+        return replace(_empty(assignment), examples=len(site.held_out), metrics=metrics)
+
+    def _generation_scores(self, site: Site, rows: int) -> dict[str, float]:
+        examples = [example for example in site.questions[:rows] if isinstance(example, Generation)]
+        answers = answer(self.sites.base, [chat(example.prompt_messages) for example in examples], self.max_new_tokens)
+        return answer_scores(answers, [example.response for example in examples])
+
+
+def _empty(assignment: Assignment) -> Contribution:
+    return Contribution(round=assignment.round, client=assignment.client, examples=0, metrics={})

@@ -1,0 +1,220 @@
+"""A whole run on this machine: begin or resume, drive the rounds, train the baselines, leave a report and an adapter."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedloom.adapters.adapter import Adapter
+from fedloom.engine.drive import ALL_STAGES, Loop, drive, journal_evaluation, loop_of, round_seconds
+from fedloom.engine.events import Observer, RunBegins, Stage, silent
+from fedloom.engine.local import LocalEngine
+from fedloom.engine.sites import Sites, load_sites, refuse_other_base
+from fedloom.export.peft import export_peft
+from fedloom.report.summary import RunSummary
+from fedloom.report.write import write_report
+from fedloom.rounds.messages import Contribution
+from fedloom.rounds.roster import roster
+from fedloom.rounds.state import RunState
+from fedloom.spec.experiment import Experiment
+from fedloom.spec.load import dump
+from fedloom.store.names import refuse_existing
+from fedloom.store.run_directory import RunDirectory
+
+RUNS = "runs"
+ALONE = "alone"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run leaves.
+
+    adapter: the global delta (trunk + shared) as one adapter.  digest: of that adapter.
+    """
+
+    directory: Path
+    adapter: Adapter
+    state: RunState
+    summary: RunSummary
+
+    @property
+    def digest(self) -> str:
+        return self.adapter.digest()
+
+
+def run(
+    experiment: Experiment, *, root: str | Path = RUNS, observe: Observer = silent, sites: Sites | None = None
+) -> Result:
+    """Run an experiment from its beginning in root/<name>.
+
+    Raises: RunError if that directory exists; DataError, ModelError, ConfigError before anything is written.
+    """
+    path = Path(root) / experiment.name
+    refuse_existing(path)
+    sites = sites or load_sites(experiment, observe)
+    with RunDirectory.create(path, dump(experiment), _lasting_facts(sites)) as directory:
+        return _carry_on(experiment, directory, sites, observe)
+
+
+def resume(path: str | Path, *, observe: Observer = silent, sites: Sites | None = None) -> Result:
+    """Go on with a run from its last committed round; a finished run only gets its report and adapter again.
+
+    Raises: RunError, JournalDamagedError, CheckpointDamagedError naming the last intact round.
+    """
+    with RunDirectory.open(Path(path), to_write=True) as directory:
+        experiment = directory.experiment()
+        latest = directory.latest()
+        sites = sites or load_sites(experiment, observe)
+        refuse_other_base(sites.base.digest, directory.facts["base_digest"], where=path)
+        if _records(directory, "run_started") and not _records(directory, "run_finished"):
+            directory.journal.append("resumed", round=latest)
+        return _carry_on(experiment, directory, sites, observe)
+
+
+def _lasting_facts(sites: Sites) -> dict[str, Any]:
+    return {"base_digest": sites.base.digest, "labels": list(sites.labels)}
+
+
+def _carry_on(experiment: Experiment, directory: RunDirectory, sites: Sites, observe: Observer) -> Result:
+    began = time.monotonic()
+    loop = _loop(experiment, directory, sites, observe)
+    if not _records(directory, "run_started"):
+        _journal_start(loop)
+    observe(_begins(loop))
+    question = experiment.evaluation.question
+    if question and not _answered(directory, "base"):
+        _journal_answer(loop, sites, None, "base", question)
+    state = drive(loop)
+    if experiment.evaluation.baselines:
+        _train_alone(loop, sites, state.round)
+    if question and not _answered(directory, "final"):
+        _journal_answer(loop, sites, state, "final", question)
+    return _finish(loop, sites, state, began)
+
+
+def _loop(experiment: Experiment, directory: RunDirectory, sites: Sites, observe: Observer, **limits: Any) -> Loop:
+    engine = LocalEngine(sites, observe, max_new_tokens=experiment.evaluation.max_new_tokens)
+    return loop_of(experiment, directory, engine, observe, **limits)
+
+
+def _begins(loop: Loop) -> RunBegins:
+    experiment = loop.experiment
+    rounds_left = loop.last_round - loop.directory.latest()
+    done = {record["client"] for record in _records(loop.directory, "evaluation") if record["stage"] == ALONE}
+    alone = len(loop.clients) - len(done) if experiment.evaluation.baselines else 0
+    rounds = rounds_left * len(roster(experiment, loop.last_round)) + loop.last_round * alone
+    return RunBegins(
+        name=experiment.name,
+        directory=str(loop.directory.path),
+        rounds=loop.last_round,
+        steps=rounds * experiment.training.local_steps,
+    )
+
+
+def _journal_start(loop: Loop) -> None:
+    facts, experiment = loop.federation, loop.experiment
+    clients = {
+        name: {
+            "rank": max(slot.rank for slot in slots.values()),
+            "scaling": next(iter(slots.values())).scaling,
+            "train_rows": facts.rows[name].train,
+            "held_out_rows": facts.rows[name].held_out,
+            "dropped_rows": facts.rows[name].dropped,
+        }
+        for name, slots in loop.world.slots.items()
+    }
+    loop.journal(
+        "run_started",
+        name=experiment.name,
+        method=experiment.method.name,
+        base=facts.base,
+        base_digest=facts.base_digest,
+        task=experiment.model.task,
+        dtype=facts.dtype,
+        labels=list(facts.labels),
+        clients=clients,
+        modules=len(facts.modules),
+        targets=facts.targets_rule,
+        versions=dict(facts.versions),
+        threads=torch.get_num_threads(),
+    )
+
+
+def _train_alone(loop: Loop, sites: Sites, rounds: int) -> None:
+    """Train every client alone with the same rows, steps and seeds; each is a run of its own under alone/."""
+    done = {record["client"] for record in _records(loop.directory, "evaluation") if record["stage"] == ALONE}
+    for client in loop.clients:
+        if client in done:
+            continue
+        loop.observe(Stage(f"training {client} alone"))
+        measured = _alone(loop, sites, client, rounds)
+        journal_evaluation(loop, ALONE, measured)
+
+
+def _alone(loop: Loop, sites: Sites, client: str, rounds: int) -> Contribution:
+    experiment = alone_experiment(loop.experiment, client)
+    path = loop.directory.path / ALONE / client
+    existing = path.exists()
+    facts = _lasting_facts(sites)
+    with RunDirectory.open(path, to_write=True) if existing else RunDirectory.create(path, dump(experiment), facts) as directory:
+        drive(_loop(experiment, directory, sites, loop.observe, stages=frozenset({"final"}), last_round=rounds))
+    last = [record for record in _records(directory, "evaluation") if record["client"] == client][-1]
+    metrics = {name: value for name, value in last.fields.items() if isinstance(value, int | float)}
+    metrics.pop("round")
+    return Contribution(round=rounds, client=client, examples=0, metrics=metrics)
+
+
+def alone_experiment(experiment: Experiment, client: str) -> Experiment:
+    """The same experiment with one participant: factor-wise averaging of one client gives that client."""
+    return experiment.model_copy(
+        update={
+            "name": client,
+            "method": experiment.method.model_validate({"name": "fedit"}),
+            "rounds": experiment.rounds.model_copy(update={"clients": (client,), "min_clients": 1, "participation": 1.0}),
+            "evaluation": experiment.evaluation.model_copy(update={"baselines": False, "question": None}),
+        }
+    )
+
+
+def _journal_answer(loop: Loop, sites: Sites, state: RunState | None, stage: str, question: str) -> None:
+    loop.observe(Stage(f"asking the question of the {'base' if state is None else 'tuned model'}"))
+    text = sites.ask(state, question, loop.experiment.evaluation.max_new_tokens)
+    loop.journal("answer", stage=stage, question=question, text=text)
+
+
+def _answered(directory: RunDirectory, stage: str) -> bool:
+    return any(record["stage"] == stage for record in _records(directory, "answer"))
+
+
+def _finish(loop: Loop, sites: Sites, state: RunState, began: float) -> Result:
+    """Write the PEFT adapter and the report, and close the journal (again, if a resume found it closed)."""
+    loop.observe(Stage("writing the adapter and the report"))
+    adapter = state.learned.delta()
+    export_peft(loop.directory.adapter, adapter, state.head, sites.base, labels=sites.labels)
+    if not _records(loop.directory, "run_finished"):
+        loop.journal(
+            "run_finished",
+            rounds=state.round,
+            digest=adapter.digest(),
+            seconds=round_seconds(began),
+            peak_memory_bytes=peak_memory_bytes(),
+            adapter="adapter",
+        )
+    summary = write_report(loop.directory)
+    return Result(loop.directory.path, adapter, state, summary)
+
+
+def _records(directory: RunDirectory, kind: str) -> list[Any]:
+    return [record for record in directory.journal.records() if record["kind"] == kind]
+
+
+def peak_memory_bytes() -> int:
+    """The largest resident size of this process so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,124 @@
+"""The clients of the local engine: the base they share in this process, and the rows that each one keeps."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+import torch
+
+from fedloom import rng
+from fedloom.adapters.adapter import Adapter
+from fedloom.aggregation.world import Start
+from fedloom.data.clients import Sources, labels
+from fedloom.data.examples import Example, Message
+from fedloom.data.tokens import Encoded, encode_all
+from fedloom.engine.base import ClientRows, Federation
+from fedloom.engine.events import Observer, Stage, silent
+from fedloom.errors import WrongBaseError
+from fedloom.rounds.state import RunState
+from fedloom.rounds.world import active_clients, world_of
+from fedloom.spec.experiment import Experiment
+from fedloom.training.base_model import BaseModel, load_base
+from fedloom.training.lora_layer import load_start
+from fedloom.training.measure import answer
+
+REPORTED_PACKAGES = ("fedloom", "torch", "transformers", "peft")
+
+
+@dataclass(frozen=True)
+class Site:
+    """One client's rows, encoded; `questions` are the held-out rows that may be answered, as text."""
+
+    train: Sequence[Encoded]
+    held_out: Sequence[Encoded]
+    questions: Sequence[Example]
+    dropped: int
+
+
+@dataclass(frozen=True)
+class Sites:
+    """All clients of one process. The base is loaded once and never written."""
+
+    base: BaseModel
+    labels: tuple[str, ...]
+    by_client: Mapping[str, Site] = field(default_factory=dict)
+
+    def site(self, client: str) -> Site:
+        return self.by_client[client]
+
+    def federation(self) -> Federation:
+        """What the server may know: shapes, digests and counts."""
+        rows = {
+            name: ClientRows(len(site.train), len(site.held_out), site.dropped) for name, site in self.by_client.items()
+        }
+        return Federation(
+            base=self.base.identity,
+            base_digest=self.base.digest,
+            dtype=str(self.base.dtype).removeprefix("torch."),
+            modules=self.base.modules,
+            head=self.base.head_tensors(),
+            rows=rows,
+            labels=self.labels,
+            targets_rule=self.base.targets_rule,
+            versions={"python": platform.python_version(), **{name: version(name) for name in REPORTED_PACKAGES}},
+        )
+
+    def ask(self, state: RunState | None, question: str, max_new_tokens: int) -> str:
+        """One question to the global model, or (state None) to the base."""
+        start = Start(Adapter(), trunk=Adapter() if state is None else state.learned.delta())
+        load_start(self.base, start, {})
+        return answer(self.base, [chat([Message("user", question)])], max_new_tokens)[0]
+
+
+def load_sites(experiment: Experiment, observe: Observer = silent) -> Sites:
+    """Read every client's rows, load the base, encode.
+
+    Raises: DataError, ModelError, ConfigError naming client, file and row, before anything is trained.
+    """
+    names = [client.name for client in active_clients(experiment)]
+    sources = Sources(experiment)
+    for name in names:
+        observe(Stage(f"reading the rows of {name}"))
+        sources.client(name)
+    classes = labels(experiment, sources) if experiment.model.task == "classification" else ()
+    observe(Stage(f"loading {experiment.model.id}"))
+    base = load_base(experiment.model, experiment.lora, classes or None)
+    world_of(experiment, base.modules)
+    observe(Stage("encoding the rows"))
+    return Sites(base, classes, {name: _site(experiment, sources, base, classes, name) for name in names})
+
+
+def chat(messages: Iterable[Message]) -> list[dict[str, str]]:
+    """Messages as chat templates want them."""
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _site(experiment: Experiment, sources: Sources, base: BaseModel, classes: Sequence[str], name: str) -> Site:
+    rows = sources.client(name)
+    numbers = {label: number for number, label in enumerate(classes)} or None
+    drawn = _drawn(rows.held_out, experiment.evaluation.max_rows, rng.child(experiment.seed, "held out", name))
+
+    def encoded(examples: Sequence[Example]) -> Sequence[Encoded]:
+        return encode_all(examples, base.tokenizer, experiment.training.max_tokens, numbers, client=name)
+
+    return Site(encoded(rows.train), encoded(drawn), drawn[: experiment.evaluation.generate_rows], rows.dropped)
+
+
+def _drawn(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [examples[index] for index in order[:count]]
+
+
+def refuse_other_base(found: str, expected: str, *, where: object) -> None:
+    """Raises: WrongBaseError if the digests differ."""
+    if found != expected:
+        raise WrongBaseError(
+            "the base model has other weights than the one of this run",
+            where=where,
+            expected=f"digest {expected[:12]}",
+            found=f"digest {found[:12]}",
+            do="Put the base model back that the run was started with",
+        )

@@ -1,0 +1,65 @@
+"""Numbers as people read them. Every function takes None for what was not measured and shows a dash."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+MISSING = "–"
+_BYTES = ("B", "kB", "MB", "GB", "TB")
+
+
+def bytes_text(count: float | None) -> str:
+    """Bytes in the decimal unit that leaves three digits: 1234567 -> "1.23 MB"."""
+    if count is None:
+        return MISSING
+    value, unit = float(count), 0
+    while unit < len(_BYTES) - 1 and abs(value) >= 999.5:
+        value, unit = value / 1000, unit + 1
+    return f"{value:.0f} B" if unit == 0 else f"{_three_digits(value)} {_BYTES[unit]}"
+
+
+def seconds_text(seconds: float | None) -> str:
+    """Seconds as "4.2 s", "3 min 07 s" or "2 h 05 min"."""
+    if seconds is None or not isfinite(seconds):
+        return MISSING
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def loss_text(loss: float | None) -> str:
+    """A loss in nats with three decimals; one that is not finite is named, not hidden."""
+    if loss is None:
+        return MISSING
+    return f"{loss:.3f}" if isfinite(loss) else str(loss)
+
+
+def score_text(score: float | None) -> str:
+    """A score of 0 to 1 in percent with one decimal: 0.1234 -> "12.3"."""
+    return MISSING if score is None else f"{100 * score:.1f}"
+
+
+def change_text(before: float | None, after: float | None, factor: float = 1.0, decimals: int = 3) -> str:
+    """The signed difference with a real minus sign: "−0.412"."""
+    if before is None or after is None:
+        return MISSING
+    return f"{factor * (after - before):+.{decimals}f}".replace("-", "−")
+
+
+def number_text(value: float | None) -> str:
+    """A count with thin groups of three: 12345 -> "12,345"; other numbers with three digits."""
+    if value is None:
+        return MISSING
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.3g}"
+
+
+def plural(count: int, one: str) -> str:
+    """ "1 client", "2 clients"."""
+    return f"{number_text(count)} {one}" if count == 1 else f"{number_text(count)} {one}s"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.2f}" if abs(value) < 9.995 else f"{value:.1f}" if abs(value) < 99.95 else f"{value:.0f}"

@@ -1,0 +1,156 @@
+"""What a report says about a run: values only, without layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from fedloom.evaluation.scores import Scores, pooled
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One model on held-out text: the scores of each client that measured it."""
+
+    clients: Mapping[str, Scores] = field(default_factory=dict)
+
+    @cached_property
+    def pooled(self) -> Scores | None:
+        """All measured rows together; None where nothing was measured."""
+        measured = {name: scores for name, scores in self.clients.items() if scores.label_tokens}
+        return pooled(measured) if measured else None
+
+    @property
+    def worst(self) -> tuple[str, Scores] | None:
+        """The client with the highest loss, the first by name of equals."""
+        return max(sorted(self.clients.items()), key=lambda pair: pair[1].loss, default=None)
+
+
+@dataclass(frozen=True)
+class ClientSummary:
+    """One client over the whole run. bytes, seconds, tokens and steps are totals of all its contributions."""
+
+    name: str
+    rank: int | None = None
+    scaling: float | None = None
+    train_rows: int | None = None
+    held_out_rows: int | None = None
+    dropped_rows: int | None = None
+    bytes_down: int = 0
+    bytes_up: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+    contributions: int = 0
+    refused: int = 0
+    dropouts: int = 0
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        return self.tokens / self.seconds if self.seconds > 0 and self.tokens else None
+
+
+@dataclass(frozen=True)
+class RoundSummary:
+    """One round. training_loss and update_norm: by client; scores: the global model after this round."""
+
+    number: int
+    participants: tuple[str, ...] = ()
+    contributions: int | None = None
+    seconds: float | None = None
+    digest: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    training_loss: Mapping[str, float] = field(default_factory=dict)
+    update_norm: Mapping[str, float] = field(default_factory=dict)
+    scores: Stage = Stage()
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something out of the ordinary: refused, dropout, stopped_early, repaired or resumed."""
+
+    kind: str
+    time: str | None = None
+    round: int | None = None
+    client: str | None = None
+    module: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One question and what the base and the tuned model said; None: not asked (yet)."""
+
+    question: str
+    before: str | None = None
+    after: str | None = None
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Everything that the tables and pages show of one run; None and empty: not in the journal.
+
+    base, alone, federated: the base model, each client trained alone, and the global model on held-out text.
+    federated_round: the round that the federated scores belong to.  seconds: wall clock.
+    unknown: journal records of kinds that this version does not know, counted.
+    """
+
+    name: str
+    method: str
+    task: str
+    model: str
+    clients: tuple[ClientSummary, ...]
+    rounds: tuple[RoundSummary, ...] = ()
+    planned_rounds: int = 0
+    base: Stage = Stage()
+    alone: Stage = Stage()
+    federated: Stage = Stage()
+    federated_round: int | None = None
+    answers: tuple[Answer, ...] = ()
+    events: tuple[Event, ...] = ()
+    started: str | None = None
+    finished: str | None = None
+    base_digest: str | None = None
+    dtype: str | None = None
+    modules: int | None = None
+    threads: int | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    digest: str | None = None
+    seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    adapter: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    unknown: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def score(self) -> str:
+        """The field of Scores that stands beside the loss for this task."""
+        return "accuracy" if self.task == "classification" else "rouge1"
+
+    @property
+    def score_label(self) -> str:
+        return "Accuracy" if self.task == "classification" else "ROUGE-1"
+
+    @property
+    def stages(self) -> dict[str, Stage]:
+        """The stages that were measured, in the order of the tables."""
+        stages = {"base": self.base, "alone": self.alone, "federated": self.federated}
+        return {name: stage for name, stage in stages.items() if stage.clients}
+
+    @property
+    def committed_rounds(self) -> int:
+        return sum(entry.digest is not None for entry in self.rounds)
+
+    @property
+    def bytes_up(self) -> int:
+        return sum(client.bytes_up for client in self.clients)
+
+    @property
+    def bytes_down(self) -> int:
+        return sum(client.bytes_down for client in self.clients)
+
+    def has_score(self, stages: Iterable[Stage] | None = None) -> bool:
+        """Whether the score of the task was measured at all in these stages."""
+        chosen = self.stages.values() if stages is None else stages
+        return any(getattr(scores, self.score) is not None for stage in chosen for scores in stage.clients.values())

@@ -1,0 +1,74 @@
+"""What the server asks of the clients: assignments made from the state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from fedloom import rng
+from fedloom.adapters.adapter import Adapter
+from fedloom.aggregation.method import Method
+from fedloom.aggregation.world import Start, World
+from fedloom.rounds.messages import Assignment, LocalWork
+from fedloom.rounds.state import RunState
+from fedloom.spec.experiment import Experiment
+
+
+def training_assignments(
+    experiment: Experiment, method: Method, world: World, state: RunState, clients: Iterable[str]
+) -> Iterator[Assignment]:
+    """One assignment per client for the round after `state`, made when it is asked for, so that only one is in memory."""
+    round = state.round + 1
+    for client in clients:
+        start = method.dispatch(state.learned, world, client)
+        yield Assignment(
+            kind="train",
+            round=round,
+            client=client,
+            start=start,
+            trains=_trained_sides(method, start.trainable, round),
+            head=state.head,
+            seed=rng.child(experiment.seed, "client", client, round),
+            work=local_work(experiment, round),
+        )
+
+
+def evaluation_assignments(
+    experiment: Experiment, state: RunState, clients: Iterable[str], *, generate_rows: int = 0
+) -> Iterator[Assignment]:
+    """Measure the global model W0 + trunk + shared on each client's held-out rows."""
+    start = Start(trainable=Adapter(), trunk=state.learned.delta())
+    for client in clients:
+        yield Assignment(
+            kind="evaluate",
+            round=state.round,
+            client=client,
+            start=start,
+            trains={},
+            head=state.head,
+            seed=rng.child(experiment.seed, "evaluate", client),
+            generate_rows=generate_rows,
+        )
+
+
+def local_work(experiment: Experiment, round: int) -> LocalWork:
+    """The work of any client in one round; the schedule runs over all rounds."""
+    training = experiment.training
+    return LocalWork(
+        steps=training.local_steps,
+        first_step=(round - 1) * training.local_steps,
+        total_steps=training.rounds * training.local_steps,
+        batch_size=training.batch_size,
+        accumulation=training.accumulation,
+        learning_rate=training.learning_rate,
+        head_learning_rate=training.head_learning_rate,
+        schedule=training.schedule,
+        warmup=training.warmup,
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        max_tokens=training.max_tokens,
+        dropout=experiment.lora.dropout,
+    )
+
+
+def _trained_sides(method: Method, trainable: Adapter, round: int) -> dict[str, str]:
+    return {module: "".join(side for side in "ab" if method.trains(module, side, round)) for module in trainable}

@@ -1,0 +1,23 @@
+"""What the server carries from round to round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from fedloom.aggregation.world import GlobalState
+
+
+@dataclass(frozen=True)
+class RunState:
+    """The method's state and the head (the few trainables that are not LoRA, by name; empty for generation)."""
+
+    learned: GlobalState
+    head: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def round(self) -> int:
+        """Rounds committed so far."""
+        return self.learned.rounds

@@ -1,0 +1,97 @@
+"""No contribution is used before it was checked against what was asked for."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from fedloom.adapters.algebra import distance
+from fedloom.adapters.factors import Factors
+from fedloom.errors import ContributionRefusedError
+from fedloom.rounds.messages import Assignment, Contribution
+
+
+def validate(
+    contribution: Contribution, assignment: Assignment, *, rows: int, max_update_norm: float | None = None
+) -> None:
+    """Check one answer to a training assignment.
+
+    rows: training rows that the client registered.  max_update_norm: bound of |delta - start delta| (Frobenius).
+    Raises: ContributionRefusedError naming client and module for another round or client, examples that were not
+        registered, missing or unknown modules, other shapes, ranks, scalings or dtypes, changed frozen factors,
+        numbers that are not finite, a head that does not fit, or an update above the bound.
+    """
+    client = assignment.client
+    _check_identity(contribution, assignment)
+    if not 0 < contribution.examples <= rows:
+        raise ContributionRefusedError(
+            client,
+            "the number of examples is not what the client registered",
+            expected=f"1 to {rows}",
+            found=contribution.examples,
+        )
+    expected, found = set(assignment.start.trainable), set(contribution.adapter)
+    for module in sorted(expected ^ found):
+        what = "the module is missing" if module in expected else "the module was not asked for"
+        raise ContributionRefusedError(client, what, module=module, expected=f"the {len(expected)} modules assigned")
+    for module, factors in contribution.adapter.items():
+        _check_factors(client, module, factors, assignment.start.trainable[module], assignment.trains[module])
+    _check_head(contribution, assignment)
+    if max_update_norm is not None:
+        moved = distance(contribution.adapter, assignment.start.trainable)
+        if not moved <= max_update_norm:
+            raise ContributionRefusedError(
+                client, "the update is too large", expected=f"a norm of at most {max_update_norm:g}", found=f"{moved:g}"
+            )
+
+
+def _check_identity(contribution: Contribution, assignment: Assignment) -> None:
+    wanted = (assignment.client, assignment.round)
+    if (contribution.client, contribution.round) != wanted:
+        raise ContributionRefusedError(
+            assignment.client,
+            "the answer belongs to another assignment",
+            expected=f"client {wanted[0]!r}, round {wanted[1]}",
+            found=f"client {contribution.client!r}, round {contribution.round}",
+        )
+
+
+def _check_factors(client: str, module: str, found: Factors, start: Factors, sides: str) -> None:
+    def refuse(what: str, expected: object, value: object) -> None:
+        raise ContributionRefusedError(client, what, module=module, expected=expected, found=value)
+
+    if found.rank != start.rank:
+        refuse("the rank is not the planned one", start.rank, found.rank)
+    if found.shape != start.shape:
+        refuse("the shape is not the layer's", start.shape, found.shape)
+    if found.scaling != start.scaling or found.a.dtype != start.a.dtype:
+        refuse(
+            "scaling and dtype must be those dispatched", (start.scaling, start.a.dtype), (found.scaling, found.a.dtype)
+        )
+    if not found.finite():
+        refuse("the factors hold numbers that are not finite", "finite numbers", "NaN or infinity")
+    for side in "ab":
+        if side not in sides and not torch.equal(getattr(found, side), getattr(start, side)):
+            refuse(f"the frozen factor {side} was changed", "the one dispatched", "another one")
+
+
+def _check_head(contribution: Contribution, assignment: Assignment) -> None:
+    expected = {name: tuple(tensor.shape) for name, tensor in assignment.head.items()}
+    found = {name: tuple(tensor.shape) for name, tensor in contribution.head.items()}
+    if expected != found:
+        raise ContributionRefusedError(assignment.client, "the head does not fit", expected=expected, found=found)
+    for name, tensor in contribution.head.items():
+        if not torch.isfinite(tensor).all():
+            raise ContributionRefusedError(
+                assignment.client,
+                "the head holds numbers that are not finite",
+                module=name,
+                expected="finite numbers",
+                found="NaN or infinity",
+            )
+    bad = sorted(name for name, value in contribution.metrics.items() if not math.isfinite(value))
+    if bad:
+        raise ContributionRefusedError(
+            assignment.client, f"the metric {bad[0]!r} is not finite", found=contribution.metrics[bad[0]]
+        )

@@ -1,0 +1,89 @@
+"""Bytes that are on the disk when the call returns: the only place with fsync, rename and locks."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+from fedloom.errors import RunError
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a whole file and wait until the disk has it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        write_all(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write everything, also where the system takes it in parts."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def sync_directory(path: Path) -> None:
+    """Wait until the disk has the names in a directory."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish(unfinished: Path, final: Path) -> None:
+    """Give a finished file or directory its name, all at once."""
+    os.rename(unfinished, final)
+    sync_directory(final.parent)
+
+
+def cannot_write(error: OSError, path: Path, *, needed_bytes: int, intact: str) -> RunError:
+    """What to tell about a write that failed. intact: what is still sound."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        do = f"{intact}. Repair the cause, then resume"
+        return RunError("cannot be written", where=path, found=error.strerror, do=do)
+    return RunError(
+        "the disk is full",
+        where=path,
+        expected=f"{needed_bytes} bytes free",
+        found=f"{free_bytes(path.parent)} bytes free",
+        do=f"{intact}. Make room, then resume",
+    )
+
+
+def free_bytes(directory: Path) -> int:
+    """Bytes that may still be written to the file system of a directory, or of its nearest parent that exists."""
+    while not directory.exists():
+        directory = directory.parent
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
+
+
+def lock(path: Path) -> int:
+    """Take the exclusive lock of a file, which ends with the process; returns its descriptor for `unlock`.
+
+    Raises: RunError with the holder's process id if another process has it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        own = holder == str(os.getpid())
+        do = "Close the RunDirectory that has it" if own else "Wait until it has ended, or end it"
+        found = f"process {holder}" + (" (this one)" if own else "")
+        raise RunError("the run is in use", where=path.parent, found=found, do=do) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def unlock(descriptor: int) -> None:
+    """Give a lock back."""
+    os.close(descriptor)

@@ -1,0 +1,143 @@
+"""The frozen model that every client starts from: loaded once per process, never written."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from fedloom.errors import ModelError
+from fedloom.spec.experiment import LoraTable, ModelTable
+from fedloom.training.checkpoint import load_checkpoint
+from fedloom.training.lora_layer import LoraLayer, attach
+from fedloom.training.precision import resolve_dtype
+from fedloom.training.targets import resolve_targets, shape_of
+
+
+@dataclass(frozen=True, eq=False)
+class BaseModel:
+    """A frozen transformers model whose targeted linear layers can carry factors.
+
+    identity: the id or path that the user gave; source: what transformers loads (a path for embedded models).
+    modules: targeted module -> (out, in).  targets_rule: how they were chosen, for people.
+    digest: SHA-256 over names and bytes of the weights as stored, without the head.
+    head: names of the trainable parameters that are not LoRA; empty for generation.
+    """
+
+    model: Any
+    tokenizer: Any
+    task: Literal["generation", "classification"]
+    identity: str
+    source: str
+    digest: str
+    dtype: torch.dtype
+    modules: dict[str, tuple[int, int]]
+    targets_rule: str
+    layers: dict[str, LoraLayer] = field(repr=False)
+    head: tuple[str, ...] = ()
+    labels: tuple[str, ...] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def head_tensors(self) -> dict[str, Tensor]:
+        """Float32 copies of the head on the CPU, by name."""
+        return {name: self.model.get_parameter(name).detach().to("cpu", copy=True) for name in self.head}
+
+
+def load_base(
+    model: ModelTable, lora: LoraTable, labels: tuple[str, ...] | None = None, max_tokens: int | None = None
+) -> BaseModel:
+    """Load, freeze and prepare a base model.
+
+    labels: class names in order, for classification.  max_tokens: longest example that will be used, in tokens.
+    Raises: ModelError for a model that cannot be loaded or used for the task, or a target that it does not have.
+    """
+    labels = _checked_labels(model, labels)
+    plain, tokenizer, source = load_checkpoint(model, labels)
+    _check_length(plain, max_tokens)
+    head = _head_names(plain) if model.task == "classification" else ()
+    names, rule = resolve_targets(plain, lora.targets, head)
+    dtype = resolve_dtype(model.dtype)
+    digest = _freeze(plain, head, dtype)
+    plain.to("cuda" if torch.cuda.is_available() else "cpu")
+    shapes = {name: shape_of(plain.get_submodule(name)) for name in names}
+    return BaseModel(
+        model=plain,
+        tokenizer=tokenizer,
+        task=model.task,
+        identity=model.id,
+        source=source,
+        digest=digest,
+        dtype=dtype,
+        modules={name: shape for name, shape in shapes.items() if shape is not None},
+        targets_rule=rule,
+        layers=attach(plain, names, dtype),
+        head=head,
+        labels=labels,
+    )
+
+
+def _checked_labels(model: ModelTable, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if model.task == "generation":
+        return None
+    labels = labels or model.labels
+    if labels is None or len(labels) < 2:
+        raise ModelError(
+            "a classifier needs the names of its classes", where="model.labels", expected="two or more", found=labels
+        )
+    return tuple(labels)
+
+
+def _check_length(model: Any, max_tokens: int | None) -> None:
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if max_tokens is not None and isinstance(limit, int) and max_tokens > limit:
+        raise ModelError(
+            "examples would be longer than the model can read",
+            where="training.max_tokens",
+            expected=f"at most {limit} tokens",
+            found=max_tokens,
+        )
+
+
+def _head_names(model: Any) -> tuple[str, ...]:
+    """The parameters outside the encoder: the classifier."""
+    body = f"{model.base_model_prefix}."
+    return tuple(sorted(name for name, _ in model.named_parameters() if not name.startswith(body)))
+
+
+def _freeze(model: nn.Module, head: tuple[str, ...], dtype: torch.dtype) -> str:
+    """Freeze all weights and cast them to the dtype, but for the head (float32); the digest of the stored weights.
+
+    Buffers keep their dtype: rotary frequencies need float32.
+    """
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.named_parameters()):
+        weight.requires_grad_(False)
+        if name in head:
+            weight.data = weight.data.float()
+            continue
+        digest.update(f"{name}|{tuple(weight.shape)}|{weight.dtype}|".encode())
+        digest.update(weight.detach().contiguous().flatten().view(torch.uint8).numpy())
+        if weight.is_floating_point():
+            weight.data = weight.data.to(dtype)
+    _feed_float32(model, head)
+    model.config.dtype = dtype  # type: ignore[union-attr]
+    model.eval()
+    return digest.hexdigest()
+
+
+def _feed_float32(model: nn.Module, head: tuple[str, ...]) -> None:
+    """The head computes in float32, whatever the dtype of the body."""
+    for module in {name.split(".")[0] for name in head}:
+        model.get_submodule(module).register_forward_pre_hook(_as_float32)
+
+
+def _as_float32(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value.float() if isinstance(value, Tensor) and value.is_floating_point() else value for value in inputs)
+
+

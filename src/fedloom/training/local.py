@@ -1,0 +1,198 @@
+"""The work of one client in one round: the training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fedloom.adapters.adapter import Adapter
+from fedloom.errors import RunError
+from fedloom.rounds.messages import Assignment, LocalWork
+from fedloom.training.base_model import BaseModel
+from fedloom.training.lora_layer import load_start, trained
+from fedloom.training.losses import batch_loss, label_count, padding_tokens
+from fedloom.training.schedule import rate_factor
+
+if TYPE_CHECKING:
+    from fedloom.data.batches import Batch
+
+
+class DivergedError(RunError):
+    """Training gave a loss that is not a finite number."""
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One optimizer step, for those who watch. step counts from 1; loss is the mean over the step's labels."""
+
+    client: str
+    round: int
+    step: int
+    steps: int
+    loss: float
+    tokens_per_second: float
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a client has learned in a round, in float32 on the CPU, and what it cost."""
+
+    adapter: Adapter
+    head: Mapping[str, Tensor]
+    metrics: Mapping[str, float]
+
+
+@dataclass
+class _Tally:
+    """Sums over the steps of a round."""
+
+    loss: float = 0.0
+    labels: int = 0
+    tokens: int = 0
+    padding: int = 0
+    last_loss: float = 0.0
+    grad_norm: float = 0.0
+    steps: int = 0
+    started: float = field(default_factory=time.perf_counter)
+
+    def metrics(self) -> dict[str, float]:
+        return {
+            "loss": self.loss / max(self.labels, 1),
+            "last_loss": self.last_loss,
+            "tokens": float(self.tokens),
+            "label_tokens": float(self.labels),
+            "padding_tokens": float(self.padding),
+            "seconds": time.perf_counter() - self.started,
+            "steps": float(self.steps),
+            "grad_norm": self.grad_norm / max(self.steps, 1),
+        }
+
+
+def train(
+    base: BaseModel, assignment: Assignment, batches: Iterator[Batch], observe: Callable[[StepDone], None]
+) -> Trained:
+    """Train the factors (and the head) of an assignment, with a fresh AdamW, for work.steps optimizer steps.
+
+    Takes work.steps * work.accumulation batches. The gradient of a step is that of the mean loss over all its labels.
+    metrics: loss (mean over the round's labels), last_loss, tokens, label_tokens, padding_tokens, seconds, steps,
+        grad_norm (mean over steps, before clipping).
+    Raises: DivergedError if a loss is not finite.
+    """
+    work = _work(assignment)
+    load_start(base, assignment.start, assignment.trains, work.dropout)
+    groups = _prepare(base, assignment, work)
+    tally = _Tally()
+    with _seeded(assignment.seed), _training(base):
+        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
+        for step in range(work.steps):
+            taken = list(islice(batches, work.accumulation))
+            _set_rates(optimizer, rate_factor(work, step))
+            _one_step(base, optimizer, taken, work, tally)
+            _check_finite(assignment, step, tally)
+            speed = tally.tokens / (time.perf_counter() - tally.started)
+            observe(StepDone(assignment.client, assignment.round, step + 1, work.steps, tally.last_loss, speed))
+    return Trained(trained(base), base.head_tensors(), tally.metrics())
+
+
+def _check_finite(assignment: Assignment, step: int, tally: _Tally) -> None:
+    if not math.isfinite(tally.last_loss) or not math.isfinite(tally.grad_norm):
+        raise DivergedError(
+            "the loss is not a finite number",
+            where=f"{_place(assignment)}, step {step + 1}",
+            expected="a finite loss and gradient",
+            found=f"loss {tally.last_loss}",
+            do="Choose a smaller training.learning_rate, or a longer training.warmup",
+        )
+
+
+def _work(assignment: Assignment) -> LocalWork:
+    if assignment.work is None:
+        raise RunError("an assignment without work cannot be trained", where=_place(assignment), found=assignment.kind)
+    return assignment.work
+
+
+def _place(assignment: Assignment) -> str:
+    return f"client {assignment.client!r}, round {assignment.round}"
+
+
+def _prepare(base: BaseModel, assignment: Assignment, work: LocalWork) -> list[dict[str, Any]]:
+    """Put in the head, and the optimizer's groups: factors, then head."""
+    _load_head(base, assignment.head)
+    factors = [side for layer in base.layers.values() for side in (layer.a, layer.b) if side is not None]
+    factors = [side for side in factors if side.requires_grad]
+    head = [base.model.get_parameter(name) for name in base.head]
+    if not factors and not head:
+        raise RunError(
+            "there is nothing to train", where=_place(assignment), expected="a factor in the start that trains", found="none"
+        )
+    groups = [
+        {"params": factors, "peak": work.learning_rate, "weight_decay": work.weight_decay},
+        {"params": head, "peak": work.head_learning_rate, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _load_head(base: BaseModel, head: Mapping[str, Tensor]) -> None:
+    if set(head) != set(base.head):
+        raise RunError("the head does not fit the base model", expected=sorted(base.head), found=sorted(head))
+    with torch.no_grad():
+        for name, value in head.items():
+            base.model.get_parameter(name).copy_(value)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Dropout draws from the seed, and nothing outside notices."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _training(base: BaseModel) -> Iterator[None]:
+    """The factors' dropout and the head's gradients are on; the base stays in evaluation mode, as it is frozen."""
+    for layer in base.layers.values():
+        layer.train(True)
+    for name in base.head:
+        base.model.get_parameter(name).requires_grad_(True)
+    try:
+        yield
+    finally:
+        base.model.eval()
+        for name in base.head:
+            head = base.model.get_parameter(name)
+            head.requires_grad_(False)
+            head.grad = None
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
+
+
+def _one_step(
+    base: BaseModel, optimizer: torch.optim.Optimizer, taken: list[Batch], work: LocalWork, tally: _Tally
+) -> None:
+    labels = sum(label_count(base, batch) for batch in taken)
+    total = 0.0
+    for batch in taken:
+        loss, _ = batch_loss(base, batch)
+        (loss / max(labels, 1)).backward()
+        total += loss.item()
+        padding = padding_tokens(batch, base.tokenizer.pad_token_id)
+        tally.padding += padding
+        tally.tokens += batch.input_ids.numel() - padding
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    tally.grad_norm += float(torch.nn.utils.clip_grad_norm_(params, work.max_grad_norm))
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    tally.steps, tally.labels, tally.loss = tally.steps + 1, tally.labels + labels, tally.loss + total
+    tally.last_loss = total / max(labels, 1)

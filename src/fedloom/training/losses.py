@@ -1,0 +1,75 @@
+"""The loss where there are labels, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from fedloom.training.base_model import BaseModel
+
+if TYPE_CHECKING:
+    from fedloom.data.batches import Batch
+
+IGNORED = -100
+
+
+def batch_loss(base: BaseModel, batch: Batch) -> tuple[Tensor, int]:
+    """The sum of the cross entropies of a batch in float32, and over how many labels it is taken."""
+    logits, labels = labelled_logits(base, batch)
+    return cross_entropy_sum(logits, labels), labels.numel()
+
+
+def cross_entropy_sum(logits: Tensor, labels: Tensor) -> Tensor:
+    """The sum of the cross entropies, computed in float32. Shapes: logits (n, classes), labels (n,)."""
+    return nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+
+
+def labelled_logits(base: BaseModel, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Logits (labels, classes or vocabulary) and what they should have predicted (labels,).
+
+    For generation only the positions before a label reach the output embedding, as it is the costliest layer of a
+    small model and most tokens are prompt; the model's own treatment of its logits (scaling, soft cap) still applies.
+    """
+    device = base.device
+    inputs = batch.input_ids.to(device)
+    mask = None if batch.attention_mask is None else batch.attention_mask.to(device)
+    labels = batch.labels.to(device)
+    if base.task == "classification":
+        return base.model(input_ids=inputs, attention_mask=mask).logits, labels
+    ahead = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
+    chosen = ahead != IGNORED
+    with _only(base.model, chosen):
+        logits = base.model(input_ids=inputs, attention_mask=mask, use_cache=False).logits
+    return logits.flatten(0, 1), ahead[chosen]
+
+
+@contextmanager
+def _only(model: Any, chosen: Tensor) -> Iterator[None]:
+    """Within this, the output embedding sees the chosen positions alone, as one row."""
+
+    def select(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (inputs[0][chosen].unsqueeze(0), *inputs[1:])
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def label_count(base: BaseModel, batch: Batch) -> int:
+    """How many labels the loss of a batch is taken over."""
+    if base.task == "classification":
+        return batch.labels.numel()
+    return int((batch.labels[:, 1:] != IGNORED).sum())
+
+
+def padding_tokens(batch: Batch, pad: int) -> int:
+    """How many tokens at the ends of the rows are padding."""
+    if batch.attention_mask is not None:
+        return int((batch.attention_mask == 0).sum())
+    return int((batch.input_ids == pad).flip(1).cumprod(1).sum())

@@ -1,0 +1,84 @@
+"""What a model does on rows it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fedloom.training.base_model import BaseModel
+from fedloom.training.losses import cross_entropy_sum, labelled_logits
+
+if TYPE_CHECKING:
+    from fedloom.data.batches import Batch
+
+Prompt = str | Sequence[Mapping[str, str]]
+
+
+@torch.inference_mode()
+def held_out_loss(base: BaseModel, batches: Iterable[Batch]) -> dict[str, float]:
+    """Mean loss over all labels of the batches: loss, label_tokens; for classification also accuracy, correct, examples.
+
+    Without any label the loss is not a number, and label_tokens says why.
+    """
+    total, count, correct = 0.0, 0, 0
+    for batch in batches:
+        logits, labels = labelled_logits(base, batch)
+        total += cross_entropy_sum(logits, labels).item()
+        count += labels.numel()
+        if base.task == "classification":
+            correct += int((logits.argmax(-1) == labels).sum())
+    found = {"loss": total / count if count else float("nan"), "label_tokens": float(count)}
+    if base.task == "classification":
+        found |= {"accuracy": correct / count if count else float("nan"), "correct": float(correct)}
+        found["examples"] = float(count)
+    return found
+
+
+def answer(base: BaseModel, prompts: Sequence[Prompt], max_new_tokens: int, batch_size: int = 16) -> list[str]:
+    """Greedy answers, in the order of the prompts; batches of similar length, padded on the left.
+
+    prompts: chats (sequences of {role, content}), rendered with the tokenizer's template, or plain strings.
+    """
+    encoded = [_encode(base.tokenizer, prompt) for prompt in prompts]
+    order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
+    answers: dict[int, str] = {}
+    for first in range(0, len(order), batch_size):
+        indices = order[first : first + batch_size]
+        answers.update(zip(indices, _continue(base, [encoded[index] for index in indices], max_new_tokens), strict=True))
+    return [answers[index] for index in range(len(encoded))]
+
+
+def _encode(tokenizer: Any, prompt: Prompt) -> list[int]:
+    if isinstance(prompt, str):
+        return list(tokenizer(prompt)["input_ids"])
+    chat = [dict(message) for message in prompt]
+    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _ends(base: BaseModel) -> list[int]:
+    """The tokens that end an answer: those of the model's own generation settings and the tokenizer's."""
+    own = base.model.generation_config.eos_token_id
+    ends = set(own) if isinstance(own, list) else {own}
+    return sorted((ends | {base.tokenizer.eos_token_id}) - {None})
+
+
+@torch.inference_mode()
+def _continue(base: BaseModel, rows: list[list[int]], max_new_tokens: int) -> list[str]:
+    pad, longest = base.tokenizer.pad_token_id, max(len(row) for row in rows)
+    inputs = torch.tensor([[pad] * (longest - len(row)) + row for row in rows], device=base.device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=base.device)
+    written = base.model.generate(
+        input_ids=inputs,
+        attention_mask=mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        use_cache=True,
+        pad_token_id=pad,
+        eos_token_id=_ends(base),
+    )
+    texts = base.tokenizer.batch_decode(written[:, longest:], skip_special_tokens=True)
+    return [text.strip() for text in texts]

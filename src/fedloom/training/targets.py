@@ -1,0 +1,97 @@
+"""Which linear layers carry factors."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from torch import nn
+
+from fedloom.errors import ModelError
+
+
+def shape_of(module: nn.Module) -> tuple[int, int] | None:
+    """(out, in) of a linear layer, by its own fields; None for any other module."""
+    if hasattr(module, "out_features") and hasattr(module, "in_features"):
+        return int(module.out_features), int(module.in_features)  # type: ignore[arg-type]
+    if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # transformers' linear layer of GPT-2
+        return int(module.nf), int(module.nx)  # type: ignore[arg-type]
+    return None
+
+
+def resolve_targets(model: nn.Module, targets: str | tuple[str, ...], head: tuple[str, ...]) -> tuple[list[str], str]:
+    """The names of the targeted modules, sorted, and the rule that chose them.
+
+    targets: "auto", or names or dotted suffixes.  head: names of trainable parameters; their modules carry no factors.
+    Raises: ModelError for a target that no module has, or that is not a linear layer.
+    """
+    linear = _linear_names(model, head)
+    if targets == "auto":
+        return _usual(model, linear)
+    chosen = sorted({name for target in targets for name in _named(model, linear, target)})
+    return chosen, f"named: {', '.join(targets)}"
+
+
+def has_suffix(name: str, suffix: str) -> bool:
+    """Whether a dotted name is, or ends in, a dotted suffix."""
+    return name == suffix or name.endswith(f".{suffix}")
+
+
+def _linear_names(model: nn.Module, head: tuple[str, ...]) -> list[str]:
+    excluded = {name.rpartition(".")[0] for name in head}
+    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    return [
+        name
+        for name, module in model.named_modules()
+        if shape_of(module) is not None and module is not output and name not in excluded
+    ]
+
+
+def _usual(model: nn.Module, linear: list[str]) -> tuple[list[str], str]:
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as usual
+
+    kind = str(getattr(model.config, "model_type", ""))
+    rule = usual.get(kind)
+    chosen = [name for name in linear if _follows(name, rule)] if rule else []
+    if chosen:
+        return sorted(chosen), f"auto: the usual ones of {kind}: {rule if isinstance(rule, str) else ', '.join(rule)}"
+    blocks = sorted(name for name in linear if re.search(r"\.\d+\.", name)) or sorted(linear)
+    if not blocks:
+        raise ModelError(f"a model of type {kind!r} has no linear layer that could carry factors", where="lora.targets")
+    return blocks, f"auto: all linear layers of the blocks ({kind!r} has no usual ones)"
+
+
+def _follows(name: str, rule: str | list[str]) -> bool:
+    if isinstance(rule, str):
+        return re.fullmatch(rule, name) is not None
+    return any(has_suffix(name, suffix) for suffix in rule)
+
+
+def _named(model: nn.Module, linear: list[str], target: str) -> list[str]:
+    chosen = [name for name in linear if has_suffix(name, target)]
+    if chosen:
+        return chosen
+    others = [name for name, _ in model.named_modules() if has_suffix(name, target)]
+    if others:
+        raise ModelError(
+            f"the target {target!r} is not a linear layer that can carry factors",
+            where="lora.targets",
+            expected=_list(_suffixes(linear)),
+            found=f"{others[0]}, a {type(model.get_submodule(others[0])).__name__}",
+        )
+    known = _suffixes(linear)
+    near = difflib.get_close_matches(target.rpartition(".")[2], known, n=3, cutoff=0.4)
+    raise ModelError(
+        f"the target {target!r} matches no module of the model",
+        where="lora.targets",
+        expected=f"one of {_list(known)}, or a full name such as {linear[0]}" if linear else "a model with linear layers",
+        do=f"Did you mean {_list(near)}?" if near else None,
+    )
+
+
+def _suffixes(names: list[str]) -> list[str]:
+    return sorted({name.rpartition(".")[2] for name in names})
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,113 @@
+"""Negative controls: methods with a known fault of the field must be caught by the law that it breaks."""
+
+from dataclasses import replace
+
+import pytest
+
+from fedloom.adapters.adapter import Adapter
+from fedloom.adapters.factors import Factors
+from fedloom.aggregation.laws import CLEARLY, audit, check, verify
+from fedloom.aggregation.method import Law, train_both
+from fedloom.aggregation.registry import METHODS
+from fedloom.aggregation.stacking import lift_stack
+from fedloom.aggregation.summand import Summand
+from fedloom.aggregation.trials import sample_trial
+from fedloom.aggregation.world import Start
+from fedloom.errors import AggregationError
+
+FLORA, FFA, LOOM, RBLA, FEDIT = (METHODS[name] for name in ("flora", "ffa", "loom", "rbla", "fedit"))
+
+
+def lifting(change):
+    """flora with another lift of each factor: change(factors, weight, facts)."""
+
+    def lift(adapter, weight, facts):
+        return Summand(stack=adapter.map(lambda _, f: change(f, weight, facts)), weights=dict.fromkeys(adapter, weight))
+
+    return replace(FLORA, lift=lift)
+
+
+def first_client_only(factors, weight, facts):
+    return factors.scaled(weight if facts.client == min(facts.world.slots) else 0.0)
+
+
+def forgetful_of_the_trunk(state, world, client):
+    return Start(LOOM.dispatch(state, world, client).trainable)
+
+
+def forgetful_of_scaling_on_dispatch(state, world, client):
+    start = FEDIT.dispatch(state, world, client)
+    return Start(start.trainable.map(lambda _, f: Factors(f.a, f.b * f.scaling, f.scaling)))
+
+
+def ascending_names_preferred():
+    latest = [""]
+
+    def preferring(factors, weight, facts):
+        ascending, latest[0] = facts.client > latest[0], facts.client
+        return factors.scaled(weight if ascending else weight / 2)
+
+    return lifting(preferring)
+
+
+def unchecked_mean_of_b(adapter, weight, facts):
+    kept = adapter.map(lambda module, f: Factors(facts.start_of(module).a, f.b, f.scaling))
+    return FFA.lift(kept, weight, facts)
+
+
+def unscaled_ffa(adapter, weight, facts):
+    bare = Start(facts.start.trainable.map(lambda _, f: Factors(f.a, f.b)))
+    return FFA.lift(adapter.map(lambda _, f: Factors(f.a, f.b)), weight, replace(facts, start=bare))
+
+
+def lost_trunk(total, state, facts):
+    return replace(FLORA.finish(total, replace(state, trunk=Adapter()), facts))
+
+
+BROKEN = {
+    "weight on both factors": (lifting(lambda f, w, _: Factors(w * f.a, w * f.b, f.scaling)), Law.EXACT_MEAN),
+    "weight squared": (lifting(lambda f, w, _: f.scaled(w * w)), Law.WEIGHT_SCALE),
+    "first client only": (lifting(first_client_only), Law.EXACT_MEAN),
+    "first client only, equal clients": (lifting(first_client_only), Law.EQUAL_CLIENTS),
+    "no weights": (lifting(lambda f, *_: f), Law.SPLIT),
+    "scaling forgotten": (lifting(lambda f, w, _: Factors(f.a, w * f.b)), Law.IDENTITY),
+    "alpha hard-coded": (lifting(lambda f, w, _: Factors(f.a, w * f.b, 16 / f.rank)), Law.EXACT_MEAN),
+    "scaling forgotten on dispatch": (replace(FEDIT, dispatch=forgetful_of_scaling_on_dispatch), Law.IDENTITY),
+    "order counts": (ascending_names_preferred(), Law.ORDER),
+    "trunk thrown away": (replace(FLORA, finish=lost_trunk), Law.ZERO_UPDATE),
+    "loom adds the start again": (replace(LOOM, lift=lift_stack), Law.ZERO_UPDATE),
+    "loom without its trunk": (replace(LOOM, dispatch=forgetful_of_the_trunk), Law.IDENTITY),
+    "ffa trains a": (replace(FFA, trains=train_both, lift=unchecked_mean_of_b), Law.EXACT_MEAN),
+    "ffa without scaling": (replace(FFA, lift=unscaled_ffa), Law.EXACT_MEAN),
+    "rbla that pads with zeros": (replace(METHODS["zeropad"], name="rbla", laws=RBLA.laws), Law.ZERO_UPDATE),
+    "fedit sold as exact": (replace(FEDIT, laws=FEDIT.laws | {Law.EXACT_MEAN}), Law.EXACT_MEAN),
+    "fedit sold for unequal ranks": (replace(FEDIT, laws=FEDIT.laws | {Law.UNEQUAL_RANKS}), Law.UNEQUAL_RANKS),
+}
+
+
+@pytest.mark.parametrize(("method", "law"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_method_is_caught(method, law):
+    assert law in method.laws
+    assert audit(method, trials=20)[law] > CLEARLY
+    with pytest.raises(AggregationError, match=law.value):
+        verify(method, trials=20)
+
+
+def test_verify_reports_a_law_that_holds_but_is_not_declared():
+    modest = replace(FLORA, laws=FLORA.laws - {Law.EXACT_MEAN})
+    with pytest.raises(AggregationError, match="not declared, but never broken"):
+        verify(modest, trials=10)
+
+
+def test_check_names_the_law_the_method_and_the_world():
+    trial = sample_trial(3)
+    broken, law = BROKEN["trunk thrown away"]
+    with pytest.raises(AggregationError, match=r"flora, world with seed 3.*zero update.*at most 2e-05"):
+        check(broken, law, trial)
+
+
+def test_every_sampled_world_is_used_in_unequal_and_partial_rounds():
+    trials = [sample_trial(seed) for seed in range(40)]
+    assert any(not trial.world.equal_ranks for trial in trials)
+    assert any(len(trial.last) < len(trial.world.slots) for trial in trials)
+    assert any(set(slots) < set(trial.world.modules) for trial in trials for slots in trial.world.slots.values())

@@ -1,0 +1,36 @@
+"""Who takes part is drawn from the seed, repeatably."""
+
+import pytest
+
+from fedloom.rounds.roster import roster
+from fedloom.spec.experiment import ClientTable, Experiment, RoundsTable
+
+
+def with_rounds(clients=30, **table) -> Experiment:
+    return Experiment(
+        clients=tuple(ClientTable(name=f"c{number:02d}", data="x.jsonl") for number in range(clients)),
+        rounds=RoundsTable(**table),
+    )
+
+
+@pytest.mark.parametrize(("participation", "expected"), [(1.0, 30), (0.5, 15), (0.1, 3), (0.01, 1), (0.11, 4)])
+def test_the_share_of_clients_is_drawn(participation, expected):
+    assert len(roster(with_rounds(participation=participation), 1)) == expected
+
+
+def test_the_draw_is_repeatable_changes_by_round_and_reaches_everybody():
+    experiment = with_rounds(participation=0.2)
+    draws = [roster(experiment, round) for round in range(1, 60)]
+    assert draws == [roster(experiment, round) for round in range(1, 60)]
+    assert len(set(draws)) > 50
+    assert {name for draw in draws for name in draw} == {client.name for client in experiment.clients}
+    assert all(list(draw) == sorted(draw) for draw in draws)
+
+
+def test_at_least_min_clients_take_part():
+    assert len(roster(with_rounds(participation=0.01, min_clients=5), 1)) == 5
+
+
+def test_only_the_named_clients_take_part():
+    experiment = with_rounds().model_copy(update={"rounds": RoundsTable(clients=("c07", "c03"))})
+    assert roster(experiment, 1) == ("c03", "c07")

@@ -1,0 +1,75 @@
+"""Every way in which a contribution can be wrong is refused by client and module."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fedloom.adapters.adapter import Adapter
+from fedloom.adapters.algebra import pad
+from fedloom.adapters.factors import Factors
+from fedloom.errors import ContributionRefusedError
+from fedloom.rounds.validate import validate
+
+MODULE = "layers.0.q_proj"
+
+
+def with_module(contribution, module, factors):
+    return replace(contribution, adapter=Adapter({**contribution.adapter, module: factors}))
+
+
+def changed(contribution, change):
+    return with_module(contribution, MODULE, change(contribution.adapter[MODULE]))
+
+
+def poisoned(factors, value):
+    b = factors.b.clone()
+    b[0, 0] = value
+    return Factors(factors.a, b, factors.scaling)
+
+
+WRONG = {
+    "nan": lambda c: changed(c, lambda f: poisoned(f, float("nan"))),
+    "infinity": lambda c: changed(c, lambda f: poisoned(f, float("inf"))),
+    "rank above the plan": lambda c: changed(c, lambda f: pad(f, f.rank + 1)),
+    "shape of another layer": lambda c: changed(c, lambda f: Factors(f.a, f.b[:-1], f.scaling)),
+    "other scaling": lambda c: changed(c, lambda f: f.scaled(100.0)),
+    "other dtype": lambda c: changed(c, lambda f: f.to(torch.float64)),
+    "missing module": lambda c: replace(c, adapter=Adapter({k: v for k, v in c.adapter.items() if k != MODULE})),
+    "unknown module": lambda c: with_module(c, "lm_head", c.adapter[MODULE]),
+}
+WRONG_AT_ALL = {
+    "no examples": lambda c: replace(c, examples=0),
+    "more examples than registered": lambda c: replace(c, examples=11),
+    "of an earlier round": lambda c: replace(c, round=0),
+    "of another client": lambda c: replace(c, client="site-b"),
+    "head missing": lambda c: replace(c, head={}),
+    "head not finite": lambda c: replace(c, head={"score.weight": torch.full((2, 8), float("nan"))}),
+    "metric not finite": lambda c: replace(c, metrics={"loss": float("nan")}),
+}
+
+
+@pytest.mark.parametrize("wrong", [*WRONG, *WRONG_AT_ALL])
+def test_a_wrong_contribution_is_refused_by_client_and_module(wrong, contribution, assignment):
+    change = {**WRONG, **WRONG_AT_ALL}[wrong]
+    with pytest.raises(ContributionRefusedError, match="site-a") as refused:
+        validate(change(contribution), assignment, rows=10)
+    if wrong in WRONG:
+        expected = "lm_head" if wrong == "unknown module" else MODULE
+        assert refused.value.module == expected
+
+
+def test_a_right_contribution_is_accepted(contribution, assignment):
+    validate(contribution, assignment, rows=5)
+
+
+def test_an_update_above_the_bound_is_refused(contribution, assignment):
+    with pytest.raises(ContributionRefusedError, match="too large"):
+        validate(contribution, assignment, rows=10, max_update_norm=0.01)
+    validate(contribution, assignment, rows=10, max_update_norm=1e6)
+
+
+def test_a_changed_frozen_factor_is_refused(contribution, assignment):
+    frozen = replace(assignment, trains={**assignment.trains, MODULE: "b"})
+    with pytest.raises(ContributionRefusedError, match="frozen factor a"):
+        validate(contribution, frozen, rows=10)

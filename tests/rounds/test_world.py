@@ -1,0 +1,43 @@
+"""Ranks and scalings of each client in each module, and ranks that cannot be."""
+
+import pytest
+
+from fedloom.errors import ConfigError
+from fedloom.rounds.world import world_of
+from fedloom.spec.experiment import ClientTable, Experiment, LoraTable
+
+MODULES = {"layers.0.q_proj": (6, 8), "layers.0.mlp.down_proj": (4, 8), "layers.10.q_proj": (6, 8)}
+
+
+def slots(lora=None, **client):
+    table = ClientTable(name="a", data="a.jsonl", **client)
+    experiment = Experiment(clients=(table,), lora=lora or LoraTable())
+    return world_of(experiment, MODULES).slots["a"]
+
+
+def test_scaling_is_one_for_all_ranks_or_alpha_over_rank():
+    assert slots(rank=4)["layers.0.q_proj"].scaling == 2.0
+    assert slots(rank=4, lora=LoraTable(alpha=16.0))["layers.0.q_proj"].scaling == 4.0
+
+
+def test_the_longest_pattern_that_is_a_dotted_suffix_wins():
+    ranks = slots(rank=1, rank_pattern={"q_proj": 2, "10.q_proj": 3})
+    found = {module: slot.rank for module, slot in ranks.items()}
+    assert found == {"layers.0.q_proj": 2, "layers.0.mlp.down_proj": 1, "layers.10.q_proj": 3}
+
+
+def test_a_pattern_is_not_matched_inside_a_name():
+    with pytest.raises(ConfigError, match="rank_pattern 'proj' fits no module"):
+        slots(rank=1, rank_pattern={"proj": 4})
+
+
+def test_a_rank_larger_than_the_layer_names_client_and_module():
+    with pytest.raises(ConfigError, match=r"client 'a', module 'layers.0.mlp.down_proj'.*at most 4, found 5"):
+        slots(rank=5)
+
+
+def test_all_problems_are_listed_at_once():
+    clients = tuple(ClientTable(name=name, data="x.jsonl", rank=99) for name in "abc")
+    with pytest.raises(ConfigError) as error:
+        world_of(Experiment(clients=clients), MODULES)
+    assert len(error.value.problems) == 3
