@@ -48,7 +48,8 @@ def measure(clients: int, method: str, rounds: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "memory.toml"
         tables = [
-            f'[[clients]]\nname = "client-{number:02d}"\nrank = {RANKS[number % len(RANKS)]}\n' for number in range(clients)
+            f'[[clients]]\nname = "client-{number:02d}"\nrank = {RANKS[number % len(RANKS)]}\n'
+            for number in range(clients)
         ]
         path.write_text(CONFIG.format(method=method, rounds=rounds, rows=ROWS) + "".join(tables))
         done = subprocess.run(

@@ -56,8 +56,8 @@ def configuration_page() -> str:
     lines = [
         "# Configuration",
         "",
-        "Generated from `spec/experiment.py` by `docs/generate.py`. `fedloom init pilot.toml` writes the same as a file,",
-        "`fedloom check pilot.toml` says what is wrong with one.",
+        "Generated from `spec/experiment.py` by `docs/generate.py`. `fedloom init pilot.toml` writes the same as a",
+        "file, `fedloom check pilot.toml` says what is wrong with one.",
     ]
     tables = {"": Experiment, **_tables(Experiment, "")}
     for name, table in tables.items():

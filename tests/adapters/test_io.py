@@ -84,7 +84,7 @@ def test_what_is_written_is_read_again(named, facts):
     assert to_bytes(again, plain, facts=facts_again) == data
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.tuples(NAMES, NAMES, st.sampled_from("ab")), st.tuples(NAMES, NAMES, st.sampled_from("ab")))
 def test_keys_are_unambiguous(left, right):
     assert (factor_key(*left) == factor_key(*right)) == (left == right)

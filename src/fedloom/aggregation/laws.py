@@ -106,11 +106,8 @@ def _equal_clients(method: Method, trial: Trial) -> float:
 
 
 def _unequal_ranks(method: Method, trial: Trial) -> float:
-    """0 if the rounds are played with the ranks as they are, infinity if they are refused or ignored."""
-    try:
-        _, sent, _ = _played(method, trial)
-    except AggregationError:
-        return math.inf
+    """0 if the rounds are played with the ranks as they are, infinity if those are ignored."""
+    _, sent, _ = _played(method, trial)
     slots = trial.world.slots
     kept = all(
         upload.adapter.ranks == {module: slot.rank for module, slot in slots[upload.client].items()} for upload in sent
@@ -171,11 +168,17 @@ _CHECKS: dict[Law, Callable[[Method, Trial], float]] = {
 
 
 def error(method: Method, law: Law, trial: Trial, settings: Any = None) -> float:
-    """How far the method is from the law in this trial: 0 is exact, about 1 is as wrong as the models are large."""
+    """How far the method is from the law in this trial: 0 is exact, 1 is as wrong as the models are large.
+
+    Infinity means that the method refuses this world, although its ranks are equal or it takes unequal ones.
+    """
     ready = prepared(method, trial, settings)
     if law is Law.UNEQUAL_RANKS:
         ready = replace(ready, world=replace(ready.world, slots=trial.world.slots))
-    return _CHECKS[law](method, ready)
+    try:
+        return _CHECKS[law](method, ready)
+    except AggregationError:
+        return math.inf
 
 
 def check(method: Method, law: Law, trial: Trial, settings: Any = None, *, tolerance: float = TOLERANCE) -> None:

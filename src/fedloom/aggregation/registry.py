@@ -7,7 +7,7 @@ import importlib
 import math
 import pkgutil
 from collections.abc import Iterable, Mapping
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from types import MappingProxyType, ModuleType
 from typing import Any, get_args, get_type_hints
 
@@ -27,7 +27,9 @@ def checked_method(candidate: object, stem: str) -> Method:
     kind = candidate.settings
     if not (is_dataclass(kind) and kind.__dataclass_params__.frozen):  # type: ignore[attr-defined]
         raise AggregationError("settings must be a frozen dataclass", where=f"{stem}.py", found=kind.__name__)
-    kind()  # every setting has a default
+    missing = [field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING]
+    if missing:
+        raise AggregationError("every setting needs a default", where=f"{stem}.py", found=f"none for {missing[0]!r}")
     return candidate
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 
 from fedloom.errors import AggregationError
 
@@ -14,7 +15,8 @@ def checked_weights(weights: Mapping[str, float]) -> dict[str, float]:
     Raises: AggregationError if one is negative or not finite, or if they add up to nothing.
     """
     for name, weight in weights.items():
-        if not (math.isfinite(weight) and weight >= 0):
+        number = isinstance(weight, Real) and not isinstance(weight, bool)
+        if not (number and math.isfinite(weight) and weight >= 0):
             raise AggregationError(
                 "a weight must be a finite number that is not negative", where=f"weight of {name!r}", found=weight
             )

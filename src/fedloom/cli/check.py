@@ -9,7 +9,7 @@ NAME = "check"
 
 
 def command(config: Config) -> None:
-    """Report all errors of a configuration at once: keys, values, rules, every client's rows, the base and its targets."""
+    """Report all errors of a configuration at once: keys, values, rules, every client's rows, base and targets."""
     from fedloom.engine.check import check_sites
 
     experiment = load(config)

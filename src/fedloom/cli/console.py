@@ -10,6 +10,8 @@ from rich.console import Console
 
 console = Console(highlight=False)
 
-Config = Annotated[Path, typer.Argument(help="Configuration file (TOML); fedloom init writes one", metavar="pilot.toml")]
+Config = Annotated[
+    Path, typer.Argument(help="Configuration file (TOML); fedloom init writes one", metavar="pilot.toml")
+]
 Run = Annotated[Path, typer.Argument(help="Directory of a run, such as runs/pilot", metavar="RUN")]
 Root = Annotated[Path, typer.Option(help="Where run directories are kept")]

@@ -21,7 +21,9 @@ def command(root: Root = Path("runs")) -> None:
     experiment = experiment.model_copy(
         update={"name": name, "evaluation": experiment.evaluation.model_copy(update={"baselines": True})}
     )
-    console.print(f"Four clients, ranks {', '.join(str(client.rank) for client in experiment.clients)}; run {root / name}")
+    console.print(
+        f"Four clients, ranks {', '.join(str(client.rank) for client in experiment.clients)}; run {root / name}"
+    )
     with live_view() as observe:
         from fedloom.engine.run import run
 

@@ -21,7 +21,6 @@ for command in (demo, init, check, run, resume, evaluate, compare, report, expor
     app.command(name=command.NAME)(command.command)
 
 
-
 def main() -> None:
     """Run the command line. Errors that the user can act on: the message on stderr and exit code 2, no traceback."""
     try:

@@ -16,8 +16,8 @@ from fedloom.errors import DataError
 
 Task = Literal["generation", "classification"]
 
-BATCHES_IN_A_POOL = 32  # rows are drawn into pools at random and sorted by length within one
-ALIKE = 1.04  # lengths within this factor count as equal, so that a row meets others from epoch to epoch
+BATCHES_IN_A_POOL = 128  # rows are drawn into pools at random and sorted by length within one
+ALIKE = 1.03  # lengths within this factor count as equal, so that a row meets others from epoch to epoch
 
 
 @dataclass(frozen=True, eq=False)

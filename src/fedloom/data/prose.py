@@ -58,7 +58,7 @@ UNCLEAR = _any_of(
 ASIDE = _any_of("^", r"see|refer|note|please|for more|for details|todo|example", r"\b")
 OPENING = re.compile(r"[A-Za-z`\"'(]")
 CLOSING_FORMULA = re.compile(r"\s*[:,]?\s*:math:`[^`]*`\s*(?=[.]|$)")
-ROLE = re.compile(r":(?:\w+:)?\w+:`[~!]?([^`]*?)(?:\s*<[^`>]*>)?`")
+ROLE = re.compile(r":(?!math:)(?:\w+:)?\w+:`[~!]?([^`]*?)(?:\s*<[^`>]*>)?`")
 DOUBLE_TICKS = re.compile(r"``([^`]+)``")
 LINK = re.compile(r"`([^`<]+?)\s*<[^`>]+>`_{0,2}")
 SENTENCE_END = re.compile(r"(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\betc\.)(?<!\bvs\.)(?<!\bcf\.)(?<=[.!?])\s+(?=[A-Z`\"'(])")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -82,7 +83,8 @@ def loop_of(
 def drive(loop: Loop) -> RunState:
     """Run all rounds that are still to be done, commit each, measure each, and return the last state."""
     state = _begin(loop)
-    _measure(loop, state, "base")
+    # A run that was killed after a commit has not measured that round yet.
+    _measure(loop, state, "base" if state.round == 0 else "round")
     while state.round < loop.last_round and not _out_of_patience(loop):
         state = _one_round(loop, state)
         _measure(loop, state, "round")
@@ -192,7 +194,9 @@ def _out_of_patience(loop: Loop) -> bool:
     latest = max(losses)
     if latest - best < patience:
         return False
-    reason = f"the held-out loss has not improved for {latest - best} rounds (best {losses[best]:.4f} after round {best})"
+    reason = (
+        f"the held-out loss has not improved for {latest - best} rounds (best {losses[best]:.4f} after round {best})"
+    )
     if not any(record["kind"] == "stopped_early" for record in loop.directory.journal.records()):
         loop.journal("stopped_early", round=latest, reason=reason)
     return True
@@ -203,9 +207,10 @@ def pooled_losses(records: Iterable[Any]) -> dict[int, float]:
     sums: dict[int, tuple[float, float]] = {}
     for record in records:
         if record["kind"] == "evaluation" and record["stage"] in ("base", "round"):
-            weight = record.get("label_tokens") or record["rows"]
+            # A loss that was not finite is null in the journal: a model that diverged is never the best one.
+            loss, weight = record["loss"], record["label_tokens"]
             summed, total = sums.get(record["round"], (0.0, 0.0))
-            sums[record["round"]] = (summed + weight * record["loss"], total + weight)
+            sums[record["round"]] = (summed + weight * (math.inf if loss is None else loss), total + weight)
     return {round: summed / total for round, (summed, total) in sums.items() if total}
 
 

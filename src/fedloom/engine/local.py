@@ -19,9 +19,9 @@ from fedloom.rounds.wire import (
     contribution_from_bytes,
     contribution_to_bytes,
 )
-from fedloom.training.lora_layer import load_start
 from fedloom.training.local import StepDone, train
 from fedloom.training.local import _load_head as load_head
+from fedloom.training.lora_layer import load_start
 from fedloom.training.measure import answer, held_out_loss
 
 
@@ -90,7 +90,9 @@ class LocalEngine:
         base = self.sites.base
         load_start(base, assignment.start, {})
         load_head(base, assignment.head)
-        batches = evaluation_batches(site.held_out, self.tokens_per_batch, pad_id=base.tokenizer.pad_token_id, task=base.task)
+        batches = evaluation_batches(
+            site.held_out, self.tokens_per_batch, pad_id=base.tokenizer.pad_token_id, task=base.task
+        )
         metrics: Mapping[str, float] = {"rows": float(len(site.held_out)), **held_out_loss(base, batches)}
         if assignment.generate_rows and base.task == "generation":
             metrics = {**metrics, **self._generation_scores(site, assignment.generate_rows)}

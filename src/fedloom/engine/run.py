@@ -1,4 +1,4 @@
-"""A whole run on this machine: begin or resume, drive the rounds, train the baselines, leave a report and an adapter."""
+"""A whole run on this machine: begin or resume, drive the rounds, train the baselines, leave report and adapter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.engine.drive import ALL_STAGES, Loop, drive, journal_evaluation, loop_of, round_seconds
+from fedloom.engine.drive import Loop, drive, journal_evaluation, loop_of, round_seconds
 from fedloom.engine.events import Observer, RunBegins, Stage, silent
 from fedloom.engine.local import LocalEngine
 from fedloom.engine.sites import Sites, load_sites, refuse_other_base
@@ -23,7 +23,7 @@ from fedloom.rounds.messages import Contribution
 from fedloom.rounds.roster import roster
 from fedloom.rounds.state import RunState
 from fedloom.spec.experiment import Experiment
-from fedloom.spec.load import dump
+from fedloom.spec.load import check, dump
 from fedloom.store.names import refuse_existing
 from fedloom.store.run_directory import RunDirectory
 
@@ -55,6 +55,7 @@ def run(
 
     Raises: RunError if that directory exists; DataError, ModelError, ConfigError before anything is written.
     """
+    check(experiment)
     path = Path(root) / experiment.name
     refuse_existing(path)
     sites = sites or load_sites(experiment, observe)
@@ -162,7 +163,11 @@ def _alone(loop: Loop, sites: Sites, client: str, rounds: int) -> Contribution:
     path = loop.directory.path / ALONE / client
     existing = path.exists()
     facts = _lasting_facts(sites)
-    with RunDirectory.open(path, to_write=True) if existing else RunDirectory.create(path, dump(experiment), facts) as directory:
+    with (
+        RunDirectory.open(path, to_write=True)
+        if existing
+        else RunDirectory.create(path, dump(experiment), facts) as directory
+    ):
         drive(_loop(experiment, directory, sites, loop.observe, stages=frozenset({"final"}), last_round=rounds))
     last = [record for record in _records(directory, "evaluation") if record["client"] == client][-1]
     metrics = {name: value for name, value in last.fields.items() if isinstance(value, int | float)}
@@ -176,7 +181,9 @@ def alone_experiment(experiment: Experiment, client: str) -> Experiment:
         update={
             "name": client,
             "method": experiment.method.model_validate({"name": "fedit"}),
-            "rounds": experiment.rounds.model_copy(update={"clients": (client,), "min_clients": 1, "participation": 1.0}),
+            "rounds": experiment.rounds.model_copy(
+                update={"clients": (client,), "min_clients": 1, "participation": 1.0}
+            ),
             "evaluation": experiment.evaluation.model_copy(update={"baselines": False, "question": None}),
         }
     )
@@ -196,7 +203,7 @@ def _finish(loop: Loop, sites: Sites, state: RunState, began: float) -> Result:
     """Write the PEFT adapter and the report, and close the journal (again, if a resume found it closed)."""
     loop.observe(Stage("writing the adapter and the report"))
     adapter = state.learned.delta()
-    export_peft(loop.directory.adapter, adapter, state.head, sites.base, labels=sites.labels)
+    export_peft(loop.directory.adapter, adapter, state.head, sites.base)
     if not _records(loop.directory, "run_finished"):
         loop.journal(
             "run_finished",

@@ -6,13 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import fsum
+from math import fsum, isfinite
 from typing import Any
 
 from fedloom.errors import DataError
 
 # Runs of letters and digits; ideographs and kana one by one, as Chinese and Japanese put no spaces between words.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
+_COUNTS = ("label_tokens", "rows")
 _GENERATED = ("rouge1", "rougeL", "exact_match")
 
 
@@ -31,7 +32,7 @@ class Scores:
     label_tokens: int
     rows: int
     rouge1: float | None = None
-    rougeL: float | None = None  # noqa: N815 - the name of the score
+    rougeL: float | None = None
     exact_match: float | None = None
     accuracy: float | None = None
     generated_rows: int = 0
@@ -47,13 +48,27 @@ def scores_of(record: Mapping[str, Any]) -> Scores:
 
     Raises: DataError where the loss or a count is missing.
     """
-    missing = [name for name in ("loss", "label_tokens", "rows") if record.get(name) is None]
-    if missing:
+    absent = missing(record)
+    if absent:
         where = f"evaluation of client {record.get('client')!r}"
-        raise DataError(f"{', '.join(missing)} missing", where=where, found=sorted(record))
-    counts = {name: int(record.get(name) or 0) for name in ("label_tokens", "rows", "generated_rows")}
-    measured = {name: _number(record.get(name)) for name in (*_GENERATED, "accuracy")}
-    return Scores(loss=float(record["loss"]), **counts, **measured)
+        raise DataError(f"{', '.join(absent)} missing", where=where, found=", ".join(sorted(record)) or "nothing")
+    counts: dict[str, Any] = {name: int(measured(record, name) or 0) for name in (*_COUNTS, "generated_rows")}
+    scores: dict[str, Any] = {name: measured(record, name) for name in (*_GENERATED, "accuracy")}
+    return Scores(float(measured(record, "loss") or 0.0), **counts, **scores)
+
+
+def missing(record: Mapping[str, Any]) -> list[str]:
+    """The names of what scores_of cannot do without and does not find; a count that is not finite is none."""
+    found = {name: measured(record, name) for name in ("loss", *_COUNTS)}
+    return [name for name, value in found.items() if value is None or (name in _COUNTS and not isfinite(value))]
+
+
+def measured(record: Mapping[str, Any], name: str) -> float | None:
+    """A number of a record. JSON has no nan and no inf: a journal keeps them under "not_finite"."""
+    value = record.get(name)
+    if value is None:
+        value = (record.get("not_finite") or {}).get(name)
+    return None if value is None else float(value)
 
 
 def words(text: str) -> list[str]:
@@ -70,7 +85,7 @@ def rouge1(prediction: str, reference: str) -> float:
     return _f1((Counter(predicted) & Counter(expected)).total(), predicted, expected)
 
 
-def rougeL(prediction: str, reference: str) -> float:  # noqa: N802 - the name of the score
+def rougeL(prediction: str, reference: str) -> float:
     """ROUGE-L F1: 2 * longest common subsequence / (words of prediction + words of reference).
 
     The text is one sequence; line breaks do not count. Source: Lin 2004, section 3.1.
@@ -128,10 +143,10 @@ def pooled(per_client: Mapping[str, Scores]) -> Scores:
 
 def _mean(values: Iterable[float | None], weights: Sequence[int]) -> float | None:
     pairs = [(value, weight) for value, weight in zip(values, weights, strict=True) if weight]
-    measured = [(value, weight) for value, weight in pairs if value is not None]
-    if not measured or len(measured) < len(pairs):
+    known = [(value, weight) for value, weight in pairs if value is not None]
+    if not known or len(known) < len(pairs):
         return None
-    return fsum(value * weight for value, weight in measured) / sum(weight for _, weight in measured)
+    return fsum(value * weight for value, weight in known) / sum(weight for _, weight in known)
 
 
 def _f1(common: int, predicted: list[str], expected: list[str]) -> float:
@@ -148,7 +163,3 @@ def _common_subsequence(left: list[str], right: list[str]) -> int:
             row[column] = diagonal + 1 if word == other else max(above, row[column - 1])
             diagonal = above
     return row[-1]
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)

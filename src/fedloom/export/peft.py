@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -13,9 +13,7 @@ from fedloom.training.base_model import BaseModel
 from fedloom.training.peft_bridge import merge, save_peft
 
 
-def export_peft(
-    directory: Path, adapter: Adapter, head: Mapping[str, Tensor], base: BaseModel, *, labels: Sequence[str] = ()
-) -> None:
+def export_peft(directory: Path, adapter: Adapter, head: Mapping[str, Tensor], base: BaseModel) -> None:
     """A directory that plain `PeftModel.from_pretrained` loads on the plain base; replaces one that is there."""
     save_peft(adapter, head, base, directory)
 

@@ -5,34 +5,43 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
 from fedloom.report.style import ACCENT, DASHES, MARKERS, NEUTRAL, SERIES, WARM, layout
 
 Figure = dict[str, Any]
 Points = Mapping[int, float]
+Extreme = Literal["highest", "lowest"]
 
-_NAMED_LINES = len(SERIES)
 _LABEL_LETTERS = 18
 _ROOM_FOR_TEXT = 1.45  # of the longest bar, so that its amount still fits on a narrow telephone
 
 
-def lines(by_label: Mapping[str, Points], y_title: str, *, strong: str | None = None, tail: str = "") -> Figure:
-    """Values by round, one line per label. Up to six labels have a look of their own; of more, all are thin and grey
-    but the one that ends highest.
+def lines(
+    by_label: Mapping[str, Points],
+    y_title: str,
+    *,
+    strong: str | None = None,
+    mark: Extreme = "highest",
+    apart: int = len(SERIES),
+) -> Figure:
+    """Values by round, one line per label. Up to `apart` labels have a look of their own; of more, all are thin and
+    grey but the one that ends highest or lowest.
 
-    strong: the label drawn thick, such as all clients together.  tail: said of the label that ends highest.
+    strong: the label drawn thick, such as all clients together.  mark: which end is of interest among many.
     """
     weak = [label for label in by_label if label != strong]
-    many = len(weak) > _NAMED_LINES
-    worst = max(weak, key=lambda label: _last(by_label[label]), default=None) if many else None
-    order = [label for label in weak if label != worst] + [label for label in (worst, strong) if label in by_label]
+    many = len(weak) > apart
+    sign = 1 if mark == "highest" else -1
+    marked = max(weak, key=lambda label: sign * _last(by_label[label])) if many else None
+    order = [label for label in weak if label != marked]
+    order += [label for label in (marked, strong) if label is not None and label in by_label]
     data = []
     for number, label in enumerate(order):
-        look = _line_look(number, thick=label == strong, marked=label == worst, many=many)
-        name = f"{label} ({tail})" if label == worst and tail else label
-        shown = not many or label in (worst, strong) or number == 0
-        group = "each client" if many and label not in (worst, strong) else label
+        look = _line_look(number, thick=label == strong, marked=label == marked, many=many)
+        name = f"{label} ({mark})" if label == marked else label
+        shown = not many or label in (marked, strong) or number == 0
+        group = "each client" if many and label not in (marked, strong) else label
         data.append(_line(name, group, by_label[label], look, shown))
     return {"data": data, "layout": layout(340, _round_axis(by_label), {"title": {"text": y_title}, "nticks": 6})}
 
@@ -92,8 +101,8 @@ def _line_look(number: int, *, thick: bool, marked: bool, many: bool) -> dict[st
         return {"line": {"color": ACCENT, "width": 4}, "marker": {"color": ACCENT, "size": 8}, "opacity": 1}
     if many and not marked:
         return {"line": {"color": NEUTRAL, "width": 1.2}, "marker": {"color": NEUTRAL, "size": 3}, "opacity": 0.55}
-    colour = WARM if marked else SERIES[number]
-    place = 1 if marked else number
+    colour = WARM if marked else SERIES[number % len(SERIES)]
+    place = 1 if marked else (number + number // len(SERIES)) % len(DASHES)
     line = {"color": colour, "width": 2.2, "dash": DASHES[place]}
     return {"line": line, "marker": {"color": colour, "size": 7, "symbol": MARKERS[place]}, "opacity": 1}
 
@@ -145,7 +154,7 @@ def _round_axis(by_label: Mapping[str, Points]) -> dict[str, Any]:
 
 def _last(points: Points) -> float:
     finite = [points[number] for number in sorted(points) if isfinite(points[number])]
-    return finite[-1] if finite else float("-inf")
+    return finite[-1] if finite else 0.0
 
 
 def _finite(value: float | None) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from fedloom.report.charts import lines
 from fedloom.report.document import Figures, document
 from fedloom.report.markup import Html, element, facts, join, section, table
-from fedloom.report.results import COMPARED, comparison_rows, differences
+from fedloom.report.results import compared_columns, comparison_rows, differences
 from fedloom.report.units import loss_text, plural
 from fedloom.report.values import RunSummary
 
@@ -44,9 +44,15 @@ def _table(summaries: Mapping[str, RunSummary]) -> Html:
         "down": "bytes down",
         "up": "bytes up",
     }
-    rows = [[label, *(row[name] for name in COMPARED)] for label, row in comparison_rows(summaries).items()]
-    content = table(["run", *(headings.get(name, name) for name in COMPARED)], rows, texts=2)
-    says = "Held-out loss over all clients' rows, and of the client where it is highest. Bold with a star: best of its column."
+    found = comparison_rows(summaries)
+    columns = compared_columns(found)
+    rows = [[label, *(row[name] for name in columns)] for label, row in found.items()]
+    texts = 2 if "method" in columns else 1
+    content = table(["run", *(headings.get(name, name) for name in columns)], rows, texts=texts)
+    says = (
+        "Held-out loss over all clients' rows, and of the client where it is highest; time of all rounds, without "
+        "evaluation. Bold with a star: best of its column."
+    )
     return section("Result", element("p", says, class_="soft"), content)
 
 
@@ -69,6 +75,6 @@ def _chart(summaries: Mapping[str, RunSummary], figures: Figures) -> Html:
     )
     says = "All clients' held-out rows together; round 0 is the base model."
     chart = figures.add(
-        "chart-loss", "Held-out loss by round", lines(curves, "loss", tail="highest"), numbers, says=says
+        "chart-loss", "Held-out loss by round", lines(curves, "loss", apart=len(curves)), numbers, says=says
     )
     return section("Round by round", chart)

@@ -41,9 +41,13 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, texts: i
     texts: number of leading columns that hold text; the others hold figures.  total: the last row sums up the others.
     """
     classes = [None if column < texts else "figure" for column in range(len(headings))]
-    head = element("tr", *(element("th", name, class_=kind, scope="col") for name, kind in zip(headings, classes, strict=True)))
+    head = element(
+        "tr", *(element("th", name, class_=kind, scope="col") for name, kind in zip(headings, classes, strict=True))
+    )
     lines = [
-        join(_cell(value, kind, header=not column) for column, (value, kind) in enumerate(zip(row, classes, strict=True)))
+        join(
+            _cell(value, kind, header=not column) for column, (value, kind) in enumerate(zip(row, classes, strict=True))
+        )
         for row in rows
     ]
     last = len(lines) - 1 if total else None

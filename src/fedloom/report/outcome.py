@@ -8,10 +8,11 @@ from fedloom.report.charts import dots
 from fedloom.report.document import Figures
 from fedloom.report.markup import FEW_ROWS, Html, element, join, section, table
 from fedloom.report.results import POOLED, incomplete, result_rows
-from fedloom.report.values import Answer, RunSummary
+from fedloom.report.values import Answer, RunSummary, Stage
 
 
 def results(summary: RunSummary, figures: Figures) -> Html:
+    """Held-out loss and score of base, alone and federated, by client; nothing before the first measurement."""
     rows = result_rows(summary)
     if not rows:
         return Html()
@@ -23,14 +24,15 @@ def results(summary: RunSummary, figures: Figures) -> Html:
         [[row.label, *row.loss.values(), *(row.score.values() if scored else ())] for row in rows],
         total=rows[-1].pooled,
     )
-    labels = [row.label for row in rows]
-    values = {
-        stage: {**{name: scores.loss for name, scores in found.clients.items()}, POOLED: _pooled_loss(summary, stage)}
-        for stage, found in summary.stages.items()
-    }
-    says = "Loss on rows that nobody trained on, in nats per token; further left is better."
-    chart = figures.add("chart-results", "Held-out loss by client", dots(labels, values, "loss"), numbers, says=says,
-                        unfolded=len(rows) <= FEW_ROWS)  # fmt: skip
+    losses = {name: _losses(stage) for name, stage in summary.stages.items()}
+    chart = figures.add(
+        "chart-results",
+        "Held-out loss by client",
+        dots([row.label for row in rows], losses, "loss"),
+        numbers,
+        says="Loss on rows that nobody trained on, in nats per token; further left is better.",
+        unfolded=len(rows) <= FEW_ROWS,
+    )
     return section("Result", *(element("p", line, class_="soft") for line in _result_remarks(summary)), chart)
 
 
@@ -43,12 +45,14 @@ def _result_remarks(summary: RunSummary) -> Iterator[str]:
         yield f"Not measured by all, {line}."
 
 
-def _pooled_loss(summary: RunSummary, stage: str) -> float | None:
-    together = summary.stages[stage].pooled
-    return None if together is None else together.loss
+def _losses(stage: Stage) -> dict[str, float | None]:
+    together = stage.pooled
+    each = {name: scores.loss for name, scores in stage.clients.items()}
+    return {**each, POOLED: None if together is None else together.loss}
 
 
 def questions(summary: RunSummary) -> Html:
+    """Each question with the answer of the base and of the federated model."""
     if not summary.answers:
         return Html()
     return section("Before and after", *(_answer(answer) for answer in summary.answers))

@@ -48,32 +48,35 @@ def _header(summary: RunSummary) -> Html:
 
 
 def _tiles(summary: RunSummary) -> Html:
-    tiles = [element("div", element("span", name), element("b", value), element("span", more), class_="tile")
-             for name, value, more in _key_figures(summary)]  # fmt: skip
+    tiles = [
+        element("div", element("span", name), element("b", value), element("span", more), class_="tile")
+        for name, value, more in (*_quality(summary), *_cost(summary))
+    ]
     return element("div", *tiles, class_="tiles") if tiles else Html()
 
 
-def _key_figures(summary: RunSummary) -> Iterator[tuple[str, str, str]]:
-    """Name, figure, and what to hold it against."""
+def _quality(summary: RunSummary) -> Iterator[tuple[str, str, str]]:
+    """Name, figure, and the same of the base model."""
     base, federated = summary.base.pooled, summary.federated.pooled
-    if federated is not None:
-        before = None if base is None else base.loss
-        more = f"base {loss_text(before)} ({change_text(before, federated.loss)})" if base else "all clients"
-        yield "held-out loss", loss_text(federated.loss), more
-        value = getattr(federated, summary.score)
-        if value is not None:
-            first = getattr(base, summary.score, None)
-            more = (
-                f"base {score_text(first)} ({change_text(first, value, 100, 1)})"
-                if first is not None
-                else "all clients"
-            )
-            yield f"{summary.score_label}, %", score_text(value), more
+    if federated is None:
+        return
+    before = None if base is None else base.loss
+    more = "" if before is None else f"base {loss_text(before)} ({change_text(before, federated.loss)})"
+    yield "held-out loss", loss_text(federated.loss), more
+    first, value = getattr(base, summary.score, None), getattr(federated, summary.score)
+    if value is not None:
+        more = "" if first is None else f"base {score_text(first)} ({change_text(first, value, 100, 1)})"
+        yield f"{summary.score_label}, %", score_text(value), more
+
+
+def _cost(summary: RunSummary) -> Iterator[tuple[str, str, str]]:
+    """Name, figure, and its parts."""
     if summary.bytes_up or summary.bytes_down:
         split = f"{bytes_text(summary.bytes_up)} up, {bytes_text(summary.bytes_down)} down"
         yield "traffic", bytes_text(summary.bytes_up + summary.bytes_down), split
     if summary.seconds is not None:
-        yield "time", seconds_text(summary.seconds), plural(summary.committed_rounds, "round")
+        name = "time since the last resume" if summary.resumed else "time"
+        yield name, seconds_text(summary.seconds), f"{seconds_text(summary.round_seconds)} in rounds"
     if summary.peak_memory_bytes is not None:
         threads = "" if summary.threads is None else plural(summary.threads, "thread")
         yield "peak memory", bytes_text(summary.peak_memory_bytes), threads
@@ -81,13 +84,11 @@ def _key_figures(summary: RunSummary) -> Iterator[tuple[str, str, str]]:
 
 def _footer(summary: RunSummary) -> Html:
     version = summary.versions.get("fedloom")
-    lines_ = [
-        "Written by FedLoom" + (f" {version}" if version else "") + ". This file fetches nothing from any network."
-    ]
+    said = ["Written by FedLoom" + (f" {version}" if version else "") + ". This file fetches nothing from any network."]
     if summary.unknown:
         counted = ", ".join(f"{kind} ({count})" for kind, count in summary.unknown.items())
-        lines_.append(f"The journal holds records of kinds that this version does not know: {counted}.")
-    return join(element("p", line) for line in lines_)
+        said.append(f"The journal holds records of kinds that this version does not know: {counted}.")
+    return join(element("p", line) for line in said)
 
 
 def _moment(time: str) -> str:

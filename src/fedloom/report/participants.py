@@ -17,48 +17,67 @@ _EVENT_WORDS = {
 }
 
 
+_FACTS = {
+    "rank": "rank",
+    "scaling": "scaling",
+    "training rows": "train_rows",
+    "held-out rows": "held_out_rows",
+    "dropped rows": "dropped_rows",
+    "rounds": "contributions",
+    "refused": "refused",
+    "dropped out": "dropouts",
+}
+
+
 def clients(summary: RunSummary, figures: Figures) -> Html:
-    names = [client.name for client in summary.clients]
-    parts = [_client_table(summary)]
+    """Rank and rows, bytes and time of each client."""
+    parts = [_facts(summary)]
     if summary.bytes_up or summary.bytes_down:
-        amounts = {
-            "up": {c.name: c.bytes_up for c in summary.clients},
-            "down": {c.name: c.bytes_down for c in summary.clients},
-        }
-        numbers = table(["client", "bytes up", "bytes down"],
-                        [[c.name, number_text(c.bytes_up), number_text(c.bytes_down)] for c in summary.clients])  # fmt: skip
-        parts.append(figures.add("chart-bytes", "Bytes by client", bars(names, amounts, bytes_text), numbers,
-                                 says="Over the whole run: up is what the client sent, down what it got."))  # fmt: skip
+        parts.append(_bytes(summary, figures))
     if any(client.seconds for client in summary.clients):
-        spent = {"training": {client.name: client.seconds for client in summary.clients}}
-        numbers = table(["client", "seconds", "tokens", "tokens/s"], [
-            [c.name, f"{c.seconds:.1f}", number_text(c.tokens), number_text(_rounded(c.tokens_per_second))]
-            for c in summary.clients])  # fmt: skip
-        parts.append(figures.add("chart-time", "Training time by client", bars(names, spent, seconds_text), numbers))
+        parts.append(_time(summary, figures))
     return section("Clients", *parts)
 
 
-def _client_table(summary: RunSummary) -> Html:
-    headings = [
-        "client",
-        "rank",
-        "scaling",
-        "training rows",
-        "held-out rows",
-        "dropped rows",
-        "rounds",
-        "refused",
-        "dropped out",
-    ]
+def _facts(summary: RunSummary) -> Html:
     rows = [
-        [client.name, *map(number_text, (client.rank, client.scaling, client.train_rows, client.held_out_rows,
-                                         client.dropped_rows, client.contributions, client.refused, client.dropouts))]
-        for client in summary.clients
-    ]  # fmt: skip
-    return folded("Rank, rows and rounds of each client", table(headings, rows), unfolded=len(rows) <= FEW_ROWS)
+        [client.name, *(number_text(getattr(client, field)) for field in _FACTS.values())] for client in summary.clients
+    ]
+    listed = table(["client", *_FACTS], rows)
+    return folded("Rank, rows and rounds of each client", listed, unfolded=len(rows) <= FEW_ROWS)
+
+
+def _bytes(summary: RunSummary, figures: Figures) -> Html:
+    amounts: dict[str, dict[str, float]] = {
+        "up": {client.name: client.bytes_up for client in summary.clients},
+        "down": {client.name: client.bytes_down for client in summary.clients},
+    }
+    rows = [[name, *(number_text(found[name]) for found in amounts.values())] for name in amounts["up"]]
+    return figures.add(
+        "chart-bytes",
+        "Bytes by client",
+        bars(list(amounts["up"]), amounts, bytes_text),
+        table(["client", "bytes up", "bytes down"], rows),
+        says="Over the whole run: up is what the client sent, down what it got.",
+    )
+
+
+def _time(summary: RunSummary, figures: Figures) -> Html:
+    spent = {client.name: client.seconds for client in summary.clients}
+    rows = [
+        [client.name, f"{client.seconds:.1f}", number_text(client.tokens), _speed(client)] for client in summary.clients
+    ]
+    numbers = table(["client", "seconds", "tokens", "tokens/s"], rows)
+    chart = bars(list(spent), {"training": spent}, seconds_text)
+    return figures.add("chart-time", "Training time by client", chart, numbers)
+
+
+def _speed(client: ClientSummary) -> str:
+    return number_text(None if client.tokens_per_second is None else round(client.tokens_per_second))
 
 
 def events(summary: RunSummary) -> Html:
+    """Refused contributions, dropouts, early stop and resumes; nothing where there were none."""
     if not summary.events:
         return Html()
     rows = [
@@ -73,7 +92,3 @@ def events(summary: RunSummary) -> Html:
     ]
     listed = table(["what", "client", "round", "module", "reason"], rows, texts=5)
     return section("Out of the ordinary", folded(plural(len(rows), "event"), listed, unfolded=len(rows) <= FEW_ROWS))
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value)

@@ -11,6 +11,7 @@ from fedloom.report.values import RunSummary
 
 
 def settings(summary: RunSummary) -> Html:
+    """Digests and versions, and every setting as it was resolved."""
     known = facts(
         [
             ("adapter", summary.adapter),
@@ -22,8 +23,8 @@ def settings(summary: RunSummary) -> Html:
             ("threads", summary.threads),
         ]
     )
-    settings = table(["setting", "value"], _flat(summary.settings), texts=2)
-    return section("Settings", known, folded("All settings of the experiment", settings))
+    listed = table(["setting", "value"], _flat(summary.settings), texts=2)
+    return section("Settings", known, folded("All settings of the experiment", listed))
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[list[object]]:

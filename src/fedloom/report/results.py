@@ -1,4 +1,4 @@
-"""The figures of the result and comparison tables, without layout: rows of texts, and which of them are the better ones.
+"""The figures of the result and comparison tables, without layout: rows of texts, and which are the better ones.
 
 The terminal and the HTML page draw the same rows, so that they cannot disagree.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fedloom.evaluation.scores import Scores
 from fedloom.report.better import best
@@ -92,9 +93,15 @@ def comparison_rows(summaries: Mapping[str, RunSummary]) -> dict[str, dict[str, 
     }
 
 
+def compared_columns(rows: Mapping[str, Mapping[str, Cell]]) -> list[str]:
+    """The columns of a comparison; the method only where the labels are something else."""
+    labelled_by_method = all(row["method"].text == label for label, row in rows.items())
+    return [name for name in COMPARED if name != "method" or not labelled_by_method]
+
+
 def differences(summaries: Mapping[str, RunSummary]) -> list[str]:
     """What else differs between the runs besides the method, so that nobody takes it for the method's doing."""
-    facts = {
+    facts: dict[str, set[Any]] = {
         "base model": {(run.model, run.base_digest) for run in summaries.values()},
         "task": {run.task for run in summaries.values()},
         "number type of the base": {run.dtype for run in summaries.values()},
@@ -117,7 +124,7 @@ def _compared(summary: RunSummary) -> dict[str, float | None]:
         "score": None if together is None else getattr(together, summary.score),
         "down": summary.bytes_down or None,
         "up": summary.bytes_up or None,
-        "time": summary.seconds,
+        "time": summary.round_seconds,
     }
 
 

@@ -23,7 +23,8 @@ CSS = f"""
 * {{ box-sizing: border-box; }}
 html {{ -webkit-text-size-adjust: 100%; }}
 body {{ margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 {FONT}; }}
-main, header, footer {{ max-width: 1040px; margin: 0 auto; padding: 0 clamp(14px, 4vw, 32px); overflow-wrap: anywhere; }}
+main, header, footer {{ max-width: 1040px; margin: 0 auto; padding: 0 clamp(14px, 4vw, 32px);
+  overflow-wrap: anywhere; }}
 header {{ padding-top: 32px; }}
 h1 {{ font-size: clamp(1.5rem, 5vw, 2.1rem); line-height: 1.2; margin: 0 0 6px; letter-spacing: -.01em; }}
 h2 {{ font-size: 1.25rem; margin: 44px 0 8px; padding-top: 14px; border-top: 1px solid var(--line); }}
@@ -32,7 +33,8 @@ p {{ margin: 6px 0; }}
 .soft, figcaption, footer {{ color: var(--soft); font-size: .92rem; }}
 .tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 10px; margin: 22px 0 0; }}
 .tile {{ background: var(--card); border-radius: 10px; padding: 12px 14px; }}
-.tile b {{ display: block; white-space: nowrap; font-size: clamp(1.2rem, 5vw, 1.5rem); line-height: 1.25; font-variant-numeric: tabular-nums; }}
+.tile b {{ display: block; white-space: nowrap; font-size: clamp(1.2rem, 5vw, 1.5rem);
+  line-height: 1.25; font-variant-numeric: tabular-nums; }}
 .tile span {{ display: block; color: var(--soft); font-size: .86rem; }}
 figure {{ margin: 22px 0 6px; }}
 figure h3 {{ margin: 0; }}
@@ -67,7 +69,7 @@ footer {{ margin-top: 48px; padding-bottom: 40px; }}
 
 
 def layout(height: int, x: dict[str, Any], y: dict[str, Any]) -> dict[str, Any]:
-    """The layout of a chart of this height in pixels: transparent, without zooming, so that a finger scrolls the page."""
+    """The layout of a chart of this height in pixels: transparent, and without zooming: a finger scrolls the page."""
     axis = {
         "fixedrange": True,
         "automargin": True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fedloom.evaluation.scores import Scores, scores_of
+from fedloom.evaluation.scores import Scores, measured, missing, scores_of
 from fedloom.report.values import Answer, ClientSummary, Event, RoundSummary, RunSummary, Stage
 from fedloom.spec.experiment import Experiment
 
@@ -59,7 +59,7 @@ def summarise(experiment: Experiment, records: Sequence[Record]) -> RunSummary:
         versions=started.get("versions") or {},
         **{name: finished.get(name) for name in ("digest", "seconds", "peak_memory_bytes", "adapter")},
         settings=experiment.model_dump(mode="json", exclude_none=True),
-        unknown=dict(sorted((kind, len(found)) for kind, found in kinds.items() if found and kind not in _KNOWN)),
+        unknown=_unknown(kinds),
     )
 
 
@@ -70,14 +70,21 @@ def _by_kind(records: Iterable[Record]) -> dict[str, list[Record]]:
     return kinds
 
 
+def _unknown(kinds: Mapping[str, list[Record]]) -> dict[str, int]:
+    """What was left out, counted: kinds that are not known, and evaluations without a loss or its counts."""
+    counts = {kind: len(found) for kind, found in sorted(kinds.items()) if kind not in _KNOWN}
+    unusable = sum(bool(missing(record)) for record in kinds["evaluation"])
+    return counts | ({"evaluation without a loss or its counts": unusable} if unusable else {})
+
+
 def _stages(evaluations: Iterable[Record]) -> dict[tuple[str, int], Stage]:
     """(stage, round) -> scores by client; base and alone have no round of their own and stand under 0."""
     found: dict[tuple[str, int], dict[str, Scores]] = {}
     for record in evaluations:
         stage = str(record.get("stage"))
         number = int(record.get("round") or 0) if stage in ("round", "final") else 0
-        if record.get("client") is not None and record.get("loss") is not None:
-            found.setdefault((stage, number), {})[str(record["client"])] = scores_of(record)
+        if not missing(record):
+            found.setdefault((stage, number), {})[str(record.get("client"))] = scores_of(record)
     return {key: Stage(dict(sorted(clients.items()))) for key, clients in found.items()}
 
 
@@ -106,10 +113,13 @@ def _clients(experiment: Experiment, started: Record, kinds: Mapping[str, list[R
 
 def _client(name: str, facts: Record, kinds: Mapping[str, list[Record]]) -> ClientSummary:
     own = {kind: [record for record in kinds[kind] if record.get("client") == name] for kind in _CLIENT_KINDS}
-    totals = {field: sum(record.get(field) or 0 for record in own["contribution"]) for field in _TOTALS}
+    totals: dict[str, Any] = {field: sum(record.get(field) or 0 for record in own["contribution"]) for field in _TOTALS}
+    known: dict[str, Any] = {
+        field: facts.get(field) for field in ("rank", "scaling", "train_rows", "held_out_rows", "dropped_rows")
+    }
     return ClientSummary(
         name=name,
-        **{field: facts.get(field) for field in ("rank", "scaling", "train_rows", "held_out_rows", "dropped_rows")},
+        **known,
         **totals,
         contributions=len({record.get("round") for record in own["contribution"]}),
         refused=len(own["refused"]),
@@ -146,7 +156,8 @@ def _last(records: Iterable[Record], number: int) -> Record:
 
 
 def _by_client(records: Iterable[Record], field: str) -> dict[str, float]:
-    return {str(record["client"]): float(record[field]) for record in records if record.get(field) is not None}
+    values = {str(record.get("client")): measured(record, field) for record in records}
+    return {client: value for client, value in values.items() if value is not None}
 
 
 def _answers(records: Iterable[Record]) -> tuple[Answer, ...]:
@@ -157,7 +168,9 @@ def _answers(records: Iterable[Record]) -> tuple[Answer, ...]:
 
 
 def _events(records: Iterable[Record]) -> tuple[Event, ...]:
-    fields = ("kind", "time", "round", "client", "module", "reason")
-    return tuple(
-        Event(**{field: record.get(field) for field in fields}) for record in records if record.get("kind") in _EVENTS
-    )
+    return tuple(_event(record) for record in records if record.get("kind") in _EVENTS)
+
+
+def _event(record: Record) -> Event:
+    details = {field: record.get(field) for field in ("time", "round", "client", "module", "reason")}
+    return Event(str(record.get("kind")), **details)

@@ -10,9 +10,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fedloom.report.results import COMPARED, POOLED, Cell, comparison_rows, differences, incomplete, result_rows
-from fedloom.report.units import bytes_text, number_text, plural, seconds_text
-from fedloom.report.values import Answer, RunSummary
+from fedloom.evaluation.scores import Scores, scores_of
+from fedloom.report.results import POOLED, Cell, compared_columns, comparison_rows, differences, incomplete, result_rows
+from fedloom.report.units import bytes_text, loss_text, number_text, plural, score_text, seconds_text
+from fedloom.report.values import Answer, RunSummary, Stage
 
 
 def closing(summary: RunSummary) -> Group:
@@ -73,6 +74,34 @@ def client_table(summary: RunSummary) -> Table:
     return table
 
 
+def scores_table(per_client: Mapping[str, Mapping[str, float]], title: str = "Held-out text") -> Table:
+    """What one model scores on each client's held-out rows, and on all of them: metrics by client.
+
+    Raises: DataError where a client's metrics have no loss or no counts.
+    """
+    rows = {name: scores_of({**metrics, "client": name}) for name, metrics in per_client.items()}
+    together = Stage(rows).pooled
+    measured = [name for name in _SCORES if any(getattr(scores, name) is not None for scores in rows.values())]
+    table = _table(title, None)
+    table.add_column("client", overflow="fold", min_width=len(POOLED))
+    for heading in ("rows", "loss", *(_SCORES[name] for name in measured)):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, scores in rows.items():
+        table.add_row(Text(name), *_score_texts(scores, measured))
+    if together is not None and len(rows) > 1:
+        table.add_section()
+        table.add_row(POOLED, *_score_texts(together, measured))
+    return table
+
+
+_SCORES = {"rouge1": "ROUGE-1", "rougeL": "ROUGE-L", "exact_match": "exact\nmatch", "accuracy": "accuracy"}
+
+
+def _score_texts(scores: Scores, measured: Iterable[str]) -> list[str]:
+    figures = [score_text(getattr(scores, name)) for name in measured]
+    return [number_text(scores.rows), loss_text(scores.loss), *figures]
+
+
 def comparison_table(summaries: Mapping[str, RunSummary], notes: Mapping[str, str] | None = None) -> Group:
     """One row per run; below it the notes of each method, and what else differs between the runs."""
     headings = {"score": " / ".join(sorted({run.score_label for run in summaries.values()})), "loss": "held-out\nloss"}
@@ -80,7 +109,7 @@ def comparison_table(summaries: Mapping[str, RunSummary], notes: Mapping[str, st
     table = _table("Comparison", "* best of its column" if len(summaries) > 1 else None)
     table.add_column("run", overflow="fold")
     rows = comparison_rows(summaries)
-    columns = [name for name in COMPARED if name != "method" or any(row[name].text != key for key, row in rows.items())]
+    columns = compared_columns(rows)
     for name in columns:
         left = name in ("method", "worst client")
         table.add_column(headings.get(name, name), justify="left" if left else "right", overflow="fold")
@@ -147,9 +176,10 @@ def _remarks(summaries: Mapping[str, RunSummary], notes: Mapping[str, str]) -> I
 
 
 def _costs(summary: RunSummary) -> Text:
-    facts = {
-        "peak memory": None if summary.peak_memory_bytes is None else bytes_text(summary.peak_memory_bytes),
-        "time": None if summary.seconds is None else seconds_text(summary.seconds),
-        "rounds": f"{summary.committed_rounds} of {summary.planned_rounds}",
-    }
-    return Text(" " + "   ".join(f"{name} {value}" for name, value in facts.items() if value is not None))
+    said = [f"rounds {summary.committed_rounds} of {summary.planned_rounds}"]
+    if summary.seconds is not None:
+        name = "time since the last resume" if summary.resumed else "time"
+        said.insert(0, f"{name} {seconds_text(summary.seconds)}")
+    if summary.peak_memory_bytes is not None:
+        said.insert(0, f"peak memory {bytes_text(summary.peak_memory_bytes)}")
+    return Text("  " + "   ".join(said))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import inf, isnan
 from typing import Any
 
 from fedloom.evaluation.scores import Scores, pooled
@@ -24,8 +25,9 @@ class Stage:
 
     @property
     def worst(self) -> tuple[str, Scores] | None:
-        """The client with the highest loss, the first by name of equals."""
-        return max(sorted(self.clients.items()), key=lambda pair: pair[1].loss, default=None)
+        """The client with the highest loss, the first by name of equals; a loss that is not a number is the worst."""
+        measured = [(name, scores) for name, scores in sorted(self.clients.items()) if scores.label_tokens]
+        return max(measured, key=lambda pair: inf if isnan(pair[1].loss) else pair[1].loss, default=None)
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class RunSummary:
     """Everything that the tables and pages show of one run; None and empty: not in the journal.
 
     base, alone, federated: the base model, each client trained alone, and the global model on held-out text.
-    federated_round: the round that the federated scores belong to.  seconds: wall clock.
+    federated_round: the round that the federated scores belong to.  seconds: wall clock, all included.
     unknown: journal records of kinds that this version does not know, counted.
     """
 
@@ -141,6 +143,17 @@ class RunSummary:
     @property
     def committed_rounds(self) -> int:
         return sum(entry.digest is not None for entry in self.rounds)
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the run was interrupted; `seconds` then counts from the last resume."""
+        return any(event.kind == "resumed" for event in self.events)
+
+    @property
+    def round_seconds(self) -> float | None:
+        """Seconds of all committed rounds: training and aggregation, without evaluation; unaffected by a resume."""
+        spent = [entry.seconds for entry in self.rounds if entry.seconds is not None]
+        return sum(spent) if spent else None
 
     @property
     def bytes_up(self) -> int:

@@ -16,7 +16,7 @@ from fedloom.spec.experiment import Experiment
 def training_assignments(
     experiment: Experiment, method: Method, world: World, state: RunState, clients: Iterable[str]
 ) -> Iterator[Assignment]:
-    """One assignment per client for the round after `state`, made when it is asked for, so that only one is in memory."""
+    """One assignment per client for the round after `state`, made when asked for, so that only one is in memory."""
     round = state.round + 1
     for client in clients:
         start = method.dispatch(state.learned, world, client)

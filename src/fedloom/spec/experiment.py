@@ -32,7 +32,9 @@ class ModelTable(Table):
         "auto", description="of the frozen base; auto: bfloat16 where the processor multiplies it in hardware"
     )
     labels: tuple[str, ...] | None = Field(
-        None, description="classification: all class names, in order; left out: collected from the clients"
+        None,
+        examples=[("negative", "positive")],
+        description="classification: all class names, in order; left out: collected from the clients",
     )
 
 
@@ -42,9 +44,14 @@ class LoraTable(Table):
     targets: Literal["auto"] | tuple[str, ...] = Field(
         "auto", description="names (or dotted suffixes) of linear layers, or auto: the usual ones of the architecture"
     )
-    scaling: float = Field(2.0, gt=0, description="factor of b @ a; alpha is scaling x rank, so it is one for all ranks")
+    scaling: float = Field(
+        2.0, gt=0, description="factor of b @ a; alpha is scaling x rank, so it is one for all ranks"
+    )
     alpha: float | None = Field(
-        None, gt=0, description="instead of scaling: a fixed alpha, so that scaling is alpha / rank of each client"
+        None,
+        examples=[16.0],
+        gt=0,
+        description="instead of scaling: a fixed alpha, so that scaling is alpha / rank of each client",
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="share of a layer's inputs hidden from the factors in training")
 
@@ -64,30 +71,42 @@ class MethodTable(BaseModel):
 class ColumnsTable(Table):
     """Which columns of a row mean what; those left out are looked for under their usual names."""
 
-    prompt: str | None = Field(None, description="generation: what is asked")
-    context: str | None = Field(None, description="generation: text that goes with the prompt; may be empty")
-    response: str | None = Field(None, description="generation: what should be answered; only it is learned")
-    messages: str | None = Field(None, description="generation: a chat, list of {role, content}")
-    text: str | None = Field(None, description="classification: the text")
-    label: str | None = Field(None, description="classification: its class")
+    prompt: str | None = Field(None, examples=["instruction"], description="generation: what is asked")
+    context: str | None = Field(
+        None, examples=["context"], description="generation: text that goes with the prompt; may be empty"
+    )
+    response: str | None = Field(
+        None, examples=["answer"], description="generation: what should be answered; only it is learned"
+    )
+    messages: str | None = Field(None, examples=["messages"], description="generation: a chat, list of {role, content}")
+    text: str | None = Field(None, examples=["text"], description="classification: the text")
+    label: str | None = Field(None, examples=["label"], description="classification: its class")
 
 
 class PartitionTable(Table):
     """How one common source is divided among the clients (for trials; real sites have data of their own)."""
 
     kind: Literal["iid", "dirichlet", "column"] = Field("iid", description="iid, dirichlet or column")
-    column: str | None = Field(None, description="dirichlet, column: the column whose values are divided")
+    column: str | None = Field(
+        None, examples=["category"], description="dirichlet, column: the column whose values are divided"
+    )
     alpha: float = Field(0.3, gt=0, description="dirichlet: concentration; smaller is more unequal")
 
 
 class DataTable(Table):
     """What the rows look like and what is held out."""
 
-    source: str | None = Field(None, description="one source for all clients, divided by [data.partition]")
+    source: str | None = Field(
+        None, examples=["all.jsonl"], description="one source for all clients, divided by [data.partition]"
+    )
     columns: ColumnsTable = ColumnsTable()
     partition: PartitionTable = PartitionTable()
-    holdout: float = Field(0.1, gt=0, lt=1, description="share of each client's rows kept for evaluation, never trained on")
-    max_rows: int | None = Field(None, ge=2, description="rows per client, drawn at random; left out: all")
+    holdout: float = Field(
+        0.1, gt=0, lt=1, description="share of each client's rows kept for evaluation, never trained on"
+    )
+    max_rows: int | None = Field(
+        None, examples=[1000], ge=2, description="rows per client, drawn at random; left out: all"
+    )
 
 
 class TrainingTable(Table):
@@ -105,7 +124,10 @@ class TrainingTable(Table):
     max_grad_norm: float = Field(1.0, gt=0, description="gradients of larger norm are scaled down to it")
     max_tokens: int = Field(512, ge=8, description="longer examples are cut to this many tokens")
     patience: int | None = Field(
-        None, ge=1, description="stop after this many rounds without a better held-out loss; left out: never"
+        None,
+        examples=[2],
+        ge=1,
+        description="stop after this many rounds without a better held-out loss; left out: never",
     )
 
 
@@ -114,9 +136,14 @@ class RoundsTable(Table):
 
     participation: float = Field(1.0, gt=0, le=1, description="share of the clients drawn for each round")
     min_clients: int = Field(1, ge=1, description="a round with fewer accepted contributions fails")
-    clients: tuple[Name, ...] | None = Field(None, description="only these take part; left out: all")
+    clients: tuple[Name, ...] | None = Field(
+        None, examples=[("torch", "transformers")], description="only these take part; left out: all"
+    )
     max_update_norm: float | None = Field(
-        None, gt=0, description="a client whose delta changed by more (Frobenius norm) is refused; left out: no bound"
+        None,
+        examples=[10.0],
+        gt=0,
+        description="a client whose delta changed by more (Frobenius norm) is refused; left out: no bound",
     )
 
 
@@ -124,10 +151,16 @@ class EvaluationTable(Table):
     """What is measured on the rows held out."""
 
     max_rows: int = Field(200, ge=1, description="held-out rows per client used for the loss, drawn at random")
-    generate_rows: int = Field(16, ge=0, description="generation: held-out rows per client answered at the end, for ROUGE")
+    generate_rows: int = Field(
+        16, ge=0, description="generation: held-out rows per client answered at the end, for ROUGE"
+    )
     max_new_tokens: int = Field(48, ge=1, description="generation: length limit of an answer in tokens")
     baselines: bool = Field(False, description="also train each client alone, with the same steps, for comparison")
-    question: str | None = Field(None, description="generation: asked of the base and of the tuned model at the end")
+    question: str | None = Field(
+        None,
+        examples=["What does `shutil.copytree` do?"],
+        description="generation: asked of the base and of the tuned model at the end",
+    )
 
 
 class ClientTable(Table):
@@ -135,11 +168,18 @@ class ClientTable(Table):
 
     name: Name = Field(description="letters, digits, dot, dash and underscore")
     data: str | None = Field(
-        None, description="JSONL, JSON, CSV or Parquet file, hf:<data set>[:<split>], or docstrings:<package>[,<package>]"
+        None,
+        description="JSONL, JSON, CSV or Parquet file, hf:<data set>[:<split>], or docstrings:<package>[,<package>]",
     )
     rank: int = Field(8, ge=1, description="of the factors that this client can afford")
-    rank_pattern: dict[str, int] = Field(default_factory=dict, description="other ranks for some layers, by dotted suffix")
-    columns: ColumnsTable | None = Field(None, description="where this client's rows are named otherwise than [data.columns]")
+    rank_pattern: dict[str, int] = Field(
+        default_factory=dict,
+        examples=[{"mlp.down_proj": 16}],
+        description="other ranks for some layers, by dotted suffix",
+    )
+    columns: ColumnsTable | None = Field(
+        None, description="where this client's rows are named otherwise than [data.columns]"
+    )
 
 
 class Experiment(Table):

@@ -67,9 +67,10 @@ def digest_of(directory: Path, round: int) -> str:
 
 def rounds(directory: Path) -> list[int]:
     """The rounds that have a folder, intact or not, in order."""
-    if not directory.exists():
+    if not directory.is_dir():
         return []
-    return sorted(int(entry.name) for entry in directory.iterdir() if entry.name.isdigit() and entry.is_dir())
+    names = (entry.name for entry in directory.iterdir() if entry.name.isdecimal() and entry.is_dir())
+    return sorted(int(name) for name in names if name == _folder(directory, int(name)).name)
 
 
 def intact_rounds(directory: Path) -> list[int]:

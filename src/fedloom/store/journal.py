@@ -24,7 +24,8 @@ RESERVED = frozenset({"number", "time", "kind", "previous", DIGEST, NOT_FINITE})
 class Record(Mapping[str, Any]):
     """One line: number (from 1), time (UTC, ISO, seconds), kind, its fields, previous, record_digest.
 
-    previous is the record_digest of the line before; record_digest = SHA-256 over the canonical JSON (sorted keys, no spaces) of everything else.
+    previous is the record_digest of the line before; record_digest = SHA-256 over the canonical JSON (sorted keys,
+    no spaces) of everything else.
     """
 
     content: Mapping[str, Any]

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from fedloom.aggregation.world import GlobalState
 from fedloom.errors import JournalDamagedError, RunError
+from fedloom.spec.differences import differences
 from fedloom.spec.experiment import Experiment
 from fedloom.spec.load import parse
 from fedloom.store import checkpoint
-from fedloom.spec.differences import differences
 from fedloom.store.durable import lock, publish, sync_directory, unlock, write_file
 from fedloom.store.journal import Journal, Record
+from fedloom.store.names import refuse_existing
 from fedloom.store.round_files import from_files, to_files
 
 FORMAT = "fedloom.run"
@@ -52,9 +53,7 @@ class RunDirectory:
         facts: JSON values that stay the same during the run (such as the digest of the base and versions).
         Raises: RunError if there is something at this path.
         """
-        if path.exists():
-            do = f"Continue it with `fedloom resume {path}`, or give the new run another name"
-            raise RunError("there is a run of this name already", where=path, do=do)
+        refuse_existing(path)
         unfinished = path.with_name(f".{path.name}.tmp-{os.getpid()}")
         try:
             _fill(unfinished, experiment_toml, facts)

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from fedloom.errors import ModelError
 from fedloom.spec.experiment import LoraTable, ModelTable
+from fedloom.training.attention import use_fast_attention
 from fedloom.training.checkpoint import load_checkpoint
 from fedloom.training.lora_layer import LoraLayer, attach
 from fedloom.training.precision import resolve_dtype
+from fedloom.training.rms_norm import use_fast_norms
 from fedloom.training.targets import resolve_targets, shape_of
 
 
@@ -65,6 +67,8 @@ def load_base(
     dtype = resolve_dtype(model.dtype)
     digest = _freeze(plain, head, dtype)
     plain.to("cuda" if torch.cuda.is_available() else "cpu")
+    use_fast_attention(plain, dtype)
+    use_fast_norms(plain, dtype)
     shapes = {name: shape_of(plain.get_submodule(name)) for name in names}
     return BaseModel(
         model=plain,
@@ -138,6 +142,6 @@ def _feed_float32(model: nn.Module, head: tuple[str, ...]) -> None:
 
 
 def _as_float32(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(value.float() if isinstance(value, Tensor) and value.is_floating_point() else value for value in inputs)
-
-
+    return tuple(
+        value.float() if isinstance(value, Tensor) and value.is_floating_point() else value for value in inputs
+    )

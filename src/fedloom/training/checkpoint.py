@@ -45,7 +45,9 @@ def _source(identity: str) -> str:
     path = Path(identity).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelError("the directory holds no model", where=path, expected="a config.json with weights beside it")
+            raise ModelError(
+                "the directory holds no model", where=path, expected="a config.json with weights beside it"
+            )
         return str(path)
     if path.exists() or identity.startswith((".", "/", "~")):
         raise ModelError("there is no model directory of this name", where="model.id", found=identity)

@@ -131,7 +131,10 @@ def _prepare(base: BaseModel, assignment: Assignment, work: LocalWork) -> list[d
     head = [base.model.get_parameter(name) for name in base.head]
     if not factors and not head:
         raise RunError(
-            "there is nothing to train", where=_place(assignment), expected="a factor in the start that trains", found="none"
+            "there is nothing to train",
+            where=_place(assignment),
+            expected="a factor in the start that trains",
+            found="none",
         )
     groups = [
         {"params": factors, "peak": work.learning_rate, "weight_decay": work.weight_decay},

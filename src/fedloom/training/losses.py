@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fedloom.data.batches import Batch
 
 IGNORED = -100
+ROWS_AT_ONCE = 64  # of float32 logits
 
 
 def batch_loss(base: BaseModel, batch: Batch) -> tuple[Tensor, int]:
@@ -25,7 +26,7 @@ def batch_loss(base: BaseModel, batch: Batch) -> tuple[Tensor, int]:
 
 def cross_entropy_sum(logits: Tensor, labels: Tensor) -> Tensor:
     """The sum of the cross entropies, computed in float32. Shapes: logits (n, classes), labels (n,)."""
-    return nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+    return CrossEntropySum.apply(logits, labels)
 
 
 def labelled_logits(base: BaseModel, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -73,3 +74,31 @@ def padding_tokens(batch: Batch, pad: int) -> int:
     if batch.attention_mask is not None:
         return int((batch.attention_mask == 0).sum())
     return int((batch.input_ids == pad).flip(1).cumprod(1).sum())
+
+
+class CrossEntropySum(torch.autograd.Function):
+    """sum_i logsumexp(z_i) - z_i[label_i], a block of rows at a time: no float32 copy of all logits is ever made.
+
+    dz = softmax(z) - one_hot(label), computed on the way forward, in the dtype of the logits.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
+        total = torch.zeros((), dtype=torch.float32, device=logits.device)
+        wanted = ctx.needs_input_grad[0]
+        grad = torch.empty_like(logits) if wanted else None
+        for start in range(0, len(labels), ROWS_AT_ONCE):
+            block = slice(start, start + ROWS_AT_ONCE)
+            z, chosen = logits[block].float(), labels[block].unsqueeze(1)
+            log_sum = torch.logsumexp(z, 1, keepdim=True)
+            total += (log_sum - z.gather(1, chosen)).sum()
+            if grad is not None:
+                p = z.sub_(log_sum).exp_()
+                grad[block] = p.scatter_add_(1, chosen, p.new_full(chosen.shape, -1.0))
+        ctx.save_for_backward(grad)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (grad,) = ctx.saved_tensors
+        return grad * grads[0], None

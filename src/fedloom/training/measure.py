@@ -46,7 +46,9 @@ def answer(base: BaseModel, prompts: Sequence[Prompt], max_new_tokens: int, batc
     answers: dict[int, str] = {}
     for first in range(0, len(order), batch_size):
         indices = order[first : first + batch_size]
-        answers.update(zip(indices, _continue(base, [encoded[index] for index in indices], max_new_tokens), strict=True))
+        answers.update(
+            zip(indices, _continue(base, [encoded[index] for index in indices], max_new_tokens), strict=True)
+        )
     return [answers[index] for index in range(len(encoded))]
 
 

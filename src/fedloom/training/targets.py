@@ -84,7 +84,9 @@ def _named(model: nn.Module, linear: list[str], target: str) -> list[str]:
     raise ModelError(
         f"the target {target!r} matches no module of the model",
         where="lora.targets",
-        expected=f"one of {_list(known)}, or a full name such as {linear[0]}" if linear else "a model with linear layers",
+        expected=f"one of {_list(known)}, or a full name such as {linear[0]}"
+        if linear
+        else "a model with linear layers",
         do=f"Did you mean {_list(near)}?" if near else None,
     )
 

@@ -1,0 +1,81 @@
+"""From a configuration file to an experiment, with all that is wrong with it at once."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from fedloom.errors import ConfigError
+from fedloom.spec.dump import dump
+from fedloom.spec.experiment import Experiment
+from fedloom.spec.places import missing_files, resolved
+from fedloom.spec.positions import positions
+from fedloom.spec.problem import Problem, line_number
+from fedloom.spec.rules import problems_of
+from fedloom.spec.validate import validate
+
+__all__ = ["check", "dump", "load", "parse"]
+
+
+def load(path: Path) -> Experiment:
+    """The experiment of a TOML file. Relative paths in it are relative to its folder.
+
+    Raises: ConfigError with every problem and its line.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise ConfigError([f"the file cannot be read: {error.strerror}"], where=path) from error
+    except UnicodeDecodeError as error:
+        message = f"expected UTF-8 text, found the byte 0x{error.object[error.start]:02x} at position {error.start}"
+        raise ConfigError([message], where=path) from error
+    return parse(text, where=str(path), folder=path.parent)
+
+
+def parse(text: str, *, where: str, folder: Path, files_must_exist: bool = True) -> Experiment:
+    """The experiment of a TOML text. files_must_exist: whether data files and a local model are looked for.
+
+    Raises: ConfigError with every problem, in the order of the lines.
+    """
+    raw = _tomllib(text, where)
+    experiment, problems = validate(raw)
+    if experiment is not None:
+        experiment = resolved(experiment, folder)
+        unreliable = {problem.path for problem in problems}
+        found = problems_of(experiment) + (missing_files(experiment) if files_must_exist else [])
+        problems += [problem for problem in found if not _follows(problem, unreliable)]
+    if problems or experiment is None:
+        raise ConfigError(_listed(problems, text, raw), where=where)
+    return experiment
+
+
+def check(experiment: Experiment) -> None:
+    """Hold an experiment that was built in Python to the rules of a file. Raises: ConfigError with every problem."""
+    problems = problems_of(experiment) + missing_files(experiment)
+    if problems:
+        raw = experiment.model_dump()
+        raise ConfigError([problem.line({}, raw) for problem in problems], where=f"experiment {experiment.name!r}")
+
+
+def _tomllib(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"\(at line (\d+), column (\d+)\)$", str(error))
+        line = int(place[1]) if place else text.count("\n") + 1
+        what = re.sub(r" \(at .*\)$", "", str(error))
+        raise ConfigError([f"line {line}: this is not TOML: {what}"], where=where) from error
+
+
+def _follows(problem: Problem, unreliable: set[tuple[str | int, ...]]) -> bool:
+    """Whether a problem may be only a consequence of a part that could not be read."""
+    about_unread_clients = problem.path[0] == "rounds" and any(path[0] == "clients" for path in unreliable)
+    return about_unread_clients or any(problem.path[: len(path)] == path for path in unreliable)
+
+
+def _listed(problems: list[Problem], text: str, raw: dict[str, Any]) -> list[str]:
+    lines = positions(text)
+    ordered = sorted(problems, key=lambda problem: line_number(problem.path, lines) or 0)
+    return [problem.line(lines, raw) for problem in ordered]

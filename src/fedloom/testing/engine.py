@@ -1,0 +1,109 @@
+"""An engine without any model: a client's training is a repeatable draw. The loop can be tested in milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from fedloom import rng
+from fedloom.adapters.adapter import Adapter
+from fedloom.adapters.algebra import norm, subtract
+from fedloom.adapters.factors import Factors
+from fedloom.aggregation.method import Law
+from fedloom.aggregation.registry import METHODS
+from fedloom.engine.base import ClientRows, Federation, Reply
+from fedloom.rounds.messages import Assignment, Contribution, Dropout
+from fedloom.rounds.wire import assignment_to_bytes, contribution_from_bytes, contribution_to_bytes
+from fedloom.spec.experiment import ClientTable, Experiment, MethodTable, RoundsTable, TrainingTable
+
+MODULES = {"layers.0.q_proj": (12, 10), "layers.1.v_proj": (8, 10)}
+
+NAMES = ("a", "b", "c")
+
+Change = Callable[[Assignment, Contribution], Contribution | Dropout]
+
+
+def unchanged(_: Assignment, contribution: Contribution) -> Contribution:
+    """A client that does as it is told."""
+    return contribution
+
+
+@dataclass(frozen=True)
+class PretendEngine:
+    """Every client moves its factors by noise from its seed; the loss is the distance from a target delta of norm 1.
+
+    change: what becomes of a contribution on its way (poison it, drop it out).
+    """
+
+    clients: tuple[str, ...]
+    modules: Mapping[str, tuple[int, int]] = field(default_factory=lambda: dict(MODULES))
+    change: Change = unchanged
+    step: float = 0.1
+
+    def describe(self) -> Federation:
+        rows = {client: ClientRows(train=10, held_out=2, dropped=0) for client in self.clients}
+        head = {"score.weight": torch.zeros(2, 3)}
+        return Federation("pretend", "0" * 64, "float32", self.modules, head, rows)
+
+    def exchange(self, assignments: Iterable[Assignment]) -> Iterator[Reply | Dropout]:
+        for assignment in assignments:
+            down = assignment_to_bytes(assignment)
+            answered = self._trained(assignment) if assignment.kind == "train" else self._measured(assignment)
+            answered = self.change(assignment, answered)
+            if isinstance(answered, Dropout):
+                yield answered
+            else:
+                up = contribution_to_bytes(answered, assignment.trains)
+                again = contribution_from_bytes(up, start=assignment.start.trainable)
+                yield Reply(assignment, again, bytes_down=len(down), bytes_up=len(up))
+
+    def _trained(self, assignment: Assignment) -> Contribution:
+        draw = rng.generator(assignment.seed, "pretend")
+        sides = assignment.trains
+
+        def moved(module: str, factors: Factors) -> Factors:
+            a, b = (
+                side + self.step * torch.randn(side.shape, generator=draw) if name in sides[module] else side
+                for name, side in (("a", factors.a), ("b", factors.b))
+            )
+            return Factors(a, b, factors.scaling)
+
+        return Contribution(
+            round=assignment.round,
+            client=assignment.client,
+            examples=10,
+            metrics={"loss": 1.0, "seconds": 0.5, "tokens_per_second": 1.0},
+            adapter=assignment.start.trainable.map(moved),
+            head={name: tensor + 1 for name, tensor in assignment.head.items()},
+        )
+
+    def _measured(self, assignment: Assignment) -> Contribution:
+        loss = norm(subtract(assignment.start.delta(), _target(self.modules)))
+        metrics = {"loss": loss, "label_tokens": 5.0, "rows": 2.0}
+        return Contribution(assignment.round, assignment.client, examples=2, metrics=metrics)
+
+
+def pretend_experiment(
+    method: str = "loom", *, training: Mapping[str, Any] | None = None, rounds: Mapping[str, Any] | None = None
+) -> Experiment:
+    """Four rounds of three clients of rank 1, 2 and 3, or of rank 2 where the method needs equal ranks."""
+    unequal = Law.UNEQUAL_RANKS in METHODS[method].laws
+    return Experiment(
+        clients=tuple(
+            ClientTable(name=name, rank=rank if unequal else 2, data="none.jsonl") for rank, name in enumerate(NAMES, 1)
+        ),
+        method=MethodTable(name=method),
+        training=TrainingTable(**{"rounds": 4, **(training or {})}),
+        rounds=RoundsTable(**(rounds or {})),
+    )
+
+
+def _target(modules: Mapping[str, tuple[int, int]]) -> Adapter:
+    """A rank-one delta of norm 1 in the first module."""
+    name, (out, inputs) = next(iter(modules.items()))
+    a, b = torch.zeros(1, inputs), torch.zeros(out, 1)
+    a[0, 0] = b[0, 0] = 1.0
+    return Adapter({name: Factors(a, b)})

@@ -1,0 +1,141 @@
+"""loom: the start and the trunk divide the global delta, and compression says what it costs."""
+
+import itertools
+
+import pytest
+import torch
+
+from fedloom.adapters.adapter import Adapter
+from fedloom.aggregation.directions import RULES
+from fedloom.aggregation.methods.loom import COMPRESSION_ERROR
+from fedloom.errors import AggregationError
+
+
+@pytest.fixture(params=sorted(RULES))
+def run(play, request):
+    played = play("loom", directions=request.param)
+    played.round(big=3, middle=2, small=1)
+    return played
+
+
+def test_the_state_is_a_spectrum(run):
+    shared = run.state.shared["q"]
+    torch.testing.assert_close(shared.a @ shared.a.T, torch.eye(shared.rank), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        shared.b.norm(dim=0), torch.linalg.svdvals(shared.delta())[: shared.rank], atol=1e-5, rtol=1e-4
+    )
+
+
+def test_start_and_trunk_have_every_direction_once(run):
+    shared = run.state.shared["q"]
+    for client, slots in run.world.slots.items():
+        start = run.start(client)
+        trained = start.trainable["q"]
+        assert (trained.rank, trained.scaling) == (slots["q"].rank, slots["q"].scaling)
+        torch.testing.assert_close(trained.a @ trained.a.T, torch.eye(trained.rank), atol=1e-5, rtol=0)
+        learned = trained.b.any(dim=0)
+        rows = [*trained.a[learned], *(start.trunk["q"].a if "q" in start.trunk else [])]
+        assert sorted(row.tolist() for row in rows) == sorted(row.tolist() for row in shared.a)
+
+
+@pytest.mark.parametrize(("rule", "learned"), [("top", [0, 1, 2, 3]), ("fresh", [])])
+def test_rules_without_chance_train_what_they_say(play, rule, learned):
+    run = play("loom", directions=rule)
+    run.round(big=3, middle=2, small=1)
+    start = run.start("big").trainable["q"]
+    assert start.b.any(dim=0).sum() == len(learned)
+    assert torch.equal(start.a[: len(learned)], run.state.shared["q"].a[learned])
+
+
+def test_half_always_trains_the_strongest(play):
+    run = play("loom", directions="half")
+    for _ in range(5):
+        run.round(big=3, middle=2, small=1)
+        assert torch.equal(run.start("big").trainable["q"].a[:2], run.state.shared["q"].a[:2])
+
+
+def test_draws_differ_by_round_and_client_and_come_from_the_seed(play, equal_slots):
+    run, twin, other = (play("loom", equal_slots, seed=seed) for seed in (1, 1, 2))
+    starts = []
+    for _ in range(2):
+        starts += [run.start(client).trainable["q"].a for client in equal_slots]
+        assert run.start("x").trainable.digest() == twin.start("x").trainable.digest()
+        assert run.start("x").trainable.digest() != other.start("x").trainable.digest()
+        for each in (run, twin, other):
+            each.round(x=1, y=1, z=1)
+    assert all(not torch.equal(one, two) for one, two in itertools.combinations(starts, 2))
+
+
+def test_new_directions_are_apart_from_all_that_is_known_while_there_is_room(play):
+    run = play("loom", directions="fresh")
+    run.round(small=1)
+    start, trunk = run.start("big").trainable["q"], run.state.shared["q"]
+    assert float((start.a @ trunk.a.T).abs().max()) < 1e-5
+    assert not start.b.any()
+
+
+def test_a_client_without_a_module_has_it_in_its_trunk(run):
+    assert torch.equal(run.start("small").trunk["v"].b, run.state.shared["v"].b)
+
+
+def test_the_lift_leaves_out_columns_that_were_empty(play):
+    run = play("loom")
+    run.round(big=3, middle=2, small=1)
+    facts = run.facts("big")
+    known = int(facts.start.trainable["q"].b.any(dim=0).sum())
+    lifted = run.method.lift(facts.start.trainable, 2.0, facts)
+    assert lifted.stack["q"].rank == 4 + known
+    assert float(lifted.stack["q"].delta().abs().max()) < 1e-5
+
+
+def test_nothing_new_does_not_make_the_spectrum_longer(run):
+    run.size = 0.0
+    before = run.round(big=1, middle=1, small=1)
+    for _ in range(5):
+        run.round(big=1, middle=1, small=1)
+    assert run.state.shared.ranks == before.shared.ranks
+
+
+def test_without_a_budget_nothing_is_lost(run):
+    assert float(run.state.extras[COMPRESSION_ERROR]) == 0.0
+
+
+def test_a_budget_keeps_the_nearest_delta_and_reports_the_error(play):
+    exact, budgeted = play("loom"), play("loom", rank_budget=2)
+    for each in (exact, budgeted):
+        each.round(big=3, middle=2, small=1)
+    assert set(budgeted.state.shared.ranks.values()) == {2}
+    wanted = {module: factors.delta() for module, factors in exact.state.shared.items()}
+    lost = sum(float((wanted[module] - budgeted.state.shared[module].delta()).square().sum()) for module in wanted)
+    whole = sum(float(delta.square().sum()) for delta in wanted.values())
+    assert float(budgeted.state.extras[COMPRESSION_ERROR]) == pytest.approx((lost / whole) ** 0.5, rel=1e-3)
+    nearest = torch.linalg.svdvals(wanted["q"])[2:].norm()
+    assert float((wanted["q"] - budgeted.state.shared["q"].delta()).norm()) == pytest.approx(float(nearest), rel=1e-3)
+
+
+@pytest.mark.parametrize("energy", [0.3, 0.9, 0.999])
+def test_energy_keeps_the_fewest_directions_that_reach_it(play, energy):
+    exact, less = play("loom"), play("loom", energy=energy)
+    for each in (exact, less):
+        each.round(big=3, middle=2, small=1)
+    squares = exact.state.shared["q"].b.square().sum(dim=0)
+    reached = squares.cumsum(0) / squares.sum()
+    kept = less.state.shared["q"].rank
+    assert reached[kept - 1] >= energy
+    assert kept == 1 or reached[kept - 2] < energy
+
+
+def test_a_compressed_run_goes_on_from_what_was_kept(play):
+    run = play("loom", rank_budget=3, energy=0.95)
+    for _ in range(3):
+        run.round(big=3, middle=2, small=1)
+        for client in run.world.slots:
+            torch.testing.assert_close(
+                run.start(client).delta()["q"].delta(), run.state.shared["q"].delta(), atol=1e-5, rtol=1e-4
+            )
+
+
+def test_a_module_that_was_not_sent_out_is_refused_by_name(run):
+    facts = run.facts("small")
+    with pytest.raises(AggregationError, match=r"client 'small', module 'v'.*\['q'\]"):
+        run.method.lift(Adapter({"v": run.state.shared["v"]}), 1.0, facts)

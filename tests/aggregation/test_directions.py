@@ -1,0 +1,59 @@
+"""Which directions are trained, and the new ones for empty places."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedloom.aggregation.directions import RULES, choose, new_rows
+
+
+def draws(seed=0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(sorted(RULES)), st.integers(1, 12), st.integers(0, 12), st.integers(0, 30), st.integers(0, 99))
+def test_chosen_and_others_divide_the_known_directions(rule, rank, wider, known, seed):
+    chosen, others = choose(rule, rank, rank + wider, known, draws(seed))
+    assert sorted(chosen + others) == list(range(known))
+    assert len(chosen) <= rank
+    assert all(position < rank + wider for position in chosen)
+
+
+@pytest.mark.parametrize(
+    ("rule", "always", "sometimes"),
+    [
+        ("top", {0, 1, 2, 3}, {0, 1, 2, 3}),
+        ("half", {0, 1}, set(range(8))),
+        ("rotating", set(), set(range(8))),
+        ("fresh", set(), set()),
+    ],
+)
+def test_what_each_rule_trains(rule, always, sometimes):
+    rounds = [set(choose(rule, 4, 8, 20, draws(seed))[0]) for seed in range(60)]
+    assert set.intersection(*rounds) == always
+    assert set.union(*rounds) == sometimes
+
+
+def test_rotating_draws_empty_places_too():
+    counts = {len(choose("rotating", 4, 8, 5, draws(seed))[0]) for seed in range(60)}
+    assert counts == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize(
+    ("known", "chosen", "count", "apart_from"),
+    [(0, 0, 4, "known"), (6, 2, 4, "known"), (8, 2, 4, "chosen"), (10, 7, 4, "nothing")],
+)
+def test_new_rows_are_orthonormal_and_apart_while_there_is_room(known, chosen, count, apart_from):
+    basis = torch.linalg.qr(torch.randn(10, 10, generator=draws(1))).Q
+    rows = new_rows(count, basis[:chosen], basis[:known], draws(2))
+    torch.testing.assert_close(rows @ rows.T, torch.eye(count), atol=1e-5, rtol=0)
+    others = {"known": basis[:known], "chosen": basis[:chosen], "nothing": basis[:0]}[apart_from]
+    assert float((rows @ others.T).abs().sum()) < 1e-5
+    assert not torch.equal(rows, new_rows(count, basis[:chosen], basis[:known], draws(3)))
+
+
+def test_more_rows_than_the_layer_has_inputs_are_still_of_length_one():
+    rows = new_rows(5, torch.zeros(0, 3), torch.zeros(0, 3), draws())
+    torch.testing.assert_close(rows.norm(dim=1), torch.ones(5))

@@ -1,0 +1,116 @@
+"""Which column means what, and which rows are of no use."""
+
+import pytest
+
+from fedloom.data.columns import examples_of
+from fedloom.data.examples import Classification, Generation, Message
+from fedloom.errors import DataError
+from fedloom.spec.experiment import ColumnsTable
+
+
+def convert(rows, task="generation", numbers=None, labels=None, **columns):
+    table = ColumnsTable(**columns)
+    return examples_of(rows, table, task, source="a.jsonl", client="a", numbers=numbers, labels=labels)
+
+
+def pair(prompt, response):
+    return Generation((Message("user", prompt), Message("assistant", response)))
+
+
+PAIRS = {
+    "prompt_response": {"prompt": "q", "response": "a"},
+    "any_case": {"Question": "q", "Answer": "a"},
+    "input_output": {"input": "q", "output": "a"},
+    "first_answer": {"instruction": "q", "input": "", "output": ["a", "b"]},
+    "spaces": {"prompt": " q\n", "completion": " a "},
+    "chat": {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]},
+    "shared_chat": {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
+    "chat_in_parts": {
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "q"}]},
+            {"role": "assistant", "content": "a"},
+        ]
+    },
+    "open_chat": {
+        "messages": [{"role": r, "content": c} for r, c in [("user", "q"), ("assistant", "a"), ("user", "more")]]
+    },
+}
+
+
+@pytest.mark.parametrize("row", PAIRS.values(), ids=PAIRS)
+def test_usual_names_are_found(row):
+    assert convert([row]) == [pair("q", "a")]
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"instruction": "q", "context": "c", "response": "a"}, {}),
+        ({"instruction": "q", "input": "c", "output": "a"}, {}),
+        ({"x": "q", "y": "c", "z": "a"}, {"prompt": "x", "context": "y", "response": "z"}),
+    ],
+)
+def test_a_context_follows_the_prompt(row, columns):
+    assert convert([row], **columns) == [pair("q\n\nc", "a")]
+
+
+def test_named_columns_win_over_usual_names():
+    row = {"prompt": "no", "q": "q", "response": "a", "messages": "no"}
+    assert convert([row], prompt="q") == [pair("q", "a")]
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "expected"),
+    [
+        ({"sentence": "t", "intent": "x"}, {}, "x"),
+        ({"text": "t", "category": 3}, {}, "3"),
+        ({"text": "t", "label": "no", "y": ["x", "z"]}, {"label": "y"}, "x"),
+    ],
+)
+def test_classification(row, columns, expected):
+    assert convert([row], "classification", **columns) == [Classification("t", expected)]
+
+
+GOOD_ROW = {"prompt": "q", "response": "a"}
+BAD = {
+    "named_column_missing_later": (
+        [GOOD_ROW, {"prompt": "q", "reponse": "a"}],
+        {"response": "response"},
+        ["row 2", "'response'", "prompt, reponse", "Did you mean reponse?"],
+    ),
+    "named_context_missing": ([GOOD_ROW], {"context": "promt"}, ["row 1", "'promt'", "Did you mean prompt?"]),
+    "nothing_usual": ([{"a": 1, "b": 2}], {}, ["the prompt and the response", "instruction", "completion", "a, b"]),
+    "half_usual": ([{"prompt": "q", "b": 2}], {}, ["for the response", "prompt, b"]),
+    "no_text": ([{"prompt": {"x": 1}, "response": "a"}], {}, ["row 1", "'prompt'", "not a text", "dict"]),
+    "all_empty": (
+        [{"prompt": "", "response": "a"}, {"prompt": "q", "response": " "}, {"prompt": None, "response": "a"}],
+        {},
+        ["no row is left of 3", "2 with an empty prompt", "1 with an empty response"],
+    ),
+    "no_rows": ([], {}, ["no rows"]),
+    "two_kinds": ([GOOD_ROW], {"messages": "m", "prompt": "p"}, ["both"]),
+    "no_chat": ([{"messages": "hello"}], {}, ["row 1", "not a chat", "str"]),
+    "no_message": ([{"messages": [{"role": "user"}]}], {}, ["message 1", "not a message"]),
+    "unknown_role": ([{"messages": [{"role": "usr", "content": "x"}]}], {}, ["unknown role", "Did you mean user?"]),
+    "no_answer": ([{"messages": [{"role": "user", "content": "x"}]}], {}, ["no row is left", "no question and answer"]),
+}
+
+
+@pytest.mark.parametrize(("rows", "columns", "words"), BAD.values(), ids=BAD)
+def test_bad_rows_are_refused_by_row_and_column(rows, columns, words):
+    with pytest.raises(DataError) as caught:
+        convert(rows, **columns)
+    for word in ["client 'a', a.jsonl", *words]:
+        assert word in str(caught.value)
+
+
+def test_empty_rows_are_left_out():
+    rows = [GOOD_ROW, {"prompt": "q", "response": None}, {"prompt": "q2", "response": float("nan")}]
+    assert convert(rows) == [pair("q", "a")]
+
+
+def test_a_label_outside_the_list_is_refused_by_the_row_of_its_source():
+    rows = [{"text": "t", "label": "good"}, {"text": "u", "label": "godo"}]
+    assert len(convert(rows, "classification", labels=["good", "godo"])) == 2
+    with pytest.raises(DataError, match=r"row 9: the label 'godo'.*Did you mean good\?"):
+        convert(rows, "classification", numbers=[4, 9], labels=["bad", "good"])

@@ -1,0 +1,144 @@
+"""Rules across fields: each finds its fault, and a sound experiment has none."""
+
+import dataclasses
+
+import pytest
+
+from fedloom.aggregation.method import Law
+from fedloom.aggregation.registry import METHODS
+from fedloom.spec import rules
+from fedloom.spec.experiment import ClientTable, Experiment, MethodTable
+
+COMMON = '[data]\nsource = "hf:x"\n'
+CLIENT = '[[clients]]\nname = "a"\n'
+
+FAULTS = {
+    "two clients of one name": (
+        CLIENT + 'data = "hf:x"\n' + CLIENT + 'data = "hf:x"',
+        "line 5: [[clients]] a, name: 'a' is the name of client number 1 already",
+    ),
+    "rank of a pattern": (
+        CLIENT + 'data = "hf:x"\n[clients.rank_pattern]\n"mlp.up" = 0',
+        "line 5: [[clients]] a, rank_pattern.mlp.up: expected a rank of at least 1, found 0",
+    ),
+    "alpha and scaling": (
+        "lora.alpha = 8\nlora.scaling = 2.0",
+        "line 2: [lora] scaling: cannot be given together with alpha",
+    ),
+    "partition of nothing": ("[data.partition]", "line 1: [data.partition]: divides a common source"),
+    "no data": (CLIENT, "line 1: [[clients]] a, data: has no data"),
+    "data twice": (COMMON + CLIENT + 'data = "hf:y"', "line 5: [[clients]] a, data: has data of its own"),
+    "no column": (
+        COMMON + 'partition.kind = "dirichlet"\n' + CLIENT,
+        "line 3: [data.partition] column: missing; the kind dirichlet",
+    ),
+    "column without use": (
+        COMMON + 'partition.column = "x"\n' + CLIENT,
+        "line 3: [data.partition] column: is for the kinds",
+    ),
+    "alpha without use": (
+        COMMON + "partition.alpha = 1.0\n" + CLIENT,
+        "line 3: [data.partition] alpha: is for the kind",
+    ),
+    "unknown method": (
+        '[method]\nname = "flor"',
+        f"line 2: [method] name: there is no method 'flor'; expected one of {', '.join(METHODS)}; did you mean flora?",
+    ),
+    "unknown setting": ('[method]\nname = "flora"\nx = 1', "line 3: [method] x: unknown setting 'x'"),
+    "bad setting": (
+        '[method]\nname = "loom"\ndirections = "up"',
+        "line 3: [method] directions: directions must be one of",
+    ),
+    "too many needed": (
+        "[rounds]\nparticipation = 0.5\nmin_clients = 2",
+        "line 3: [rounds] min_clients: expected at most 1, as 2 clients at participation 0.5 give; found 2",
+    ),
+    "participants": (
+        '[rounds]\nclients = ["a", "bb"]\n' + CLIENT + 'data = "hf:x"',
+        "line 2: [rounds] clients: there is no client 'bb'",
+    ),
+    "no participants": (
+        "[rounds]\nclients = []\n" + CLIENT + 'data = "hf:x"',
+        "line 2: [rounds] clients: expected at least one name",
+    ),
+    "answers of a classifier": (
+        'model.task = "classification"\nevaluation.generate_rows = 4',
+        "line 2: [evaluation] generate_rows: is for generation",
+    ),
+    "question to a classifier": (
+        'model.task = "classification"\nevaluation.question = "x"',
+        "line 2: [evaluation] question: is for generation",
+    ),
+    "classes of a generator": ('model.labels = ["x", "y"]', "line 1: [model] labels: is for classification"),
+    "head of a generator": ("training.head_learning_rate = 1.0", "line 1: [training] head_learning_rate: is for"),
+    "columns of the other task": (
+        'data.columns.label = "x"',
+        "line 1: [data.columns] label: is a column for classification",
+    ),
+    "columns of a client": (
+        CLIENT + 'data = "hf:x"\ncolumns = {text = "t"}',
+        "line 4: [[clients]] a, columns.text: is a column for classification",
+    ),
+    "chat beside prompt": (
+        '[data.columns]\nmessages = "m"\nprompt = "p"',
+        "line 2: [data.columns] messages: cannot be given together with prompt",
+    ),
+    "one class": (
+        '[model]\ntask = "classification"\nlabels = ["x"]',
+        "line 3: [model] labels: expected at least 2 classes",
+    ),
+    "a class twice": (
+        '[model]\ntask = "classification"\nlabels = ["x", "x"]',
+        "line 3: [model] labels: the class 'x' is there",
+    ),
+    "no target": ("lora.targets = []", "line 1: [lora] targets: expected auto"),
+    "infinite": (
+        "training.learning_rate = inf",
+        "line 1: [training] learning_rate: expected a finite number, found inf",
+    ),
+}
+
+SOUND = {
+    "defaults": "",
+    "alpha": "lora.alpha = 8",
+    "more patience than rounds": "training.patience = 99",
+    "all of the clients": "[rounds]\nmin_clients = 2",
+    "no answers of a classifier": 'model.task = "classification"\nevaluation.generate_rows = 0',
+    "dirichlet": COMMON + 'partition = {kind = "dirichlet", column = "x", alpha = 1.0}\n' + CLIENT,
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_found_where_it_is(problems, text, expected):
+    found = problems(text)
+    assert len(found) == 1, found
+    assert found[0].startswith(expected), found[0]
+
+
+@pytest.mark.parametrize("text", SOUND.values(), ids=SOUND)
+def test_what_is_sound_is_accepted(problems, text):
+    assert problems(text) == []
+
+
+def test_every_rule_is_in_the_table():
+    written = [
+        value
+        for name, value in vars(rules).items()
+        if callable(value) and getattr(value, "__module__", "") == rules.__name__ and not name.startswith("_")
+    ]
+    assert set(rules.RULES) == set(written) - {rules.problems_of}
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+def test_unequal_ranks_go_by_the_declared_law(monkeypatch, accepts):
+    """The same method, with the law and without: its name plays no part."""
+    laws = METHODS["flora"].laws | {Law.UNEQUAL_RANKS} if accepts else METHODS["flora"].laws - {Law.UNEQUAL_RANKS}
+    monkeypatch.setattr(rules, "METHODS", {**METHODS, "flora": dataclasses.replace(METHODS["flora"], laws=laws)})
+    clients = (ClientTable(name="a", data="hf:x", rank=8), ClientTable(name="b", data="hf:x", rank=4))
+    unequal = Experiment(method=MethodTable(name="flora"), clients=clients)
+    found = rules.ranks_the_method_accepts(unequal)
+    assert bool(found) is not accepts
+    if not accepts:
+        assert "found a 8, b 4" in found[0].message
+        assert "loom" in found[0].message
+    assert rules.ranks_the_method_accepts(Experiment(method=MethodTable(name="flora"), clients=clients[:1])) == []
