@@ -185,11 +185,11 @@ def _one_step(
     base: BaseModel, optimizer: torch.optim.Optimizer, taken: list[Batch], work: LocalWork, tally: _Tally
 ) -> None:
     labels = sum(label_count(base, batch) for batch in taken)
-    total = 0.0
+    mean = 0.0
     for batch in taken:
-        loss, _ = batch_loss(base, batch)
-        (loss / max(labels, 1)).backward()
-        total += loss.item()
+        loss, _ = batch_loss(base, batch, 1 / max(labels, 1))
+        loss.backward()
+        mean += loss.item()
         padding = padding_tokens(batch, base.tokenizer.pad_token_id)
         tally.padding += padding
         tally.tokens += batch.input_ids.numel() - padding
@@ -197,5 +197,5 @@ def _one_step(
     tally.grad_norm += float(torch.nn.utils.clip_grad_norm_(params, work.max_grad_norm))
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    tally.steps, tally.labels, tally.loss = tally.steps + 1, tally.labels + labels, tally.loss + total
-    tally.last_loss = total / max(labels, 1)
+    tally.steps, tally.labels, tally.loss = tally.steps + 1, tally.labels + labels, tally.loss + mean * labels
+    tally.last_loss = mean

@@ -18,15 +18,15 @@ IGNORED = -100
 ROWS_AT_ONCE = 64  # of float32 logits
 
 
-def batch_loss(base: BaseModel, batch: Batch) -> tuple[Tensor, int]:
-    """The sum of the cross entropies of a batch in float32, and over how many labels it is taken."""
+def batch_loss(base: BaseModel, batch: Batch, weight: float = 1.0) -> tuple[Tensor, int]:
+    """weight times the sum of a batch's cross entropies, in float32, and over how many labels it is taken."""
     logits, labels = labelled_logits(base, batch)
-    return cross_entropy_sum(logits, labels), labels.numel()
+    return cross_entropy_sum(logits, labels, weight), labels.numel()
 
 
-def cross_entropy_sum(logits: Tensor, labels: Tensor) -> Tensor:
-    """The sum of the cross entropies, computed in float32. Shapes: logits (n, classes), labels (n,)."""
-    return CrossEntropySum.apply(logits, labels)
+def cross_entropy_sum(logits: Tensor, labels: Tensor, weight: float = 1.0) -> Tensor:
+    """weight * sum_i -log softmax(z_i)[label_i], in float32. Shapes: logits z (n, classes), labels (n,)."""
+    return CrossEntropySum.apply(logits, labels, weight)
 
 
 def labelled_logits(base: BaseModel, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -77,28 +77,27 @@ def padding_tokens(batch: Batch, pad: int) -> int:
 
 
 class CrossEntropySum(torch.autograd.Function):
-    """sum_i logsumexp(z_i) - z_i[label_i], a block of rows at a time: no float32 copy of all logits is ever made.
+    """A block of rows at a time, so that no float32 copy of all logits is ever made.
 
-    dz = softmax(z) - one_hot(label), computed on the way forward, in the dtype of the logits.
+    dz = weight (softmax(z) - one_hot(label)), computed on the way forward, in the dtype of the logits.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, weight: float) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=logits.device)
-        wanted = ctx.needs_input_grad[0]
-        grad = torch.empty_like(logits) if wanted else None
+        grad = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
         for start in range(0, len(labels), ROWS_AT_ONCE):
             block = slice(start, start + ROWS_AT_ONCE)
-            z, chosen = logits[block].float(), labels[block].unsqueeze(1)
-            log_sum = torch.logsumexp(z, 1, keepdim=True)
-            total += (log_sum - z.gather(1, chosen)).sum()
+            chosen = labels[block].unsqueeze(1)
+            log_p = torch.log_softmax(logits[block], 1, dtype=torch.float32)
+            total -= log_p.gather(1, chosen).sum()
             if grad is not None:
-                p = z.sub_(log_sum).exp_()
-                grad[block] = p.scatter_add_(1, chosen, p.new_full(chosen.shape, -1.0))
+                p = log_p.exp_()
+                grad[block] = p.scatter_add_(1, chosen, p.new_full(chosen.shape, -1.0)).mul_(weight)
         ctx.save_for_backward(grad)
-        return total
+        return total * weight
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (grad,) = ctx.saved_tensors
-        return grad * grads[0], None
+        return grad if grads[0] == 1 else grad * grads[0], None, None

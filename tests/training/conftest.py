@@ -1,0 +1,89 @@
+"""Tiny base models for the tests of training."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from fedloom.adapters.adapter import Adapter
+from fedloom.adapters.factors import Factors
+from fedloom.aggregation.world import Start
+from fedloom.data.batches import Batch
+from fedloom.rng import generator
+from fedloom.rounds.messages import Assignment, LocalWork
+from fedloom.spec.experiment import LoraTable, ModelTable
+from fedloom.testing import tiny
+from fedloom.training.base_model import BaseModel, load_base
+
+LABELS = ("alpha", "beta", "gamma")
+MAKERS = {"llama": tiny.tiny_llama, "gpt2": tiny.tiny_gpt2, "gemma2": tiny.tiny_gemma2, "bert": tiny.tiny_bert}
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory):
+    """kind -> directory of a tiny model."""
+    return {kind: make(tmp_path_factory.mktemp(kind)) for kind, make in MAKERS.items()}
+
+
+@pytest.fixture
+def load(checkpoints):
+    def load(kind: str, *, dtype: str = "float32", targets: object = "auto") -> BaseModel:
+        task = "classification" if kind == "bert" else "generation"
+        table = ModelTable(id=str(checkpoints[kind]), task=task, dtype=dtype)
+        return load_base(table, LoraTable(targets=targets), LABELS if kind == "bert" else None)
+
+    return load
+
+
+def random_adapter(base: BaseModel, ranks=(1, 2, 3, 5), *, seed: int = 0, scaling: float = 1.5) -> Adapter:
+    """Factors of unequal rank and scaling with a visible delta."""
+    found = {}
+    for index, (name, (out, size)) in enumerate(base.modules.items()):
+        rank, draw = ranks[index % len(ranks)], generator(seed, name)
+        a, b = torch.randn(rank, size, generator=draw), torch.randn(out, rank, generator=draw)
+        found[name] = Factors(0.3 * a, 0.3 * b, scaling + 0.25 * index)
+    return Adapter(found)
+
+
+def random_batch(base: BaseModel, *, rows: int = 4, tokens: int = 20, seed: int = 0) -> Batch:
+    draw = generator(seed, "batch")
+    inputs = torch.randint(3, 259, (rows, tokens), generator=draw)
+    if base.task == "classification":
+        return Batch(inputs, torch.arange(rows) % len(LABELS))
+    labels = inputs.clone()
+    labels[:, : tokens // 2] = -100
+    return Batch(inputs, labels)
+
+
+WORK = LocalWork(
+    steps=6,
+    first_step=0,
+    total_steps=6,
+    batch_size=4,
+    accumulation=1,
+    learning_rate=1e-2,
+    head_learning_rate=1e-2,
+    schedule="constant",
+    warmup=0.0,
+    weight_decay=0.0,
+    max_grad_norm=1.0,
+    max_tokens=64,
+    dropout=0.0,
+)
+
+
+def assignment(base: BaseModel, start: Start | None = None, **changes) -> Assignment:
+    """Work for one client; `changes` are fields of LocalWork."""
+    work = SimpleNamespace(**{**WORK.__dict__, **changes})
+    return Assignment(
+        kind="train",
+        round=1,
+        client="north",
+        start=start or Start(random_adapter(base)),
+        trains=dict.fromkeys(base.modules, "ab"),
+        head=base.head_tensors(),
+        seed=5,
+        work=LocalWork(**vars(work)),
+    )
