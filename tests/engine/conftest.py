@@ -14,7 +14,7 @@ from fedloom.testing.engine import NAMES, PretendEngine
 def make_loop(tmp_path):
     """make_loop(experiment, engine=..., name=...) -> a loop; a name used before opens that run again."""
 
-    def make(experiment, engine=None, name="run", observe=lambda event: None, **limits):
+    def make(experiment, engine=None, name="run", observe=lambda _: None, **limits):
         path = tmp_path / name
         if path.exists():
             directory = RunDirectory.open(path, to_write=True)

@@ -65,7 +65,8 @@ def test_killed_at_any_write_it_ends_with_the_same_digest(config, undisturbed, t
     expected, fsyncs = undisturbed
     killed = fedloom("run", config, "--root", tmp_path, dying_at=max(1, round(moment * fsyncs)))
     assert killed.returncode == -signal.SIGKILL
-    resumed = fedloom("resume", tmp_path / "tiny")
+    begun = (tmp_path / "tiny").exists()
+    resumed = fedloom("resume", tmp_path / "tiny") if begun else fedloom("run", config, "--root", tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert digest(resumed.stdout) == expected
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "tiny" / "journal.jsonl").read_text().splitlines()]

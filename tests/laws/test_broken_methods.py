@@ -40,14 +40,11 @@ def forgetful_of_scaling_on_dispatch(state, world, client):
     return Start(start.trainable.map(lambda _, f: Factors(f.a, f.b * f.scaling, f.scaling)))
 
 
-def ascending_names_preferred():
-    latest = [""]
-
-    def preferring(factors, weight, facts):
-        ascending, latest[0] = facts.client > latest[0], facts.client
-        return factors.scaled(weight if ascending else weight / 2)
-
-    return lifting(preferring)
+def order_of_participants(total, state, facts):
+    late = min(facts.participants) != facts.participants[0]
+    return FLORA.finish(
+        replace(total, stack=total.stack.map(lambda _, f: f.scaled(0.5 if late else 1.0))), state, facts
+    )
 
 
 def unchecked_mean_of_b(adapter, weight, facts):
@@ -73,7 +70,7 @@ BROKEN = {
     "scaling forgotten": (lifting(lambda f, w, _: Factors(f.a, w * f.b)), Law.IDENTITY),
     "alpha hard-coded": (lifting(lambda f, w, _: Factors(f.a, w * f.b, 16 / f.rank)), Law.EXACT_MEAN),
     "scaling forgotten on dispatch": (replace(FEDIT, dispatch=forgetful_of_scaling_on_dispatch), Law.IDENTITY),
-    "order counts": (ascending_names_preferred(), Law.ORDER),
+    "order counts": (replace(FLORA, finish=order_of_participants), Law.ORDER),
     "trunk thrown away": (replace(FLORA, finish=lost_trunk), Law.ZERO_UPDATE),
     "loom adds the start again": (replace(LOOM, lift=lift_stack), Law.ZERO_UPDATE),
     "loom without its trunk": (replace(LOOM, dispatch=forgetful_of_the_trunk), Law.IDENTITY),

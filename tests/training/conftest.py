@@ -87,3 +87,20 @@ def assignment(base: BaseModel, start: Start | None = None, **changes) -> Assign
         seed=5,
         work=LocalWork(**vars(work)),
     )
+
+
+@pytest.fixture
+def kit():
+    """The functions above, for test files (which cannot import this one)."""
+    return SimpleNamespace(random_adapter=random_adapter, random_batch=random_batch, assignment=assignment)
+
+
+@pytest.fixture
+def logits():
+    """logits(base, batch): of the model with the factors that are loaded, in float32."""
+
+    def logits(model, batch):
+        with torch.no_grad():
+            return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits.float()
+
+    return logits

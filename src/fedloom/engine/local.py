@@ -19,8 +19,7 @@ from fedloom.rounds.wire import (
     contribution_from_bytes,
     contribution_to_bytes,
 )
-from fedloom.training.local import StepDone, train
-from fedloom.training.local import _load_head as load_head
+from fedloom.training.local import StepDone, load_head, train
 from fedloom.training.lora_layer import load_start
 from fedloom.training.measure import answer, held_out_loss
 
@@ -35,7 +34,7 @@ class LocalEngine:
     sites: Sites
     observe: Observer = silent
     max_new_tokens: int = 48
-    tokens_per_batch: int = 4096
+    tokens_per_batch: int = 1024
 
     def describe(self) -> Federation:
         return self.sites.federation()

@@ -74,7 +74,7 @@ class RunDirectory:
         """
         directory = RunDirectory(path)
         if not path.is_dir():
-            there = sorted(entry.parent.name for entry in path.parent.glob("*/journal.jsonl"))
+            there = sorted(entry.parent.name for entry in path.parent.glob("[!.]*/journal.jsonl"))
             raise RunError("there is no such run", where=path, found=f"the runs {there}")
         if not directory.journal.path.is_file():
             expected = "a directory that `fedloom run` wrote, with a journal.jsonl"

@@ -28,8 +28,11 @@ batch_size = 4
 learning_rate = 0.01
 max_tokens = 96
 
+"""
+
+EVALUATION = """
 [evaluation]
-generate_rows = {generate_rows}
+generate_rows = 1
 max_new_tokens = 4
 """
 
@@ -59,7 +62,7 @@ def tiny_federation(
     for number, _ in enumerate(ranks):
         lines = [json.dumps(_row(number, index, generation)) for index in range(rows)]
         (folder / f"site-{number}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    text = CONFIG.format(name=name, task=task, method=method, rounds=rounds, generate_rows=1 if generation else 0)
+    text = CONFIG.format(name=name, task=task, method=method, rounds=rounds) + (EVALUATION if generation else "")
     text += "".join(CLIENT.format(number=number, rank=rank) for number, rank in enumerate(ranks))
     path = folder / "pilot.toml"
     path.write_text(text + extra, encoding="utf-8")

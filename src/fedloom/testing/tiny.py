@@ -80,8 +80,7 @@ def tiny_bert(directory: Path, *, labels: int = 3, seed: int = 0) -> Path:
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
-        num_labels=labels,
-        **_common(),
+        **{"num_labels": labels, **_common()},
     )
     return _saved(BertForSequenceClassification, config, directory, seed)
 

@@ -114,7 +114,7 @@ def _head_names(model: Any) -> tuple[str, ...]:
     return tuple(sorted(name for name, _ in model.named_parameters() if not name.startswith(body)))
 
 
-def _freeze(model: nn.Module, head: tuple[str, ...], dtype: torch.dtype) -> str:
+def _freeze(model: Any, head: tuple[str, ...], dtype: torch.dtype) -> str:
     """Freeze all weights and cast them to the dtype, but for the head (float32); the digest of the stored weights.
 
     Buffers keep their dtype: rotary frequencies need float32.
@@ -126,11 +126,11 @@ def _freeze(model: nn.Module, head: tuple[str, ...], dtype: torch.dtype) -> str:
             weight.data = weight.data.float()
             continue
         digest.update(f"{name}|{tuple(weight.shape)}|{weight.dtype}|".encode())
-        digest.update(weight.detach().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(weight.detach().contiguous().flatten().view(torch.uint8).numpy().data)
         if weight.is_floating_point():
             weight.data = weight.data.to(dtype)
     _feed_float32(model, head)
-    model.config.dtype = dtype  # type: ignore[union-attr]
+    model.config.dtype = dtype
     model.eval()
     return digest.hexdigest()
 

@@ -125,7 +125,7 @@ def _place(assignment: Assignment) -> str:
 
 def _prepare(base: BaseModel, assignment: Assignment, work: LocalWork) -> list[dict[str, Any]]:
     """Put in the head, and the optimizer's groups: factors, then head."""
-    _load_head(base, assignment.head)
+    load_head(base, assignment.head)
     factors = [side for layer in base.layers.values() for side in (layer.a, layer.b) if side is not None]
     factors = [side for side in factors if side.requires_grad]
     head = [base.model.get_parameter(name) for name in base.head]
@@ -143,7 +143,7 @@ def _prepare(base: BaseModel, assignment: Assignment, work: LocalWork) -> list[d
     return [group for group in groups if group["params"]]
 
 
-def _load_head(base: BaseModel, head: Mapping[str, Tensor]) -> None:
+def load_head(base: BaseModel, head: Mapping[str, Tensor]) -> None:
     if set(head) != set(base.head):
         raise RunError("the head does not fit the base model", expected=sorted(base.head), found=sorted(head))
     with torch.no_grad():

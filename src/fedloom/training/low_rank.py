@@ -13,7 +13,7 @@ def add_low_rank(x: Tensor, base: nn.Module, a: Tensor, b: Tensor) -> Tensor:
 
     Shapes: x (.., in), a (rank, in), b (out, rank).
     """
-    weight = getattr(base, "weight", None)
+    weight: Any = getattr(base, "weight", None)
     if not _is_plain(base, weight):
         return base(x) + (x @ a.T) @ b.T
     rows = x.reshape(-1, x.shape[-1])

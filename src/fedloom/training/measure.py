@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fedloom.data.examples import Message
+from fedloom.data.tokens import prompt_ids
 from fedloom.training.base_model import BaseModel
 from fedloom.training.losses import cross_entropy_sum, labelled_logits
 
 if TYPE_CHECKING:
     from fedloom.data.batches import Batch
 
-Prompt = str | Sequence[Mapping[str, str]]
+Prompt = str | Sequence[Message | Mapping[str, str]]
 
 
 @torch.inference_mode()
 def held_out_loss(base: BaseModel, batches: Iterable[Batch]) -> dict[str, float]:
-    """Mean loss over all labels of the batches: loss, label_tokens; for classification also accuracy, correct, examples.
+    """Mean loss over all labels of the batches.
 
+    Gives loss and label_tokens; for classification also accuracy, correct and examples.
     Without any label the loss is not a number, and label_tokens says why.
     """
     total, count, correct = 0.0, 0, 0
@@ -36,28 +39,29 @@ def held_out_loss(base: BaseModel, batches: Iterable[Batch]) -> dict[str, float]
     return found
 
 
-def answer(base: BaseModel, prompts: Sequence[Prompt], max_new_tokens: int, batch_size: int = 16) -> list[str]:
+def answer(
+    base: BaseModel, prompts: Sequence[Prompt], max_new_tokens: int, max_tokens: int = 2048, batch_size: int = 16
+) -> list[str]:
     """Greedy answers, in the order of the prompts; batches of similar length, padded on the left.
 
-    prompts: chats (sequences of {role, content}), rendered with the tokenizer's template, or plain strings.
+    prompts: chats (sequences of messages), rendered with the tokenizer's template, or plain strings.
+    max_tokens: longer prompts are cut in their middle.
     """
-    encoded = [_encode(base.tokenizer, prompt) for prompt in prompts]
+    encoded = [_encode(base.tokenizer, prompt, max_tokens) for prompt in prompts]
     order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
     answers: dict[int, str] = {}
     for first in range(0, len(order), batch_size):
         indices = order[first : first + batch_size]
-        answers.update(
-            zip(indices, _continue(base, [encoded[index] for index in indices], max_new_tokens), strict=True)
-        )
+        texts = _continue(base, [encoded[index] for index in indices], max_new_tokens)
+        answers.update(zip(indices, texts, strict=True))
     return [answers[index] for index in range(len(encoded))]
 
 
-def _encode(tokenizer: Any, prompt: Prompt) -> list[int]:
+def _encode(tokenizer: Any, prompt: Prompt, max_tokens: int) -> list[int]:
     if isinstance(prompt, str):
-        return list(tokenizer(prompt)["input_ids"])
-    chat = [dict(message) for message in prompt]
-    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(tokenizer(prompt)["input_ids"])[:max_tokens]
+    chat = [turn if isinstance(turn, Message) else Message(turn["role"], turn["content"]) for turn in prompt]
+    return prompt_ids(chat, tokenizer, max_tokens)
 
 
 def _ends(base: BaseModel) -> list[int]:

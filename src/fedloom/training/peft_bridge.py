@@ -134,7 +134,7 @@ def _read_config(directory: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
-        raise AdapterError(f"no readable PEFT adapter: {problem}", where=path, expected="an adapter_config.json") from problem
+        raise AdapterError(f"no readable PEFT adapter: {problem}", where=path, expected=f"a file {CONFIG}") from problem
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         found = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
         raise AdapterError("only LoRA adapters can be read", where=path, expected="peft_type LORA", found=found)
@@ -146,7 +146,10 @@ def _read_config(directory: Path) -> dict[str, Any]:
         special.append(f"init_lora_weights = {initial}")
     if special:
         raise AdapterError(
-            "the adapter is more than plain LoRA", where=path, expected="a delta of scaling * b @ a", found=", ".join(special)
+            "the adapter is more than plain LoRA",
+            where=path,
+            expected="a delta of scaling * b @ a",
+            found=", ".join(special),
         )
     return config
 
@@ -168,7 +171,8 @@ def _read_weights(directory: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _factors(tensors: Mapping[str, Tensor], name: str, config: Mapping[str, Any], directory: Path) -> Factors:
     a, b = (tensors.get(f"{PREFIX}{name}{side}") for side in (SIDE_A, SIDE_B))
     if a is None or b is None:
-        raise AdapterError("a factor is missing", where=f"{directory}, module {name!r}", expected=SIDE_A + " and " + SIDE_B)
+        where = f"{directory}, module {name!r}"
+        raise AdapterError("a factor is missing", where=where, expected=f"{SIDE_A} and {SIDE_B}")
     patterns = config.get("alpha_pattern") or {}
     alpha = patterns.get(get_pattern_key(list(patterns), name), config.get("lora_alpha", 8))
     rank = a.shape[0]

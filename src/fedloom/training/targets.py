@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -37,7 +39,7 @@ def has_suffix(name: str, suffix: str) -> bool:
     return name == suffix or name.endswith(f".{suffix}")
 
 
-def _linear_names(model: nn.Module, head: tuple[str, ...]) -> list[str]:
+def _linear_names(model: Any, head: tuple[str, ...]) -> list[str]:
     excluded = {name.rpartition(".")[0] for name in head}
     output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     return [
@@ -47,13 +49,13 @@ def _linear_names(model: nn.Module, head: tuple[str, ...]) -> list[str]:
     ]
 
 
-def _usual(model: nn.Module, linear: list[str]) -> tuple[list[str], str]:
+def _usual(model: Any, linear: list[str]) -> tuple[list[str], str]:
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as usual
 
     kind = str(getattr(model.config, "model_type", ""))
     rule = usual.get(kind)
     chosen = [name for name in linear if _follows(name, rule)] if rule else []
-    if chosen:
+    if rule and chosen:
         return sorted(chosen), f"auto: the usual ones of {kind}: {rule if isinstance(rule, str) else ', '.join(rule)}"
     blocks = sorted(name for name in linear if re.search(r"\.\d+\.", name)) or sorted(linear)
     if not blocks:
@@ -61,7 +63,7 @@ def _usual(model: nn.Module, linear: list[str]) -> tuple[list[str], str]:
     return blocks, f"auto: all linear layers of the blocks ({kind!r} has no usual ones)"
 
 
-def _follows(name: str, rule: str | list[str]) -> bool:
+def _follows(name: str, rule: str | Sequence[str]) -> bool:
     if isinstance(rule, str):
         return re.fullmatch(rule, name) is not None
     return any(has_suffix(name, suffix) for suffix in rule)

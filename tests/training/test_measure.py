@@ -1,0 +1,53 @@
+"""Held-out loss, accuracy and greedy answers."""
+
+import math
+
+import pytest
+import torch
+
+from fedloom.aggregation.world import Start
+from fedloom.data.examples import Message
+from fedloom.training.lora_layer import load_start
+from fedloom.training.measure import answer, held_out_loss
+
+
+def test_loss_is_the_mean_over_labels_not_over_batches(load, kit):
+    base = load("llama")
+    batches = [kit.random_batch(base, rows=rows, seed=rows) for rows in (1, 5)]
+    single = [held_out_loss(base, [batch]) for batch in batches]
+    both = held_out_loss(base, batches)
+    wanted = sum(one["loss"] * one["label_tokens"] for one in single) / sum(one["label_tokens"] for one in single)
+    assert both["loss"] == pytest.approx(wanted, rel=1e-6)
+    assert both["label_tokens"] == 60
+
+
+def test_accuracy_counts_rows(load, kit):
+    base = load("bert")
+    batch = kit.random_batch(base, rows=6)
+    with torch.no_grad():
+        said = base.model(input_ids=batch.input_ids).logits.argmax(-1)
+    batch.labels[:] = said
+    batch.labels[0] = (said[0] + 1) % 3
+    found = held_out_loss(base, [batch])
+    assert (found["correct"], found["examples"]) == (5.0, 6.0)
+    assert found["accuracy"] == pytest.approx(5 / 6)
+
+
+def test_no_label_gives_no_number(load):
+    found = held_out_loss(load("llama"), [])
+    assert math.isnan(found["loss"])
+    assert found["label_tokens"] == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_answers_do_not_depend_on_the_batch_and_use_the_factors(kind, dtype, load, kit):
+    base = load(kind, dtype=dtype)
+    prompts = ["a", [{"role": "user", "content": "what is a much longer question?"}], (Message("user", "hi"),)]
+    load_start(base, Start(kit.random_adapter(base)), {})
+    tuned = answer(base, prompts, 8)
+    if dtype == "float32":
+        assert tuned == [answer(base, [prompt], 8)[0] for prompt in prompts]
+    load_start(base, Start(kit.random_adapter(base, seed=8)), {})
+    assert answer(base, prompts, 8) != tuned
+    assert all(isinstance(text, str) for text in tuned)
