@@ -21,7 +21,7 @@ SAMPLE_CLIENTS = (
     ClientTable(name="standard-library", data="docstrings:stdlib", rank=32),
     ClientTable(name="torch", data="docstrings:torch", rank=16),
     ClientTable(name="numpy-and-pandas", data="docstrings:numpy,pandas", rank=8),
-    ClientTable(name="transformers", data="docstrings:transformers", rank=4),
+    ClientTable(name="hugging-face", data="docstrings:datasets,peft,huggingface_hub", rank=4),
 )
 _WIDTH = 110
 _INTRODUCTION = """\
