@@ -1,8 +1,8 @@
 """Tokens of real text per second: FedLoom's training loop against transformers' Trainer with PEFT.
 
-Both start from the same factors, train once over the same rows with the same batch size, rates, optimizer and dtype, and
-learn the response only. They take turns of a few steps in one process, so that whatever else the machine does hits both.
-The Trainer pads to the longest row of a batch (DataCollatorForSeq2Seq), without gradient checkpointing; in bfloat16 the
+Both start from the same factors, train once over the same rows with the same batch size, rates, optimizer and dtype,
+and learn the response only. They take turns of a few steps in one process, so that whatever else the machine does hits
+both. The Trainer pads to the longest row of a batch (DataCollatorForSeq2Seq), without gradient checkpointing; in bfloat16 the
 faster of its two ways is taken: the model loaded in bfloat16, or a float32 model with bf16=True.
 
     python benchmarks/training.py --data DIRECTORY_WITH_JSON_FILES
@@ -11,16 +11,18 @@ faster of its two ways is taken: the model loaded in bfloat16, or a float32 mode
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import random
 import tempfile
 import threading
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import peft
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
@@ -53,7 +55,7 @@ class Lap:
     name: str
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
-    adapter: Adapter | None = None
+    adapter: Adapter = field(default_factory=Adapter)
 
 
 class Turns:
@@ -91,7 +93,7 @@ class InTurns(TrainerCallback):
     def __init__(self, turns: Turns, lap: Lap) -> None:
         self.turns, self.lap = turns, lap
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:
+    def on_log(self, *_: Any, logs: dict | None = None, **__: Any) -> None:
         if logs and "loss" in logs:
             self.turns.after_step(self.lap, float(logs["loss"]))
 
@@ -169,7 +171,7 @@ def fastest_baseline(base: BaseModel, rows: list[Encoded], console: Console) -> 
     ways = {"float32": (torch.float32, False)}
     if base.dtype == torch.bfloat16:
         ways = {"loaded in bfloat16": (torch.bfloat16, False), "bf16=True": (torch.float32, True)}
-    best, seconds = {}, {}
+    seconds: dict[str, float] = {}
     for _ in range(2):  # the first time includes the compilation of kernels
         for name, (dtype, autocast) in ways.items():
             made = trainer(peft_model(base, dtype), base, rows, autocast, [])
@@ -230,7 +232,7 @@ def held_out(base: BaseModel, adapter: Adapter, rows: list[Encoded]) -> float:
 def quarters(losses: list[float]) -> list[float]:
     """Mean loss of each quarter of the steps."""
     edges = [round(len(losses) * part / 4) for part in range(5)]
-    return [sum(losses[a:b]) / max(b - a, 1) for a, b in zip(edges, edges[1:], strict=False)]
+    return [sum(losses[a:b]) / max(b - a, 1) for a, b in itertools.pairwise(edges)]
 
 
 def main() -> None:
@@ -257,43 +259,50 @@ def main() -> None:
     affordable = int(options.minutes * 60 / (own + trial_seconds[way]) * len(trial)) // BATCH * BATCH
     rows = rows[: max(affordable, len(trial))]
 
-    ours, theirs = race(base, rows, dtype, autocast)
-    tokens = sum(len(row.input_ids) for row in rows)
-    final = {lap.name: held_out(base, lap.adapter or warm, evaluation) for lap in (ours, theirs)}
-    report(console, options, base, way, rows, tokens, (ours, theirs), final, held_out(base, warm, evaluation), trial_seconds)
-
-
-def report(console, options, base, way, rows, tokens, laps, final, before, trial_seconds) -> None:
-    ours, theirs = laps
-    table = Table(title=f"{options.model}, {base.dtype}, {len(rows)} rows, {tokens} tokens, batch {BATCH}, rank {RANK}")
-    for column in ("", "seconds", "tokens of text per second", "training loss by quarter", "held-out loss"):
-        table.add_column(column)
-    for lap in laps:
-        curve = " ".join(f"{value:.3f}" for value in quarters(lap.losses))
-        table.add_row(lap.name, f"{lap.seconds:.1f}", f"{tokens / lap.seconds:.0f}", curve, f"{final[lap.name]:.4f}")
-    console.print(table)
-    ratio = theirs.seconds / ours.seconds
-    apart = abs(final[ours.name] - final[theirs.name]) / final[theirs.name]
-    console.print(f"{ratio:.2f} times as fast as the Trainer ({way}); held-out losses differ by {apart:.2%}, from {before:.4f}")
-    result = {
+    laps = race(base, rows, dtype, autocast)
+    measured = {
         "model": options.model,
         "dtype": str(base.dtype),
         "rows": len(rows),
-        "tokens": tokens,
+        "tokens": sum(len(row.input_ids) for row in rows),
+        "batch_rows": BATCH,
+        "rank": RANK,
         "baseline": way,
         "trial_seconds": trial_seconds,
-        "times_as_fast": ratio,
-        "held_out_loss_before": before,
-        "held_out_loss": final,
-        "held_out_difference": apart,
-        "tokens_per_second": {lap.name: tokens / lap.seconds for lap in laps},
-        "laps": [{**asdict(lap), "adapter": None} for lap in laps],
+        "held_out_loss_before": held_out(base, warm, evaluation),
+        "contenders": {lap.name: outcome(base, lap, evaluation) for lap in laps},
         "threads": torch.get_num_threads(),
         "machine": platform.processor() or platform.machine(),
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__},
     }
+    report(console, measured)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    options.out.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
+
+
+def outcome(base: BaseModel, lap: Lap, evaluation: list[Encoded]) -> dict[str, Any]:
+    return {"seconds": lap.seconds, "losses": lap.losses, "held_out_loss": held_out(base, lap.adapter, evaluation)}
+
+
+def report(console: Console, measured: dict[str, Any]) -> None:
+    """Print the table, and add what follows from the measurements to them."""
+    table = Table(title="{model}, {dtype}: {rows} rows, {tokens} tokens, rank {rank}".format(**measured))
+    for column in ("", "seconds", "tokens of text/s", "training loss by quarter", "held-out loss"):
+        table.add_column(column)
+    for name, lap in measured["contenders"].items():
+        lap["tokens_per_second"] = measured["tokens"] / lap["seconds"]
+        curve = " ".join(f"{value:.3f}" for value in quarters(lap["losses"]))
+        table.add_row(
+            name, f"{lap['seconds']:.1f}", f"{lap['tokens_per_second']:.0f}", curve, f"{lap['held_out_loss']:.4f}"
+        )
+    console.print(table)
+    ours, theirs = measured["contenders"].values()
+    measured["times_as_fast"] = theirs["seconds"] / ours["seconds"]
+    measured["held_out_difference"] = abs(ours["held_out_loss"] / theirs["held_out_loss"] - 1)
+    console.print(
+        "{times_as_fast:.2f} times as fast as the Trainer ({baseline}). Held-out loss before: {held_out_loss_before:.4f}; "
+        "after, the two differ by {held_out_difference:.2%}.".format(**measured)
+    )
 
 
 if __name__ == "__main__":

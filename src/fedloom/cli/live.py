@@ -37,6 +37,8 @@ class LiveView:
                 self._begin(event)
             case Stage():
                 self._describe(event.text)
+                if not console.is_terminal:
+                    console.print(event.text, markup=False)
             case ClientBegins():
                 verb = "trains" if event.kind == "train" else "evaluates"
                 self._describe(f"round {event.round}/{self._rounds()}  {event.client} {verb}")
@@ -72,8 +74,6 @@ class LiveView:
 
     def _describe(self, text: str) -> None:
         self.progress.update(self.task, description=text, numbers="")
-        if not console.is_terminal:
-            console.print(text, markup=False)
 
     def _rounds(self) -> int:
         return 0 if self.plan is None else self.plan.rounds

@@ -58,7 +58,7 @@ def tiny_federation(
     """Write model, rows and pilot.toml into a folder; the path of pilot.toml. extra: further TOML at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     generation = task == "generation"
-    (tiny_llama if generation else tiny_bert)(folder / "model")
+    tiny_llama(folder / "model") if generation else tiny_bert(folder / "model", labels=2)
     for number, _ in enumerate(ranks):
         lines = [json.dumps(_row(number, index, generation)) for index in range(rows)]
         (folder / f"site-{number}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

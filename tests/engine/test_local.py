@@ -1,0 +1,58 @@
+"""The local engine on a tiny model: the base is never written, a client that fails is a dropout, two runs agree."""
+
+from __future__ import annotations
+
+import pytest
+
+import fedloom
+from fedloom.aggregation.registry import method
+from fedloom.engine.local import LocalEngine
+from fedloom.engine.sites import load_sites
+from fedloom.rounds.assign import training_assignments
+from fedloom.rounds.messages import Dropout
+from fedloom.rounds.state import RunState
+from fedloom.rounds.world import world_of
+from fedloom.store.run_directory import RunDirectory
+from fedloom.testing.federation import tiny_federation
+
+
+@pytest.fixture(scope="module", params=["generation", "classification"])
+def pilot(request, tmp_path_factory):
+    return fedloom.load(tiny_federation(tmp_path_factory.mktemp(request.param), task=request.param, rounds=2))
+
+
+def weights(base):
+    return {name: value.clone() for name, value in base.model.state_dict().items() if name not in base.head}
+
+
+def test_a_run_writes_nothing_into_the_base_and_repeats_itself(pilot, tmp_path):
+    sites = load_sites(pilot)
+    before = weights(sites.base)
+    first = fedloom.run(pilot, root=tmp_path / "first", sites=sites)
+    after = weights(sites.base)
+    assert all(before[name].equal(after[name]) for name in before)
+    second = fedloom.run(pilot, root=tmp_path / "second")
+    assert first.digest == second.digest
+    if pilot.model.task == "generation":
+        assert first.summary.federated.pooled.loss < first.summary.base.pooled.loss
+
+
+def test_a_client_whose_training_diverges_is_a_dropout_with_a_reason(pilot):
+    sites = load_sites(pilot)
+    wild = pilot.model_copy(update={"training": pilot.training.model_copy(update={"learning_rate": 1e38})})
+    chosen, world = method("loom"), world_of(pilot, sites.base.modules)
+    state = RunState(chosen.init(world), sites.federation().head)
+    answers = list(LocalEngine(sites).exchange(training_assignments(wild, chosen, world, state, ["site-0"])))
+    assert isinstance(answers[0], Dropout)
+    assert "site-0" in answers[0].reason
+    healthy = list(LocalEngine(sites).exchange(training_assignments(pilot, chosen, world, state, ["site-0"])))
+    assert not isinstance(healthy[0], Dropout)
+
+
+def test_training_alone_uses_the_same_rows_seeds_and_steps(pilot, tmp_path):
+    evaluation = pilot.evaluation.model_copy(update={"baselines": True})
+    result = fedloom.run(pilot.model_copy(update={"evaluation": evaluation}), root=tmp_path)
+    assert set(result.summary.alone.clients) == {"site-0", "site-1", "site-2"}
+    for client in result.summary.alone.clients:
+        records = RunDirectory.open(result.directory / "alone" / client).journal.records()
+        assert [record["client"] for record in records if record["kind"] == "contribution"] == [client] * 2
