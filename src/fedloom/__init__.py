@@ -6,6 +6,9 @@ weights, method="flora")` is the algebra alone. The last one needs neither trans
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import fedloom.privacy_of_dependencies  # noqa: F401  telemetry is off before any dependency is imported
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
@@ -14,18 +17,21 @@ from fedloom.errors import FedLoomError
 from fedloom.spec.experiment import Experiment
 from fedloom.spec.load import load, parse
 
+if TYPE_CHECKING:
+    from fedloom.engine.run import Result
+
 __version__ = "0.1.0"
 __all__ = ["Adapter", "Experiment", "Factors", "FedLoomError", "aggregate", "load", "parse", "resume", "run"]
 
 
-def run(experiment: Experiment, **options):  # type: ignore[no-untyped-def]
+def run(experiment: Experiment, **options: Any) -> Result:
     """Run an experiment on this machine; see `fedloom.engine.run.run`."""
     from fedloom.engine.run import run as run_locally
 
     return run_locally(experiment, **options)
 
 
-def resume(path, **options):  # type: ignore[no-untyped-def]
+def resume(path: str | Path, **options: Any) -> Result:
     """Go on with a run; see `fedloom.engine.run.resume`."""
     from fedloom.engine.run import resume as resume_locally
 

@@ -6,7 +6,6 @@ import sys
 
 import typer
 
-import fedloom.privacy_of_dependencies  # noqa: F401  telemetry is off before any dependency is imported
 from fedloom.cli import check, compare, demo, evaluate, export, init, methods, report, resume, run
 from fedloom.errors import EXIT_CODE, FedLoomError
 

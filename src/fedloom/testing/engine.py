@@ -51,8 +51,8 @@ class PretendEngine:
     def exchange(self, assignments: Iterable[Assignment]) -> Iterator[Reply | Dropout]:
         for assignment in assignments:
             down = assignment_to_bytes(assignment)
-            answered = self._trained(assignment) if assignment.kind == "train" else self._measured(assignment)
-            answered = self.change(assignment, answered)
+            own = self._trained(assignment) if assignment.kind == "train" else self._measured(assignment)
+            answered = self.change(assignment, own)
             if isinstance(answered, Dropout):
                 yield answered
             else:
