@@ -2,8 +2,8 @@
 
 Both start from the same factors, train once over the same rows with the same batch size, rates, optimizer and dtype,
 and learn the response only. They take turns of a few steps in one process, so that whatever else the machine does hits
-both. The Trainer pads to the longest row of a batch (DataCollatorForSeq2Seq), without gradient checkpointing; in bfloat16 the
-faster of its two ways is taken: the model loaded in bfloat16, or a float32 model with bf16=True.
+both. The Trainer pads to the longest row of a batch (DataCollatorForSeq2Seq), without gradient checkpointing; in
+bfloat16 the faster of its two ways is taken: the model loaded in bfloat16, or a float32 model with bf16=True.
 
     python benchmarks/training.py --data DIRECTORY_WITH_JSON_FILES
 """
@@ -18,7 +18,6 @@ import random
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from peft import LoraConfig, get_peft_model
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
+from turns import Lap, Turns
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.aggregation.world import Start
@@ -44,47 +44,7 @@ from fedloom.training.measure import held_out_loss
 from fedloom.training.peft_bridge import load_peft
 
 RANK, SCALING, BATCH, MAX_TOKENS, RATE, WARMUP = 16, 2.0, 8, 512, 5e-4, 0.05
-TURN = 5  # steps before the other one has its turn
 SEED = 7
-
-
-@dataclass
-class Lap:
-    """What one contender did. seconds: of its own turns only."""
-
-    name: str
-    seconds: float = 0.0
-    losses: list[float] = field(default_factory=list)
-    adapter: Adapter = field(default_factory=Adapter)
-
-
-class Turns:
-    """Lets two threads work in turns, and measures the time of each."""
-
-    def __init__(self, laps: tuple[Lap, Lap]) -> None:
-        self.laps = laps
-        self.may_run = {lap.name: threading.Semaphore(0) for lap in laps}
-        self.other = {laps[0].name: laps[1].name, laps[1].name: laps[0].name}
-        self.done: set[str] = set()
-        self.started = 0.0
-
-    def begin(self, lap: Lap) -> None:
-        self.may_run[lap.name].acquire()
-        self.started = time.perf_counter()
-
-    def hand_over(self, lap: Lap, *, last: bool = False) -> None:
-        lap.seconds += time.perf_counter() - self.started
-        if last:
-            self.done.add(lap.name)
-        turn = lap.name if self.other[lap.name] in self.done else self.other[lap.name]
-        self.may_run[turn].release()
-        if not last:
-            self.begin(lap)
-
-    def after_step(self, lap: Lap, loss: float) -> None:
-        lap.losses.append(loss)
-        if len(lap.losses) % TURN == 0:
-            self.hand_over(lap)
 
 
 class InTurns(TrainerCallback):
@@ -122,7 +82,7 @@ def trainer(model: Any, base: BaseModel, rows: list[Encoded], autocast: bool, ca
     columns = [{"input_ids": list(row.input_ids), "labels": list(row.labels)} for row in rows]
     for row in columns:
         row["attention_mask"] = [1] * len(row["input_ids"])
-    steps = -(-len(rows) // BATCH)
+    steps = steps_for(rows)
     arguments = TrainingArguments(
         output_dir=tempfile.mkdtemp(),
         per_device_train_batch_size=BATCH,
@@ -147,17 +107,17 @@ def trainer(model: Any, base: BaseModel, rows: list[Encoded], autocast: bool, ca
     return made
 
 
-def work(steps: int) -> LocalWork:
-    return LocalWork(steps, 0, steps, BATCH, 1, RATE, RATE, "cosine", WARMUP, 0.0, 1.0, MAX_TOKENS, 0.0)
+def steps_for(rows: list[Encoded]) -> int:
+    return -(-len(rows) // BATCH)
 
 
 def assignment(base: BaseModel, adapter: Adapter, steps: int) -> Assignment:
-    return Assignment("train", 1, "benchmark", Start(adapter), dict.fromkeys(base.modules, "ab"), {}, SEED, work(steps))
+    work = LocalWork(steps, 0, steps, BATCH, 1, RATE, RATE, "cosine", WARMUP, 0.0, 1.0, MAX_TOKENS, 0.0)
+    return Assignment("train", 1, "benchmark", Start(adapter), dict.fromkeys(base.modules, "ab"), {}, SEED, work)
 
 
 def batches(base: BaseModel, rows: list[Encoded]) -> Any:
-    steps = -(-len(rows) // BATCH)
-    return training_batches(rows, BATCH, steps, SEED, base.tokenizer.pad_token_id, "generation")
+    return training_batches(rows, BATCH, steps_for(rows), SEED, base.tokenizer.pad_token_id, "generation")
 
 
 def seconds_of(action: Any) -> float:
@@ -191,9 +151,8 @@ def race(base: BaseModel, rows: list[Encoded], dtype: torch.dtype, autocast: boo
     failures: list[BaseException] = []
 
     def run_ours() -> None:
-        work = assignment(base, start, -(-len(rows) // BATCH))
-        done = train(base, work, batches(base, rows), lambda step: turns.after_step(ours, step.loss))
-        ours.adapter = done.adapter
+        job = assignment(base, start, steps_for(rows))
+        ours.adapter = train(base, job, batches(base, rows), lambda step: turns.after_step(ours, step.loss)).adapter
 
     def run_theirs() -> None:
         made.train()
@@ -255,7 +214,9 @@ def main() -> None:
     way, dtype, autocast, trial_seconds = fastest_baseline(base, trial, console)
     warm = adapter_of(peft_model(base, dtype), base)
     for _ in range(2):
-        own = seconds_of(lambda: train(base, assignment(base, warm, 4), batches(base, trial), lambda _: None))
+        own = seconds_of(
+            lambda: train(base, assignment(base, warm, steps_for(trial)), batches(base, trial), lambda _: None)
+        )
     affordable = int(options.minutes * 60 / (own + trial_seconds[way]) * len(trial)) // BATCH * BATCH
     rows = rows[: max(affordable, len(trial))]
 
@@ -300,8 +261,8 @@ def report(console: Console, measured: dict[str, Any]) -> None:
     measured["times_as_fast"] = theirs["seconds"] / ours["seconds"]
     measured["held_out_difference"] = abs(ours["held_out_loss"] / theirs["held_out_loss"] - 1)
     console.print(
-        "{times_as_fast:.2f} times as fast as the Trainer ({baseline}). Held-out loss before: {held_out_loss_before:.4f}; "
-        "after, the two differ by {held_out_difference:.2%}.".format(**measured)
+        "{times_as_fast:.2f} times as fast as the Trainer ({baseline}). Held-out loss before: "
+        "{held_out_loss_before:.4f}; after, the two differ by {held_out_difference:.2%}.".format(**measured)
     )
 
 

@@ -1,5 +1,6 @@
 """The loop: commits every round, refuses what is wrong, resumes to the same digest."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,7 @@ from fedloom.testing.engine import pretend_experiment as experiment_of
 
 
 def kinds(loop, kind):
-    return [record for record in loop.directory.journal.records() if record["kind"] == kind]
+    return [record for record in loop.records() if record["kind"] == kind]
 
 
 def digest(state):
@@ -162,5 +163,15 @@ def test_the_observer_is_told_what_the_journal_is_told(make_loop):
     loop = make_loop(experiment_of(), observe=events.append)
     drive(loop)
     told = [event.kind for event in events]
-    written = [record["kind"] for record in loop.directory.journal.records()]
+    written = [record["kind"] for record in loop.records()]
     assert told == [kind for kind in written if kind != "run_created"]
+
+
+def test_patience_does_not_count_rounds_that_were_moved_away(make_loop):
+    experiment = experiment_of(training={"rounds": 50, "patience": 2})
+    first = make_loop(experiment, PretendEngine(NAMES, step=1.0))
+    expected = drive(first)
+    first.directory.close()
+    shutil.rmtree(first.directory.path / "rounds" / f"{expected.round:04d}")
+    again = make_loop(experiment, PretendEngine(NAMES, step=1.0))
+    assert digest(drive(again)) == digest(expected)

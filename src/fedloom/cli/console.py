@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-console = Console(highlight=False)
+# Paths, names and messages may hold square brackets: nothing that is printed is markup.
+console = Console(highlight=False, markup=False)
 
 Config = Annotated[
     Path, typer.Argument(help="Configuration file (TOML); fedloom init writes one", metavar="pilot.toml")

@@ -16,7 +16,7 @@ from fedloom.engine.events import ClientBegins, Event, Journaled, Observer, RunB
 @contextmanager
 def live_view() -> Iterator[Observer]:
     """Show events while the block runs."""
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[numbers]}"))
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), TextColumn("{task.fields[numbers]}", markup=False))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield LiveView(progress, progress.add_task("starting", total=None, numbers=""))
 
@@ -38,7 +38,7 @@ class LiveView:
             case Stage():
                 self._describe(event.text)
                 if not console.is_terminal:
-                    console.print(event.text, markup=False)
+                    console.print(event.text)
             case ClientBegins():
                 verb = "trains" if event.kind == "train" else "evaluates"
                 self._describe(f"round {event.round}/{self._rounds()}  {event.client} {verb}")
@@ -68,7 +68,7 @@ class LiveView:
                     f"{fields['tokens_per_second']:,.0f} tokens/s, {fields['seconds']:.0f} s"
                 )
             case "refused" | "dropout":
-                console.print(f"round {fields['round']}: {fields['reason']}", style="bold red", markup=False)
+                console.print(f"round {fields['round']}: {fields['reason']}", style="bold red")
             case "stopped_early":
                 console.print(f"stopped after round {fields['round']}: {fields['reason']}")
 

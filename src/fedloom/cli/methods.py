@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 
 from rich.table import Table
+from rich.text import Text
 
 from fedloom.aggregation.method import Law, Method
 from fedloom.aggregation.registry import METHODS
@@ -16,10 +17,10 @@ NAME = "methods"
 def command() -> None:
     """Print every method with its laws, its source, what the server sees, and its settings."""
     for method in METHODS.values():
-        console.print(f"[bold]{method.name}[/bold]  {method.summary}")
+        console.print(Text.assemble((method.name, "bold"), f"  {method.summary}"))
         console.print(f"  source: {method.source}", style="dim")
         for line in _settings(method):
-            console.print(f"  {line}", markup=False)
+            console.print(f"  {line}")
     console.print(laws_table())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,10 @@ class ClientData:
     train: tuple[Example, ...]
     held_out: tuple[Example, ...]
     dropped: int = 0
+
+    def digest(self) -> str:
+        """SHA-256 over all examples in order, and over which of them are held out."""
+        return hashlib.sha256(repr((self.train, self.held_out)).encode()).hexdigest()
 
 
 class Sources:

@@ -23,6 +23,7 @@ from fedloom.rounds.step import Tally, fold, step
 from fedloom.rounds.validate import validate
 from fedloom.rounds.world import world_of
 from fedloom.spec.experiment import Experiment
+from fedloom.store.in_force import in_force
 from fedloom.store.run_directory import RunDirectory
 
 ALL_STAGES = frozenset({"base", "round", "final"})
@@ -49,6 +50,10 @@ class Loop:
     @property
     def clients(self) -> tuple[str, ...]:
         return tuple(self.world.slots)
+
+    def records(self) -> list[Any]:
+        """What the journal says, without what was rolled back."""
+        return in_force(self.directory.journal.records())
 
     def journal(self, kind: str, **fields: Any) -> None:
         """Write one record and tell the observer."""
@@ -166,7 +171,7 @@ def _measure(loop: Loop, state: RunState, stage: str) -> None:
         return
     done = {
         record["client"]
-        for record in loop.directory.journal.records()
+        for record in loop.records()
         if record["kind"] == "evaluation" and (record["stage"], record["round"]) == (stage, state.round)
     }
     missing = [client for client in loop.clients if client not in done]
@@ -187,7 +192,7 @@ def journal_evaluation(loop: Loop, stage: str, measured: Contribution) -> None:
 def _out_of_patience(loop: Loop) -> bool:
     """Whether the pooled held-out loss has not improved for `training.patience` rounds; journaled once."""
     patience = loop.experiment.training.patience
-    losses = pooled_losses(loop.directory.journal.records())
+    losses = pooled_losses(loop.records())
     if patience is None or len(losses) <= patience:
         return False
     best = min(losses, key=lambda round: losses[round])
@@ -197,7 +202,7 @@ def _out_of_patience(loop: Loop) -> bool:
     reason = (
         f"the held-out loss has not improved for {latest - best} rounds (best {losses[best]:.4f} after round {best})"
     )
-    if not any(record["kind"] == "stopped_early" for record in loop.directory.journal.records()):
+    if not any(record["kind"] == "stopped_early" for record in loop.records()):
         loop.journal("stopped_early", round=latest, reason=reason)
     return True
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedloom.engine.base import Reply
 from fedloom.engine.local import LocalEngine
-from fedloom.engine.sites import load_sites, refuse_other_base
+from fedloom.engine.sites import load_sites, refuse_changed, refuse_other_base
 from fedloom.errors import RunError
 from fedloom.rounds.assign import evaluation_assignments
 from fedloom.rounds.messages import Contribution
@@ -61,7 +61,7 @@ def evaluate_again(path: str | Path, *, round: int | None, rows: int | None, gen
     experiment = experiment.model_copy(update={"evaluation": evaluation})
     state = load_state(directory, round)
     sites = load_sites(experiment)
-    refuse_other_base(sites.base.digest, directory.facts["base_digest"], where=directory.path)
+    refuse_changed(sites, directory.facts, where=directory.path)
     engine = LocalEngine(sites, max_new_tokens=experiment.evaluation.max_new_tokens)
     answers = engine.exchange(evaluation_assignments(experiment, state, sites.by_client, generate_rows=generate))
     return {answer.contribution.client: answer.contribution for answer in answers if isinstance(answer, Reply)}

@@ -15,7 +15,7 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.engine.drive import Loop, drive, journal_evaluation, loop_of, round_seconds
 from fedloom.engine.events import Observer, RunBegins, Stage, silent
 from fedloom.engine.local import LocalEngine
-from fedloom.engine.sites import Sites, load_sites, refuse_other_base
+from fedloom.engine.sites import Sites, lasting_facts, load_sites, refuse_changed
 from fedloom.export.peft import export_peft
 from fedloom.report.summary import RunSummary
 from fedloom.report.write import write_report
@@ -24,6 +24,7 @@ from fedloom.rounds.roster import roster
 from fedloom.rounds.state import RunState
 from fedloom.spec.experiment import Experiment
 from fedloom.spec.load import check, dump
+from fedloom.store.in_force import in_force
 from fedloom.store.names import refuse_existing
 from fedloom.store.run_directory import RunDirectory
 
@@ -59,7 +60,7 @@ def run(
     path = Path(root) / experiment.name
     refuse_existing(path)
     sites = sites or load_sites(experiment, observe)
-    with RunDirectory.create(path, dump(experiment), _lasting_facts(sites)) as directory:
+    with RunDirectory.create(path, dump(experiment), lasting_facts(sites)) as directory:
         return _carry_on(experiment, directory, sites, observe)
 
 
@@ -72,14 +73,10 @@ def resume(path: str | Path, *, observe: Observer = silent, sites: Sites | None 
         experiment = directory.experiment()
         latest = directory.latest()
         sites = sites or load_sites(experiment, observe)
-        refuse_other_base(sites.base.digest, directory.facts["base_digest"], where=path)
+        refuse_changed(sites, directory.facts, where=path)
         if _records(directory, "run_started") and not _records(directory, "run_finished"):
             directory.journal.append("resumed", round=latest)
         return _carry_on(experiment, directory, sites, observe)
-
-
-def _lasting_facts(sites: Sites) -> dict[str, Any]:
-    return {"base_digest": sites.base.digest, "labels": list(sites.labels)}
 
 
 def _carry_on(experiment: Experiment, directory: RunDirectory, sites: Sites, observe: Observer) -> Result:
@@ -162,7 +159,7 @@ def _alone(loop: Loop, sites: Sites, client: str, rounds: int) -> Contribution:
     experiment = alone_experiment(loop.experiment, client)
     path = loop.directory.path / ALONE / client
     existing = path.exists()
-    facts = _lasting_facts(sites)
+    facts = lasting_facts(sites)
     with (
         RunDirectory.open(path, to_write=True)
         if existing
@@ -218,7 +215,7 @@ def _finish(loop: Loop, sites: Sites, state: RunState, began: float) -> Result:
 
 
 def _records(directory: RunDirectory, kind: str) -> list[Any]:
-    return [record for record in directory.journal.records() if record["kind"] == kind]
+    return [record for record in in_force(directory.journal.records()) if record["kind"] == kind]
 
 
 def peak_memory_bytes() -> int:

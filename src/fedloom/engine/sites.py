@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ from fedloom.data.examples import Example, Message
 from fedloom.data.tokens import Encoded, encode_all
 from fedloom.engine.base import ClientRows, Federation
 from fedloom.engine.events import Observer, Stage, silent
-from fedloom.errors import WrongBaseError
+from fedloom.errors import DataError, WrongBaseError
 from fedloom.rounds.state import RunState
 from fedloom.rounds.world import active_clients, world_of
 from fedloom.spec.experiment import Experiment
@@ -30,12 +31,16 @@ REPORTED_PACKAGES = ("fedloom", "torch", "transformers", "peft")
 
 @dataclass(frozen=True)
 class Site:
-    """One client's rows, encoded; `questions` are the held-out rows that may be answered, as text."""
+    """One client's rows, encoded; `questions` are the held-out rows that may be answered, as text.
+
+    digest: of all its examples and of which of them are held out.
+    """
 
     train: Sequence[Encoded]
     held_out: Sequence[Encoded]
     questions: Sequence[Example]
     dropped: int
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -104,12 +109,34 @@ def _site(experiment: Experiment, sources: Sources, base: BaseModel, classes: Se
     def encoded(examples: Sequence[Example]) -> Sequence[Encoded]:
         return encode_all(examples, base.tokenizer, experiment.training.max_tokens, numbers, client=name)
 
-    return Site(encoded(rows.train), encoded(drawn), drawn[: experiment.evaluation.generate_rows], rows.dropped)
+    questions = drawn[: experiment.evaluation.generate_rows]
+    return Site(encoded(rows.train), encoded(drawn), questions, rows.dropped, rows.digest())
 
 
 def _drawn(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
     order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed)).tolist()
     return [examples[index] for index in order[:count]]
+
+
+def lasting_facts(sites: Sites) -> dict[str, Any]:
+    """What must be the same whenever a run goes on: base, class names, every client's rows."""
+    rows = {name: site.digest for name, site in sites.by_client.items()}
+    return {"base_digest": sites.base.digest, "labels": list(sites.labels), "rows": rows}
+
+
+def refuse_changed(sites: Sites, facts: Mapping[str, Any], *, where: object) -> None:
+    """Raises: WrongBaseError, or DataError naming the clients whose rows or classes are not those of the run."""
+    refuse_other_base(sites.base.digest, facts["base_digest"], where=where)
+    now = lasting_facts(sites)
+    changed = [name for name, digest in facts["rows"].items() if now["rows"].get(name) != digest]
+    if changed:
+        raise DataError(
+            f"the rows of {', '.join(changed)} are not those that the run was started with",
+            where=where,
+            do="Put them back as they were, or start a new run; otherwise rows that were held out may be trained on",
+        )
+    if now["labels"] != facts["labels"]:
+        raise DataError("the classes are not those of the run", where=where, expected=facts["labels"], found=now["labels"])
 
 
 def refuse_other_base(found: str, expected: str, *, where: object) -> None:

@@ -19,13 +19,14 @@ from fedloom.spec.experiment import Experiment
 from fedloom.spec.load import parse
 from fedloom.store import checkpoint
 from fedloom.store.durable import lock, publish, sync_directory, unlock, write_file
+from fedloom.store.in_force import ROLLED_BACK
 from fedloom.store.journal import Journal, Record
 from fedloom.store.names import refuse_existing
 from fedloom.store.round_files import from_files, to_files
 
 FORMAT = "fedloom.run"
 VERSION = 1
-CREATED, COMMITTED, ROLLED_BACK = "run_created", "round_committed", "rolled_back"
+CREATED, COMMITTED = "run_created", "round_committed"
 
 
 class RunDirectory:
