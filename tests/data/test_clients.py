@@ -87,6 +87,19 @@ def test_labels_are_the_sorted_union_or_those_given(two_sites):
     assert labels(given_labels, Sources(given_labels)) == ("z", "y", "x", "w")
 
 
+def test_labels_are_those_of_the_clients_that_take_part(two_sites, tmp_path):
+    (tmp_path / "c.jsonl").write_text("no rows")
+    third = {"name": "c", "data": str(tmp_path / "c.jsonl")}
+    run = experiment([third, *two_sites], rounds={"clients": ("a",)})
+    assert labels(run, Sources(run)) == ("x", "y")
+
+
+def test_a_class_is_one_whether_its_number_has_a_point(tmp_path):
+    rows = classified((f"text {number}", number % 2 if number < 10 else float(number % 2)) for number in range(20))
+    run = experiment([{"name": "a", "data": write(tmp_path / "a.jsonl", rows)}])
+    assert labels(run, Sources(run)) == ("0", "1")
+
+
 def test_a_label_outside_the_list_is_refused_by_client_and_row(two_sites):
     run = experiment(two_sites, model={"labels": ("x", "z")})
     with pytest.raises(DataError, match=r"client 'a', .*a\.jsonl, row 2: the label 'y'"):
@@ -119,6 +132,14 @@ def test_a_shared_source_is_read_once_and_divided(shared, monkeypatch):
     texts = [example.text for item in data for example in (*item.train, *item.held_out)]
     assert len(texts) == len(set(texts)) == 60
     assert sum(item.dropped for item in data) == 1
+
+
+def test_the_order_of_clients_in_the_file_changes_nothing(shared):
+    def of(names):
+        run = experiment([{"name": name} for name in names], data={"source": shared})
+        return {name: load_client(run, name) for name in names}
+
+    assert of("pqr") == of("rqp")
 
 
 def test_a_client_with_data_of_its_own_has_no_part_in_the_shared_source(shared, two_sites):

@@ -54,6 +54,26 @@ def test_a_context_follows_the_prompt(row, columns):
     assert convert([row], **columns) == [pair("q\n\nc", "a")]
 
 
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"question": "q", "passage": "a"}, {"prompt": "question", "response": "passage"}),
+        ({"output": "q", "input": "a"}, {"prompt": "output", "response": "input"}),
+        ({"question": "a", "input": "q"}, {"response": "question"}),
+        ({"answer": "q", "output": "a", "response": "a"}, {"prompt": "answer"}),
+        ({"response": "q", "output": "a"}, {"prompt": "response"}),
+    ],
+)
+def test_a_column_with_a_role_is_not_taken_for_another(row, columns):
+    """Above all, what should be answered never stands in what is asked."""
+    assert convert([row], **columns) == [pair("q", "a")]
+
+
+def test_a_named_context_is_not_dropped_for_a_chat():
+    row = {"prompt": "q", "about": "c", "response": "a", "messages": "no"}
+    assert convert([row], context="about") == [pair("q\n\nc", "a")]
+
+
 def test_named_columns_win_over_usual_names():
     row = {"prompt": "no", "q": "q", "response": "a", "messages": "no"}
     assert convert([row], prompt="q") == [pair("q", "a")]
@@ -64,6 +84,13 @@ def test_named_columns_win_over_usual_names():
     [
         ({"sentence": "t", "intent": "x"}, {}, "x"),
         ({"text": "t", "category": 3}, {}, "3"),
+        ({"text": "t", "category": 3.0}, {}, "3"),
+        ({"text": "t", "category": -0.0}, {}, "0"),
+        ({"text": "t", "category": 3.5}, {}, "3.5"),
+        ({"text": "t", "category": 1e300}, {}, "1e+300"),
+        ({"text": "t", "category": "3.0"}, {}, "3.0"),
+        ({"text": "x", "label": "t"}, {"text": "label", "label": "text"}, "x"),
+        ({"label": "t", "class": "x"}, {"text": "label"}, "x"),
         ({"text": "t", "label": "no", "y": ["x", "z"]}, {"label": "y"}, "x"),
     ],
 )
@@ -89,6 +116,22 @@ BAD = {
     ),
     "no_rows": ([], {}, ["no rows"]),
     "two_kinds": ([GOOD_ROW], {"messages": "m", "prompt": "p"}, ["both"]),
+    "two_roles": ([GOOD_ROW], {"prompt": "prompt", "response": "prompt"}, ["'prompt'", "as prompt and as response"]),
+    "half_a_character": (
+        [GOOD_ROW, {"prompt": "x \ud83d", "response": "a"}],
+        {},
+        ["row 2", "'prompt'", "\\ud83d", "2"],
+    ),
+    "half_a_character_in_a_chat": (
+        [{"messages": [{"role": "user", "content": "\udc00"}]}],
+        {},
+        ["row 1", "message 1", "\\udc00"],
+    ),
+    "half_a_character_in_a_part": (
+        [{"messages": [{"role": "user", "content": [{"type": "text", "text": "\udc00"}]}]}],
+        {},
+        ["row 1", "message 1", "\\udc00"],
+    ),
     "no_chat": ([{"messages": "hello"}], {}, ["row 1", "not a chat", "str"]),
     "no_message": ([{"messages": [{"role": "user"}]}], {}, ["message 1", "not a message"]),
     "unknown_role": ([{"messages": [{"role": "usr", "content": "x"}]}], {}, ["unknown role", "Did you mean user?"]),

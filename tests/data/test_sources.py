@@ -50,6 +50,14 @@ BAD = {
     "object": ("a.json", b'{"data": []}', ["not a list of rows", "data"]),
     "no_rows": ("a.json", b"[]", ["no rows"]),
     "too_deep": ("a.json", b"[" * 100_000, ["broken JSON"]),
+    "long_number": (
+        "a.jsonl",
+        b'{"a": 1}\n{"a": ' + b"9" * 5000 + b"}",
+        ["line 2", "a number that is too long", "4300"],
+    ),
+    "not_utf8_after_a_mark": ("a.jsonl", b'\xef\xbb\xbf{"a": "\xe4"}', ["0xe4", "offset 10"]),
+    "no_header": ("a.csv", b"\na,b\n1,2\n", ["line 1", "the header is empty"]),
+    "header_of_spaces": ("a.csv", b" , \n1,2\n", ["line 1", "the header is empty"]),
     "short_row": ("a.csv", b"a,b\n1,2\n3\n", ["line 3", "2 cells", "found 1"]),
     "open_quote": ("a.csv", b'a,b\n1,2\n3,"4\n', ["line", "broken table"]),
     "column_twice": ("a.csv", b"a,a\n1,2\n", ["line 1", "'a'"]),
@@ -106,6 +114,16 @@ def test_a_split_is_chosen_and_class_numbers_become_names(tmp_path):
     assert read_rows(f"hf:{tmp_path / 'set'}:test", client="a") == [{"text": "a", "label": "good"}]
     with pytest.raises(DataError, match="train or test"):
         read_rows(f"hf:{tmp_path / 'set'}:dev", client="a")
+
+
+IMPOSSIBLE = {"long": "x" * 300, "null": "a\x00b"}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+@pytest.mark.parametrize("form", ["{}", "{}.jsonl", "hf:{}", "docstrings:{}"])
+def test_a_name_that_the_system_cannot_have_is_an_error_of_the_client(form, name):
+    with pytest.raises(DataError, match="client 'a'"):
+        read_rows(form.format(name), client="a")
 
 
 @pytest.mark.parametrize("source", ["hf:nobody/no-such-data-set", "hf:", "hf:a/b/c/d:train"])

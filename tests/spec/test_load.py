@@ -75,6 +75,19 @@ CASES = {
         "[[clients]]: expected one [[clients]] table (in double brackets) for each client",
     ),
     "syntax": ("seed = 3\nname = ", "line 2: this is not TOML: Invalid value"),
+    "number of many digits": (f"name = 'x'\nseed = {'9' * 5000}", "line 2: a number of more than 4300 digits"),
+    "number of many bits": (
+        f"seed = 0x{'f' * 5000}",
+        "line 1: seed: expected a whole number of at most 64 bits, found",
+    ),
+    "number just too large": (
+        f"lora.scaling = {2**63}",
+        "line 1: [lora] scaling: expected a whole number of at most 64 bits, found one of 65",
+    ),
+    "deep list": (f"seed = {'[' * 5000}", "lists and tables are nested more than 50 levels deep"),
+    "deep list that is complete": (f"seed = {'[' * 60 + ']' * 60}", "lists and tables are nested more than 50"),
+    "deep key": (f"{'.'.join('a' * 5000)} = 1", "lists and tables are nested more than 50"),
+    "deep, but not too deep": (f"seed = {'[' * 40 + ']' * 40}", "line 1: seed: expected a whole number, found [["),
     "syntax at the end": ('seed = 3 # no clients\nname = """', "line 2: this is not TOML"),
 }
 
@@ -116,6 +129,11 @@ def test_a_file_that_cannot_be_read_is_a_config_error(tmp_path, content, message
     assert str(path) in str(error.value)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
+    (tmp_path / "pilot.toml").write_text('seed = 3\nclients = [{name = "a", data = "hf:x"}]', encoding="utf-8-sig")
+    assert load(tmp_path / "pilot.toml").seed == 3
+
+
 def test_paths_are_relative_to_the_file(tmp_path, monkeypatch):
     (tmp_path / "base").mkdir()
     for name in ("a.jsonl", "elsewhere.jsonl"):
@@ -147,6 +165,17 @@ def test_paths_are_relative_to_the_file(tmp_path, monkeypatch):
             "line 3: [[clients]] a, data: there is no file {parent}/gone.csv",
         ),
         ('[[clients]]\nname="a"\ndata="docstring:torch"', "did you mean docstrings:?"),
+        *(
+            (text.replace("NAME", name), f"{place}: expected a name that can be looked for, found {start}")
+            for text, place in (
+                ('[[clients]]\nname="a"\ndata="NAME.jsonl"', "line 3: [[clients]] a, data"),
+                ('data.source = "NAME"\nclients = [{name = "a"}]', "line 1: [data] source"),
+                ('model.id = "NAME"', "line 1: [model] id"),
+                ('model.id = "./NAME"', "line 1: [model] id"),
+                ('model.id = "~nobody-of-this-name/NAME"', "line 1: [model] id"),
+            )
+            for name, start in (("x" * 300, "'"), (r"a\u0000b", "'"))
+        ),
         ('model.id = "./gone"', "line 1: [model] id: there is no folder {}/gone with a model"),
     ],
 )
@@ -175,12 +204,16 @@ NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,9}", fullmatch=True)
 POSITIVE = st.floats(min_value=1e-12, max_value=1e12)
 
 
+def distinct(by_role):
+    return len(set(by_role.values())) == len(by_role)
+
+
 @st.composite
 def experiments(draw):
     """Valid experiments of all kinds, in which the keys that mean nothing are left at their defaults."""
     task = draw(st.sampled_from(["generation", "classification"]))
     columns = {"generation": ("prompt", "context", "response"), "classification": ("text", "label")}[task]
-    some_columns = st.builds(ColumnsTable, **{key: st.none() | TEXTS for key in columns})
+    some_columns = st.dictionaries(st.sampled_from(columns), TEXTS).filter(distinct).map(lambda by: ColumnsTable(**by))
     source = draw(st.none() | st.just("hf:all"))
     kind = draw(st.sampled_from(["iid", "dirichlet", "column"])) if source else "iid"
     partition = PartitionTable(kind=kind, column=None if kind == "iid" else draw(TEXTS))

@@ -83,6 +83,14 @@ FAULTS = {
         '[data.columns]\nmessages = "m"\nprompt = "p"',
         "line 2: [data.columns] messages: cannot be given together with prompt",
     ),
+    "one column as prompt and response": (
+        '[data.columns]\nprompt = "p"\nresponse = "p"',
+        "line 3: [data.columns] response: the column 'p' is the prompt already",
+    ),
+    "one column as text and label of a client": (
+        'model.task = "classification"\n' + CLIENT + 'data = "hf:x"\ncolumns = {text = "t", label = "t"}',
+        "line 5: [[clients]] a, columns.label: the column 't' is the text already",
+    ),
     "one class": (
         '[model]\ntask = "classification"\nlabels = ["x"]',
         "line 3: [model] labels: expected at least 2 classes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
@@ -22,6 +23,7 @@ for command in (demo, init, check, run, resume, evaluate, compare, report, expor
 
 def main() -> None:
     """Run the command line. Errors that the user can act on: the message on stderr and exit code 2, no traceback."""
+    _print_anything()
     try:
         app()
     except FedLoomError as error:
@@ -30,3 +32,10 @@ def main() -> None:
     except KeyboardInterrupt:
         print("fedloom: interrupted; committed rounds are kept: fedloom resume RUN goes on", file=sys.stderr)
         sys.exit(130)
+
+
+def _print_anything() -> None:
+    """A character that the terminal cannot show becomes a question mark, instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

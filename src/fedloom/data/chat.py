@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedloom.data.examples import Message
+from fedloom.data.text import encodable
 from fedloom.errors import DataError
 
 ROLES = {
@@ -26,7 +27,7 @@ ROLES = {
 def messages_of(value: Any, where: str) -> tuple[Message, ...]:
     """The messages up to the last answer of the assistant; empty where it never answers.
 
-    Raises: DataError for something that is not a list of messages, or a role that is not known.
+    Raises: DataError for something that is not a list of messages, a role that is not known, or half a character.
     """
     if value is None:
         return ()
@@ -57,7 +58,7 @@ def _content(content: Any, where: str) -> str:
     if content is None:
         return ""
     if isinstance(content, str):
-        return content.strip()
+        return encodable(content, where).strip()
     if isinstance(content, Sequence) and all(isinstance(part, Mapping) and "text" in part for part in content):
-        return "\n".join(str(part["text"] or "") for part in content).strip()
+        return encodable("\n".join(str(part["text"] or "") for part in content), where).strip()
     raise DataError("the content of a message is not text", where=where, found=type(content).__name__)

@@ -77,7 +77,8 @@ class Sources:
     def _divided(self, source: str) -> tuple[list[dict[str, Any]], dict[str, list[int]]]:
         """The common source and its partition among the clients without data of their own."""
         if self._shared is None:
-            sharing = [client.name for client in self.experiment.clients if client.data is None]
+            # By name, so that the order in the file plays no part.
+            sharing = sorted(client.name for client in self.experiment.clients if client.data is None)
             rows = read_rows(source, client=" and ".join(sharing) if len(sharing) < 4 else f"{len(sharing)} clients")
             self._shared = rows, partition(rows, sharing, self.experiment.data.partition, self.experiment.seed)
         return self._shared
@@ -89,7 +90,7 @@ def load_client(experiment: Experiment, name: str) -> ClientData:
 
 
 def labels(experiment: Experiment, sources: Sources) -> tuple[str, ...]:
-    """The class names: those of [model] in their order, or else the sorted union over all clients.
+    """The class names: those of [model] in their order, or else the sorted union over the active clients.
 
     Where [model] names them, no client is read here: each client's rows are held to them when it is loaded.
     Raises: DataError for a client that cannot be loaded, or where all rows are of one class.
@@ -97,7 +98,7 @@ def labels(experiment: Experiment, sources: Sources) -> tuple[str, ...]:
     if experiment.model.labels is not None:
         return experiment.model.labels
     found: set[str] = set()
-    for client in experiment.clients:
+    for client in experiment.active:
         data = sources.client(client.name)
         found |= {item.label for item in (*data.train, *data.held_out) if isinstance(item, Classification)}
     if len(found) < 2:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from fedloom.data.chat import messages_of
 from fedloom.data.examples import Classification, Example, Generation, Message
+from fedloom.data.text import cell_text
 from fedloom.errors import DataError
 from fedloom.spec.experiment import ColumnsTable
 
@@ -39,8 +40,8 @@ def examples_of(
 
     A prompt and its context are joined by an empty line; of an answer that is a list the first entry counts.
     numbers: of the rows in their source, from 1, where they are not simply counted.  labels: the only ones allowed.
-    Raises: DataError for a row without a named column, with a value that is no text, or of another label; and where no
-    row is left.
+    Raises: DataError for a row without a named column, with a value that is no text, or of another label; for a column
+    of two roles; and where no row is left.
     """
     place = f"client {client!r}, {source}"
     if not rows:
@@ -88,24 +89,40 @@ def _chosen(columns: ColumnsTable, task: str, numbered: _Numbered, place: str) -
     """The conversion that fits the columns named, or else those that the first row has."""
     number, first = numbered[0]
     where = f"{place}, row {number}"
+    named = _named(columns, task, place)
     if task == "classification":
-        return _classification(*_required(columns, ("text", "label"), first, where))
-    named_pair = columns.prompt is not None or columns.response is not None
+        return _classification(*_required(named, ("text", "label"), first, where))
+    named_pair = not named.keys().isdisjoint(("prompt", "context", "response"))
     if columns.messages is not None and named_pair:
         raise DataError(
-            "both a messages column and a prompt or response column are named", where=place, do="Name one kind"
+            "both a messages column and a prompt, context or response column are named",
+            where=place,
+            do="Name one kind",
         )
-    messages = None if named_pair else columns.messages or _usual("messages", first)
+    messages = None if named_pair else columns.messages or _usual("messages", first, ())
     if messages is not None:
         return _chat(messages)
-    prompt, response = _required(columns, ("prompt", "response"), first, where)
-    return _pair(
-        prompt, columns.context or _usual("context", first, besides=prompt), response, columns.context is not None
-    )
+    prompt, response = _required(named, ("prompt", "response"), first, where)
+    context = named.get("context") or _usual("context", first, (prompt, response))
+    return _pair(prompt, context, response, "context" in named)
 
 
-def _required(columns: ColumnsTable, roles: Sequence[str], first: Row, where: str) -> list[str]:
-    chosen = {role: getattr(columns, role) or _usual(role, first) for role in roles}
+def _named(columns: ColumnsTable, task: str, place: str) -> dict[str, str]:
+    """role -> column, where the configuration says so. A response that is also the prompt would give itself away."""
+    roles = ("text", "label") if task == "classification" else ("prompt", "context", "response", "messages")
+    named = {role: column for role in roles if (column := getattr(columns, role))}
+    for role, column in named.items():
+        first = next(other for other in named if named[other] == column)
+        if first != role:
+            raise DataError(
+                f"the column {column!r} is named as {first} and as {role}", where=place, do="Give each its own column"
+            )
+    return named
+
+
+def _required(named: Mapping[str, str], roles: Sequence[str], first: Row, where: str) -> list[str]:
+    taken = tuple(named.values())
+    chosen = {role: named.get(role) or _usual(role, first, taken) for role in roles}
     missing = [role for role, column in chosen.items() if column is None]
     if missing:
         wanted = "; ".join(f"{role}: {' or '.join(USUAL_NAMES[role])}" for role in missing)
@@ -119,15 +136,16 @@ def _required(columns: ColumnsTable, roles: Sequence[str], first: Row, where: st
     return [str(chosen[role]) for role in roles]
 
 
-def _usual(role: str, row: Row, besides: str | None = None) -> str | None:
-    by_folded = {str(name).casefold(): str(name) for name in reversed(list(row)) if name != besides}
+def _usual(role: str, row: Row, taken: Sequence[str]) -> str | None:
+    """The column of a role by its usual name; never one that has a role already."""
+    by_folded = {str(name).casefold(): str(name) for name in reversed(list(row)) if name not in taken}
     return next((by_folded[name] for name in USUAL_NAMES[role] if name in by_folded), None)
 
 
 def _classification(text_column: str, label_column: str) -> _Converter:
     def convert(row: Row, where: str) -> Example | str:
-        text = _text(column_value(row, text_column, where), f"{where}, column {text_column!r}")
-        label = _text(column_value(row, label_column, where), f"{where}, column {label_column!r}")
+        text = cell_text(column_value(row, text_column, where), f"{where}, column {text_column!r}")
+        label = cell_text(column_value(row, label_column, where), f"{where}, column {label_column!r}")
         if not text:
             return "an empty text"
         return Classification(text, label) if label else "an empty label"
@@ -137,11 +155,11 @@ def _classification(text_column: str, label_column: str) -> _Converter:
 
 def _pair(prompt_column: str, context_column: str | None, response_column: str, context_required: bool) -> _Converter:
     def convert(row: Row, where: str) -> Example | str:
-        prompt = _text(column_value(row, prompt_column, where), f"{where}, column {prompt_column!r}")
+        prompt = cell_text(column_value(row, prompt_column, where), f"{where}, column {prompt_column!r}")
         context = ""
         if context_column is not None and (context_required or context_column in row):
-            context = _text(column_value(row, context_column, where), f"{where}, column {context_column!r}")
-        response = _text(column_value(row, response_column, where), f"{where}, column {response_column!r}")
+            context = cell_text(column_value(row, context_column, where), f"{where}, column {context_column!r}")
+        response = cell_text(column_value(row, response_column, where), f"{where}, column {response_column!r}")
         if not prompt:
             return "an empty prompt"
         asked = f"{prompt}\n\n{context}" if context else prompt
@@ -159,17 +177,6 @@ def _chat(messages_column: str) -> _Converter:
         return Generation(messages) if messages[-1].content else "an empty response"
 
     return convert
-
-
-def _text(value: Any, where: str) -> str:
-    """A cell as text: of a list the first entry; nothing is the empty text."""
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        value = value[0] if len(value) else None
-    if value is None or (isinstance(value, float) and value != value):
-        return ""
-    if isinstance(value, str | int | float):
-        return str(value).strip()
-    raise DataError("not a text", where=where, expected="text, a number or a list of them", found=type(value).__name__)
 
 
 def _foreign_label(label: str, labels: Sequence[str], where: str) -> DataError:

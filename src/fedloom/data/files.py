@@ -36,6 +36,8 @@ def file_rows(path: Path, where: str) -> Rows:
         raise _missing(path, where) from None
     except OSError as problem:
         raise DataError(f"cannot be read: {problem.strerror}", where=where) from problem
+    except ValueError as problem:
+        raise DataError(f"no name of a file: {problem}", where=where) from problem
     if not content.strip():
         raise DataError("the file is empty", where=where, expected="at least two rows")
     rows = reader(content, where)
@@ -54,7 +56,7 @@ def _missing(path: Path, where: str) -> DataError:
 def _text(content: bytes, where: str) -> str:
     """UTF-8, with or without a byte-order mark."""
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8").removeprefix("\ufeff")  # so that offsets count the mark
     except UnicodeDecodeError as problem:
         line = content.count(b"\n", 0, problem.start) + 1
         raise DataError(
@@ -135,6 +137,10 @@ def _parsed(text: str, where: str, *, lines: bool = True) -> Any:
         raise DataError(f"broken JSON: {problem.msg}", where=f"{place}, column {problem.colno}") from None
     except RecursionError:
         raise DataError("broken JSON: nested too deeply", where=where) from None
+    except ValueError:
+        raise DataError(
+            "a number that is too long", where=where, expected=f"at most {sys.get_int_max_str_digits()} digits"
+        ) from None
 
 
 def _separated(delimiter: str) -> Callable[[bytes, str], Rows]:
@@ -164,7 +170,14 @@ def _separated(delimiter: str) -> Callable[[bytes, str], Rows]:
 def _header(cells: list[str], where: str) -> list[str]:
     names = [cell.strip() for cell in cells]
     twice = sorted({name for name in names if names.count(name) > 1})
-    if twice or not names:
+    if not any(names):
+        raise DataError(
+            "the header is empty",
+            where=where,
+            expected="the names of the columns",
+            do="Remove what stands before them",
+        )
+    if twice:
         raise DataError("the header names a column twice", where=where, found=", ".join(map(repr, twice)))
     return names
 

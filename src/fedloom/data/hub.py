@@ -14,7 +14,7 @@ def hub_rows(name: str, where: str) -> list[dict[str, Any]]:
     Raises: DataError where `datasets` is not installed, or cannot find or read the data set.
     """
     identifier, _, split = name.partition(":")
-    if Path(identifier).is_dir():
+    if is_folder(identifier):
         return saved_rows(Path(identifier), where, split)
     datasets = _datasets(where)
     owner_and_name, subset = _subset(identifier)
@@ -42,6 +42,14 @@ def saved_rows(folder: Path, where: str, split: str = "") -> list[dict[str, Any]
     if chosen not in saved:
         raise DataError("no such split", where=where, expected=" or ".join(saved), found=chosen)
     return _rows(saved[chosen])
+
+
+def is_folder(text: str) -> bool:
+    """Whether there is a folder of this name; not where the system cannot have such a name."""
+    try:
+        return Path(text).is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _rows(dataset: Any) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from fedloom import rng
 from fedloom.data.columns import column_value
+from fedloom.data.text import number_text
 from fedloom.errors import DataError
 from fedloom.spec.experiment import PartitionTable
 
@@ -45,7 +46,7 @@ def _positions(rows: Sequence[Mapping[str, Any]], table: PartitionTable) -> list
     by_value: dict[str, list[int]] = {}
     for position, row in enumerate(rows):
         value = column_value(row, table.column, f"[data.partition], row {position + 1}")
-        by_value.setdefault(str(value), []).append(position)
+        by_value.setdefault(number_text(value) if isinstance(value, float) else str(value), []).append(position)
     return [by_value[value] for value in sorted(by_value, key=lambda value: (-len(by_value[value]), value))]
 
 

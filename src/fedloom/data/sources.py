@@ -7,7 +7,7 @@ from typing import Any
 
 from fedloom.data.docstrings import docstring_rows
 from fedloom.data.files import file_rows
-from fedloom.data.hub import hub_rows, saved_rows
+from fedloom.data.hub import hub_rows, is_folder, saved_rows
 from fedloom.errors import DataError
 
 
@@ -22,7 +22,7 @@ def read_rows(source: str, *, client: str) -> list[dict[str, Any]]:
         rows = _docstrings(rest, client, where)
     elif kind == "hf":
         rows = hub_rows(rest, where)
-    elif Path(source).is_dir():
+    elif is_folder(source):
         rows = saved_rows(Path(source), where)
     else:
         return file_rows(Path(source), where)

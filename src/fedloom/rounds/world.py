@@ -14,9 +14,7 @@ Shapes = Mapping[str, tuple[int, int]]
 
 def active_clients(experiment: Experiment) -> tuple[ClientTable, ...]:
     """The clients that may take part, in sorted order, so that sums are the same on every machine."""
-    only = experiment.rounds.clients
-    chosen = [client for client in experiment.clients if only is None or client.name in only]
-    return tuple(sorted(chosen, key=lambda client: client.name))
+    return tuple(sorted(experiment.active, key=lambda client: client.name))
 
 
 def world_of(experiment: Experiment, modules: Shapes) -> World:

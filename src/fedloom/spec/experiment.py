@@ -196,6 +196,12 @@ class Experiment(Table):
     evaluation: EvaluationTable = EvaluationTable()
     clients: tuple[ClientTable, ...] = Field(min_length=1)
 
+    @property
+    def active(self) -> tuple[ClientTable, ...]:
+        """The clients that may take part, in the order of the file."""
+        only = self.rounds.clients
+        return tuple(client for client in self.clients if only is None or client.name in only)
+
     def client(self, name: str) -> ClientTable:
         """The table of one client. Raises: KeyError for a name that is not there."""
         return {client.name: client for client in self.clients}[name]

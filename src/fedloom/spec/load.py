@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from fedloom.spec.places import missing_files, resolved
 from fedloom.spec.positions import positions
 from fedloom.spec.problem import Problem, line_number
 from fedloom.spec.rules import problems_of
+from fedloom.spec.toml import tables_of
 from fedloom.spec.validate import validate
 
 __all__ = ["check", "dump", "load", "parse"]
@@ -25,7 +24,7 @@ def load(path: Path) -> Experiment:
     Raises: ConfigError with every problem and its line.
     """
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8").removeprefix("\ufeff")
     except OSError as error:
         raise ConfigError([f"the file cannot be read: {error.strerror}"], where=path) from error
     except UnicodeDecodeError as error:
@@ -39,7 +38,7 @@ def parse(text: str, *, where: str, folder: Path, files_must_exist: bool = True)
 
     Raises: ConfigError with every problem, in the order of the lines.
     """
-    raw = _tomllib(text, where)
+    raw = tables_of(text, where)
     experiment, problems = validate(raw)
     if experiment is not None:
         experiment = resolved(experiment, folder)
@@ -57,16 +56,6 @@ def check(experiment: Experiment) -> None:
     if problems:
         raw = experiment.model_dump()
         raise ConfigError([problem.line({}, raw) for problem in problems], where=f"experiment {experiment.name!r}")
-
-
-def _tomllib(text: str, where: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        place = re.search(r"\(at line (\d+), column (\d+)\)$", str(error))
-        line = int(place[1]) if place else text.count("\n") + 1
-        what = re.sub(r" \(at .*\)$", "", str(error))
-        raise ConfigError([f"line {line}: this is not TOML: {what}"], where=where) from error
 
 
 def _follows(problem: Problem, unreliable: set[tuple[str | int, ...]]) -> bool:

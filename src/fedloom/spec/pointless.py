@@ -9,7 +9,7 @@ from fedloom.spec.problem import Path
 
 _GENERATION_ONLY = (("evaluation", "generate_rows"), ("evaluation", "max_new_tokens"), ("evaluation", "question"))
 _CLASSIFICATION_ONLY = (("model", "labels"), ("training", "head_learning_rate"))
-_COLUMNS_OF = {
+COLUMNS_OF = {
     "generation": ("prompt", "context", "response", "messages"),
     "classification": ("text", "label"),
 }
@@ -27,7 +27,7 @@ def _of_the_task(experiment: Experiment) -> Iterator[tuple[Path, str]]:
         yield path, f"is for {other}, and [model] task is {task}"
     clients = [("clients", index, "columns") for index, client in enumerate(experiment.clients) if client.columns]
     for table in [("data", "columns"), *clients]:
-        for column in _COLUMNS_OF[other]:
+        for column in COLUMNS_OF[other]:
             yield (*table, column), f"is a column for {other}, and [model] task is {task}"
 
 

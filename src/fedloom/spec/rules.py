@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from fedloom.aggregation.method import Law
 from fedloom.aggregation.registry import METHODS, settings_problems
-from fedloom.spec.experiment import ClientTable, ColumnsTable, Experiment
-from fedloom.spec.pointless import pointless
+from fedloom.spec.experiment import ColumnsTable, Experiment
+from fedloom.spec.pointless import COLUMNS_OF, pointless
 from fedloom.spec.problem import Path, Problem, nearest
 
 Rule = Callable[[Experiment], list[Problem]]
@@ -53,7 +53,7 @@ def known_participants(experiment: Experiment) -> list[Problem]:
 
 def enough_clients(experiment: Experiment) -> list[Problem]:
     """A round must be able to reach rounds.min_clients."""
-    rounds, clients = experiment.rounds, len(_active(experiment))
+    rounds, clients = experiment.rounds, len(experiment.active)
     # Nine digits: 0.1 * 30 lies a rounding error above the whole number that is meant.
     drawn = math.ceil(float(f"{rounds.participation * clients:.9g}"))
     if not clients or rounds.min_clients <= drawn:
@@ -89,11 +89,11 @@ def known_method(experiment: Experiment) -> list[Problem]:
 def ranks_the_method_accepts(experiment: Experiment) -> list[Problem]:
     """Unequal ranks need a method that declares the law of unequal ranks."""
     method = METHODS.get(experiment.method.name)
-    ranks = {(client.rank, *sorted(client.rank_pattern.items())) for client in _active(experiment)}
+    ranks = {(client.rank, *sorted(client.rank_pattern.items())) for client in experiment.active}
     if method is None or Law.UNEQUAL_RANKS in method.laws or len(ranks) == 1:
         return []
     accepting = [name for name, other in METHODS.items() if Law.UNEQUAL_RANKS in other.laws]
-    found = ", ".join(f"{client.name} {client.rank}" for client in _active(experiment))
+    found = ", ".join(f"{client.name} {client.rank}" for client in experiment.active)
     message = f"{method.name} needs clients of one rank, found {found}; give them one, or use {', '.join(accepting)}"
     return [Problem(("method", "name"), message)]
 
@@ -127,6 +127,19 @@ def one_kind_of_columns(experiment: Experiment) -> list[Problem]:
         if columns.messages is not None and beside:
             message = f"cannot be given together with {', '.join(beside)}; keep the chat or the single columns"
             found.append(Problem((*path, "messages"), message))
+    return found
+
+
+def one_role_for_a_column(experiment: Experiment) -> list[Problem]:
+    """A response that is also the prompt would give itself away."""
+    found = []
+    for path, columns in _columns(experiment):
+        roles: dict[str, str] = {}
+        for role in COLUMNS_OF[experiment.model.task]:
+            column = getattr(columns, role)
+            if column is not None and (first := roles.setdefault(column, role)) != role:
+                message = f"the column {column!r} is the {first} already; give each a column of its own"
+                found.append(Problem((*path, role), message))
     return found
 
 
@@ -172,16 +185,12 @@ RULES: tuple[Rule, ...] = (
     data_for_everyone,
     partition_column,
     one_kind_of_columns,
+    one_role_for_a_column,
     distinct_labels,
     some_target,
     finite_numbers,
     keys_that_count,
 )
-
-
-def _active(experiment: Experiment) -> list[ClientTable]:
-    only = experiment.rounds.clients
-    return [client for client in experiment.clients if only is None or client.name in only]
 
 
 def _columns(experiment: Experiment) -> Iterator[tuple[Path, ColumnsTable]]:
