@@ -37,6 +37,10 @@ BAD = {
     "no such model": (lambda p: edit(p, 'id = "model"', 'id = "./nowhere"'), r"nowhere"),
     "deep TOML": (lambda p: p.write_text("seed = " + "[" * 5000), r"nested"),
     "half a character": (lambda p: rows(p, ROW + b'{"prompt": "\\ud83d", "response": "x"}\n'), r"site-1.*row 2.*ud83d"),
+    "text and answer longer than the model reads": (
+        lambda p: edit(p, "max_tokens = 96", "max_tokens = 509"),
+        r"max_tokens.*at most 512 tokens, found 513",
+    ),
     "not TOML text": (lambda p: p.write_bytes(b"\xff\xfe\x00"), r"UTF-8"),
 }
 

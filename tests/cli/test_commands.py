@@ -72,6 +72,14 @@ def test_resume_with_another_configuration_names_the_difference(fedloom, pilot, 
     assert "local_steps" in outcome.err
 
 
+@pytest.mark.parametrize("options", [[], ["--merge"]])
+def test_an_export_that_cannot_be_written_is_named(fedloom, finished, tmp_path, options):
+    (tmp_path / "afile").write_text("x")
+    outcome = fedloom("export", finished, "--to", tmp_path / "afile" / "x", *options)
+    assert outcome.code == 2
+    assert "afile/x: cannot be written" in outcome.err
+
+
 def damaged(finished, tmp_path, spoil):
     copy = tmp_path / "damaged"
     shutil.copytree(finished, copy)

@@ -9,7 +9,7 @@ from fedloom.aggregation.registry import method
 from fedloom.engine.local import LocalEngine
 from fedloom.engine.sites import load_sites
 from fedloom.rounds.assign import training_assignments
-from fedloom.rounds.messages import Dropout
+from fedloom.rounds.messages import Dropout, StepDone
 from fedloom.rounds.state import RunState
 from fedloom.rounds.world import world_of
 from fedloom.store.run_directory import RunDirectory
@@ -56,3 +56,24 @@ def test_training_alone_uses_the_same_rows_seeds_and_steps(pilot, tmp_path):
     for client in result.summary.alone.clients:
         records = RunDirectory.open(result.directory / "alone" / client).journal.records()
         assert [record["client"] for record in records if record["kind"] == "contribution"] == [client] * 2
+
+
+@pytest.mark.parametrize("method", ["loom", "flexlora"])
+def test_a_run_that_learns_nothing_still_ends(method, tmp_path):
+    path = tiny_federation(tmp_path / "site", rounds=1, method=method)
+    path.write_text(path.read_text().replace("learning_rate = 0.01", "learning_rate = 1e-60"))
+    result = fedloom.run(fedloom.load(path), root=tmp_path)
+    assert not result.adapter
+    assert (result.directory / "adapter" / "adapter_model.safetensors").is_file()
+    assert (result.directory / "report.html").is_file()
+
+
+def test_the_observer_sees_every_step(pilot):
+    sites, seen = load_sites(pilot), []
+    chosen, world = method("loom"), world_of(pilot, sites.base.modules)
+    state = RunState(chosen.init(world), sites.federation().head)
+    list(LocalEngine(sites, seen.append).exchange(training_assignments(pilot, chosen, world, state, ["site-0"])))
+    steps = [event for event in seen if isinstance(event, StepDone)]
+    assert [(done.client, done.round, done.step, done.steps) for done in steps] == [
+        ("site-0", 1, step, 3) for step in (1, 2, 3)
+    ]

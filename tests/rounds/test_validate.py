@@ -9,7 +9,8 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.algebra import pad
 from fedloom.adapters.factors import Factors
 from fedloom.errors import ContributionRefusedError
-from fedloom.rounds.validate import validate
+from fedloom.rounds.validate import TAKEN, validate
+from fedloom.store.journal import RESERVED
 
 MODULE = "layers.0.q_proj"
 
@@ -35,6 +36,8 @@ WRONG = {
     "shape of another layer": lambda c: changed(c, lambda f: Factors(f.a, f.b[:-1], f.scaling)),
     "other scaling": lambda c: changed(c, lambda f: f.scaled(100.0)),
     "other dtype": lambda c: changed(c, lambda f: f.to(torch.float64)),
+    "huge": lambda c: changed(c, lambda f: Factors(f.a * 1e25, f.b * 1e25, f.scaling)),
+    "huge beside nothing": lambda c: changed(c, lambda f: Factors(f.a * 1e37, f.b * 0, f.scaling)),
     "missing module": lambda c: replace(c, adapter=Adapter({k: v for k, v in c.adapter.items() if k != MODULE})),
     "unknown module": lambda c: with_module(c, "lm_head", c.adapter[MODULE]),
 }
@@ -45,7 +48,20 @@ WRONG_AT_ALL = {
     "of another client": lambda c: replace(c, client="site-b"),
     "head missing": lambda c: replace(c, head={}),
     "head not finite": lambda c: replace(c, head={"score.weight": torch.full((2, 8), float("nan"))}),
+    "head huge": lambda c: replace(c, head={"score.weight": torch.full((2, 8), 1e30)}),
     "metric not finite": lambda c: replace(c, metrics={"loss": float("nan")}),
+    "large product": lambda c: replace(
+        c, adapter=c.adapter.map(lambda _, f: Factors(f.a * 1e12, f.b * 1e12, f.scaling))
+    ),
+    **{
+        f"examples {value!r}": lambda c, value=value: replace(c, examples=value)
+        for value in ("2", 2.5, 2.0, True, None)
+    },
+    **{
+        f"metric {value!r}"[:20]: lambda c, value=value: replace(c, metrics={"loss": value})
+        for value in (None, "x", True, [1.0], 10**400)
+    },
+    **{f"metric called {name}": lambda c, name=name: replace(c, metrics={name: 1.0}) for name in sorted(TAKEN)},
 }
 
 
@@ -73,3 +89,8 @@ def test_a_changed_frozen_factor_is_refused(contribution, assignment):
     frozen = replace(assignment, trains={**assignment.trains, MODULE: "b"})
     with pytest.raises(ContributionRefusedError, match="frozen factor a"):
         validate(contribution, frozen, rows=10)
+
+
+def test_every_name_that_the_journal_keeps_for_itself_is_taken(contribution, assignment):
+    assert RESERVED <= TAKEN
+    validate(replace(contribution, metrics={"loss": 1, "seconds": 0.5}), assignment, rows=10)

@@ -116,6 +116,16 @@ def test_a_journal_that_was_read_before_is_verified_again(journal):
         journal.records()
 
 
+@pytest.mark.parametrize("left", [0, 2, 3])
+@pytest.mark.parametrize("use", [Journal.records, lambda journal: journal.append("x")], ids=["read", "append"])
+def test_a_journal_that_lost_records_is_damaged_and_not_begun_again(journal, left, use):
+    journal.path.write_bytes(b"".join(lines_of(journal)[:left]))
+    before = journal.path.read_bytes()
+    with pytest.raises(JournalDamagedError, match=rf"4 records, found {len(before)} bytes.*Round 2 is intact"):
+        use(journal)
+    assert journal.path.read_bytes() == before
+
+
 @settings(deadline=None)
 @given(st.data())
 def test_no_changed_byte_goes_unseen(tmp_path_factory, data):

@@ -1,5 +1,6 @@
 """Run directories: what they refuse, and what they find again."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import torch
 
 from fedloom.errors import CheckpointDamagedError, JournalDamagedError, RunError
 from fedloom.spec.dump import dump
+from fedloom.store.journal import Journal
 from fedloom.store.run_directory import RunDirectory
 
 
@@ -30,7 +32,7 @@ def test_a_run_is_never_overwritten(run, experiment):
 def other_version(run):
     shutil.rmtree(run.path / "rounds")
     (run.path / "journal.jsonl").unlink()
-    run.journal.append("run_created", format="fedloom.run", version=2)
+    Journal(run.path / "journal.jsonl").append("run_created", format="fedloom.run", version=2)
 
 
 OPENINGS = {
@@ -165,3 +167,64 @@ def test_a_round_that_was_moved_away_is_rolled_back_and_done_again(run, commit, 
     run.acquire()
     assert [commit(2), commit(3)] == digests[1:]
     assert run.latest() == 3
+
+
+@pytest.mark.parametrize("owner", ["dead", "alive"])
+def test_what_a_killed_creation_left_is_removed(experiment, tmp_path, owner):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    process = ended.pid if owner == "dead" else os.getppid()
+    for name in ("pilot", "other"):
+        (tmp_path / f".{name}.tmp-{process}" / "rounds").mkdir(parents=True)
+    RunDirectory.create(tmp_path / "pilot", dump(experiment), {}).close()
+    left = {entry.name for entry in tmp_path.iterdir()} - {"pilot"}
+    assert left == {f".{name}.tmp-{process}" for name in ("pilot", "other") if owner == "alive" or name == "other"}
+
+
+def test_a_disk_that_is_full_at_the_creation_leaves_nothing(experiment, tmp_path, full_disk):
+    undo = full_disk(1)
+    with pytest.raises(RunError, match=r"pilot: the run directory cannot be created .found the disk is full"):
+        RunDirectory.create(tmp_path / "pilot", dump(experiment), {})
+    undo()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["0001/.DS_Store", ".DS_Store", "notes", "2/", "\u0660\u0660\u0660\u0662/"])
+def test_what_a_file_manager_left_among_the_rounds_is_passed_over(run, commit, name):
+    commit(1)
+    left = run.path / "rounds" / name
+    left.mkdir() if name.endswith("/") else left.write_text("x")
+    assert RunDirectory.open(run.path).latest() == 1
+
+
+def test_an_empty_folder_of_a_round_is_to_be_removed(run, commit):
+    commit(1)
+    (run.path / "rounds" / "0002").mkdir()
+    with pytest.raises(CheckpointDamagedError, match=r"0002: the folder of the round is empty. Remove .*0002, then"):
+        RunDirectory.open(run.path).latest()
+    (run.path / "rounds" / "0002").rmdir()
+    assert RunDirectory.open(run.path).latest() == 1
+
+
+def test_a_lock_that_cannot_be_written_is_an_error(run, monkeypatch):
+    run.close()
+    real = os.open
+
+    def read_only(path, flags, *rest):
+        if str(path).endswith("run.lock"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", read_only)
+    with pytest.raises(RunError, match=r"run.lock: cannot be written .found Read-only file system.*The run is as it"):
+        RunDirectory.open(run.path, to_write=True)
+
+
+def test_a_journal_that_goes_during_the_run_is_not_begun_again(run, commit):
+    commit(1)
+    path = run.path / "journal.jsonl"
+    path.unlink()
+    for use in (run.latest, lambda: run.facts, lambda: run.journal.append("x")):
+        with pytest.raises(JournalDamagedError, match=r"records of the journal are gone .*found no file"):
+            use()
+    assert not path.exists()

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from transformers import RobertaConfig, RobertaForSequenceClassification
 
 from fedloom.errors import ModelError
 from fedloom.spec.experiment import LoraTable, ModelTable
-from fedloom.testing.tiny import tiny_llama
+from fedloom.testing.tiny import tiny_llama, tiny_tokenizer
 from fedloom.training import embedded, precision
 from fedloom.training.base_model import load_base
 
@@ -76,6 +77,21 @@ def test_refuses_long_examples_and_classifiers_without_classes(checkpoints):
         load_base(ModelTable(id=str(checkpoints["llama"])), LoraTable(), None, 513)
     with pytest.raises(ModelError, match="names of its classes"):
         load_base(ModelTable(id=str(checkpoints["bert"]), task="classification"), LoraTable())
+
+
+def test_a_model_that_counts_positions_behind_the_padding_reads_fewer(tmp_path):
+    """RoBERTa: 40 positions and padding token 1 leave room for 38 tokens."""
+    config = RobertaConfig(
+        vocab_size=259, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4,
+        max_position_embeddings=40, pad_token_id=1,
+    )  # fmt: skip
+    RobertaForSequenceClassification(config).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    table = ModelTable(id=str(tmp_path), task="classification", labels=("a", "b"))
+    with pytest.raises(ModelError, match="at most 38 tokens, found 39"):
+        load_base(table, LoraTable(), None, 39)
+    base = load_base(table, LoraTable(), None, 38)
+    assert base.model(input_ids=torch.full((1, 38), 7)).logits.shape == (1, 2)
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):

@@ -101,8 +101,21 @@ def test_clipping_bounds_what_the_gradient_can_do(load, run):
 
 def test_a_loss_that_is_not_finite_names_client_round_and_step(load, kit):
     base = load("llama")
-    with pytest.raises(DivergedError, match=r"client 'north', round 1, step 2.*smaller training.learning_rate"):
+    with pytest.raises(DivergedError, match=r"client 'north', round 1, step 2.*smaller training.learning_rate, or a"):
         train(base, kit.assignment(base, learning_rate=1e38), iter([kit.random_batch(base)] * 6), lambda _: None)
+
+
+def test_a_head_that_diverges_is_told_of_its_own_rate(load, kit):
+    base = load("bert")
+    with pytest.raises(DivergedError, match=r"learning_rate or training.head_learning_rate"):
+        train(base, kit.assignment(base, head_learning_rate=1e38), iter([kit.random_batch(base)] * 6), lambda _: None)
+
+
+def test_a_gradient_that_is_not_finite_is_called_so(load, kit, monkeypatch):
+    base = load("llama")
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(math.inf))
+    with pytest.raises(DivergedError, match=r"the norm of the gradient is not .*found loss \d.*gradient inf"):
+        train(base, kit.assignment(base), iter([kit.random_batch(base)] * 6), lambda _: None)
 
 
 def test_nothing_to_train_and_a_wrong_head_are_refused(load, kit):

@@ -43,7 +43,7 @@ def test_no_label_gives_no_number(load):
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_answers_do_not_depend_on_the_batch_and_use_the_factors(kind, dtype, load, kit):
     base = load(kind, dtype=dtype)
-    prompts = ["a", [{"role": "user", "content": "what is a much longer question?"}], (Message("user", "hi"),)]
+    prompts = [[Message("user", text)] for text in ("a", "what is a much longer question?", "hi")]
     load_start(base, Start(kit.random_adapter(base)), {})
     tuned = answer(base, prompts, 8)
     if dtype == "float32":
@@ -51,3 +51,20 @@ def test_answers_do_not_depend_on_the_batch_and_use_the_factors(kind, dtype, loa
     load_start(base, Start(kit.random_adapter(base, seed=8)), {})
     assert answer(base, prompts, 8) != tuned
     assert all(isinstance(text, str) for text in tuned)
+
+
+def test_a_model_without_a_chat_template_answers(load, kit):
+    base = load("gpt2")
+    load_start(base, Start(kit.random_adapter(base)), {})
+    prompts = [[Message("user", "a much longer question?")], [Message("system", "x"), Message("user", "hi")]]
+    templated = answer(base, prompts, 8)
+    base.tokenizer.chat_template = None
+    plain = answer(base, prompts, 8)
+    assert plain != templated
+    assert plain == answer(base, prompts, 8, batch_size=1)
+
+
+def test_a_prompt_is_cut_so_that_the_answer_fits_the_positions(load, kit):
+    base = load("gpt2")
+    load_start(base, Start(kit.random_adapter(base)), {})
+    assert len(answer(base, [[Message("user", "long " * 400)]], 8, max_tokens=504)) == 1

@@ -55,6 +55,16 @@ def test_writing_and_reading_gives_the_same_factors(kind, load, kit, tmp_path):
         torch.testing.assert_close(factors.delta(), adapter[name].delta())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_adapter_that_learned_nothing_changes_nothing(kind, load, kit, logits, tmp_path):
+    base = load(kind)
+    load_start(base, Start(Adapter()), {})
+    save_peft(Adapter(), base.head_tensors(), base, tmp_path)
+    assert load_peft(tmp_path, base.modules).ranks == dict.fromkeys(base.modules, 1)
+    theirs, batch = PeftModel.from_pretrained(plain_model(base), tmp_path), kit.random_batch(base)
+    torch.testing.assert_close(logits(theirs, batch), logits(base.model, batch), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("rslora", [False, True])
 def test_reads_what_peft_writes(rslora, load, kit, logits, tmp_path):
     base = load("llama")
@@ -130,8 +140,8 @@ def test_refuses_what_is_not_plain_lora(changes, message, load, kit, tmp_path):
 
 def test_refuses_another_base_and_damaged_files(load, kit, tmp_path):
     base, other = load("llama"), load("gpt2")
-    with pytest.raises(AdapterError, match="cannot be written"):
-        save_peft(Adapter(), {}, base, tmp_path)
+    with pytest.raises(AdapterError, match=r"cannot be written.*found lm_head"):
+        save_peft(Adapter({"lm_head": kit.random_adapter(base)[next(iter(base.modules))]}), {}, base, tmp_path)
     with pytest.raises(AdapterError, match="no readable PEFT adapter"):
         load_peft(tmp_path, base.modules)
     save_peft(kit.random_adapter(base), {}, base, tmp_path)

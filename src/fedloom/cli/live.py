@@ -10,13 +10,18 @@ from dataclasses import dataclass, field
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from fedloom.cli.console import console
-from fedloom.engine.events import ClientBegins, Event, Journaled, Observer, RunBegins, Stage, StepTaken
+from fedloom.engine.events import ClientBegins, Event, Journaled, Observer, RunBegins, Stage
+from fedloom.rounds.messages import StepDone
 
 
 @contextmanager
 def live_view() -> Iterator[Observer]:
     """Show events while the block runs."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), TextColumn("{task.fields[numbers]}", markup=False))
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[numbers]}", markup=False),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield LiveView(progress, progress.add_task("starting", total=None, numbers=""))
 
@@ -42,7 +47,7 @@ class LiveView:
             case ClientBegins():
                 verb = "trains" if event.kind == "train" else "evaluates"
                 self._describe(f"round {event.round}/{self._rounds()}  {event.client} {verb}")
-            case StepTaken():
+            case StepDone():
                 self._step(event)
             case Journaled():
                 self._journaled(event)
@@ -51,7 +56,7 @@ class LiveView:
         self.plan, self.began, self.steps_done = event, time.monotonic(), 0
         self.progress.update(self.task, total=event.steps, completed=0)
 
-    def _step(self, event: StepTaken) -> None:
+    def _step(self, event: StepDone) -> None:
         self.steps_done += 1
         numbers = (
             f"step {event.step}/{event.steps}  loss {event.loss:.3f}  {event.tokens_per_second:,.0f} tokens/s"

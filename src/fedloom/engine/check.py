@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedloom.data.clients import Sources
 from fedloom.engine.base import Federation
-from fedloom.engine.sites import load_sites
+from fedloom.engine.sites import load_sites, longest_text
 from fedloom.errors import ConfigError, FedLoomError
 from fedloom.rounds.world import active_clients, world_of
 from fedloom.spec.experiment import Experiment
@@ -32,7 +32,7 @@ def _problems_of(experiment: Experiment, sources: Sources) -> list[str]:
     try:
         # The number of classes does not matter for targets and ranks.
         classes = ("0", "1") if experiment.model.task == "classification" else None
-        world_of(experiment, load_base(experiment.model, experiment.lora, classes).modules)
+        world_of(experiment, load_base(experiment.model, experiment.lora, classes, longest_text(experiment)).modules)
     except ConfigError as error:
         problems.extend(error.problems)
     except FedLoomError as error:

@@ -17,6 +17,7 @@ from fedloom.report.summary import RunSummary
 from fedloom.spec.experiment import Experiment
 from fedloom.spec.load import dump, parse
 from fedloom.store.run_directory import RunDirectory
+from fedloom.store.unfinished import replace_file
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def compare(
             summaries[name] = run(variant, root=folder, observe=observe, sites=sites).summary
     notes = {name: note for name, (_, note) in variants.items() if note}
     page = folder / "comparison.html"
-    page.write_text(comparison_page(experiment.name, summaries, notes), encoding="utf-8")
+    text = comparison_page(experiment.name, summaries, notes)
+    replace_file(page, text.encode(), intact="The runs themselves are intact", again="compare again")
     return Comparison(summaries, notes, page)
 
 

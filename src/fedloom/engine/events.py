@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fedloom.rounds.messages import StepDone
+
 
 @dataclass(frozen=True)
 class RunBegins:
@@ -35,25 +37,13 @@ class ClientBegins:
 
 
 @dataclass(frozen=True)
-class StepTaken:
-    """A client took an optimizer step: its loss per label token, and its speed so far in this round."""
-
-    client: str
-    round: int
-    step: int
-    steps: int
-    loss: float
-    tokens_per_second: float
-
-
-@dataclass(frozen=True)
 class Stage:
     """Something that takes a while has begun (loading the base, answering held-out rows, training a client alone)."""
 
     text: str
 
 
-Event = RunBegins | Journaled | ClientBegins | StepTaken | Stage
+Event = RunBegins | Journaled | ClientBegins | StepDone | Stage
 Observer = Callable[[Event], None]
 
 

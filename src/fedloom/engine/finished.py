@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedloom.engine.base import Reply
 from fedloom.engine.local import LocalEngine
-from fedloom.engine.sites import load_sites, refuse_changed, refuse_other_base
+from fedloom.engine.sites import load_sites, longest_text, refuse_changed, refuse_other_base
 from fedloom.errors import RunError
 from fedloom.rounds.assign import evaluation_assignments
 from fedloom.rounds.messages import Contribution
@@ -34,7 +34,8 @@ def load_finished(path: str | Path, *, round: int | None = None) -> Finished:
     directory = RunDirectory.open(Path(path))
     experiment = directory.experiment()
     state = load_state(directory, round)
-    base = load_base(experiment.model, experiment.lora, tuple(directory.facts["labels"]) or None)
+    labels = tuple(directory.facts["labels"]) or None
+    base = load_base(experiment.model, experiment.lora, labels, longest_text(experiment))
     refuse_other_base(base.digest, directory.facts["base_digest"], where=directory.path)
     return Finished(experiment, state, base)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from fedloom.data.batches import evaluation_batches, training_batches
 from fedloom.data.examples import Generation
 from fedloom.engine.base import Federation, Reply
-from fedloom.engine.events import ClientBegins, Observer, StepTaken, silent
-from fedloom.engine.sites import Site, Sites, chat
+from fedloom.engine.events import ClientBegins, Observer, silent
+from fedloom.engine.sites import Site, Sites
 from fedloom.errors import FedLoomError
 from fedloom.evaluation.scores import answer_scores
 from fedloom.rounds.messages import Assignment, Contribution, Dropout
@@ -19,7 +19,7 @@ from fedloom.rounds.wire import (
     contribution_from_bytes,
     contribution_to_bytes,
 )
-from fedloom.training.local import StepDone, load_head, train
+from fedloom.training.local import load_head, train
 from fedloom.training.lora_layer import load_start
 from fedloom.training.measure import answer, held_out_loss
 
@@ -72,7 +72,7 @@ class LocalEngine:
             pad_id=base.tokenizer.pad_token_id,
             task=base.task,
         )
-        trained = train(base, assignment, batches, self._observe_step)
+        trained = train(base, assignment, batches, self.observe)
         return Contribution(
             round=assignment.round,
             client=assignment.client,
@@ -81,9 +81,6 @@ class LocalEngine:
             adapter=trained.adapter,
             head=trained.head,
         )
-
-    def _observe_step(self, done: StepDone) -> None:
-        self.observe(StepTaken(done.client, done.round, done.step, done.steps, done.loss, done.tokens_per_second))
 
     def _evaluate(self, site: Site, assignment: Assignment) -> Contribution:
         base = self.sites.base
@@ -99,7 +96,8 @@ class LocalEngine:
 
     def _generation_scores(self, site: Site, rows: int) -> dict[str, float]:
         examples = [example for example in site.questions[:rows] if isinstance(example, Generation)]
-        answers = answer(self.sites.base, [chat(example.prompt_messages) for example in examples], self.max_new_tokens)
+        prompts = [example.prompt_messages for example in examples]
+        answers = answer(self.sites.base, prompts, self.max_new_tokens, self.sites.max_tokens)
         return answer_scores(answers, [example.response for example in examples])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -45,10 +45,14 @@ class Site:
 
 @dataclass(frozen=True)
 class Sites:
-    """All clients of one process. The base is loaded once and never written."""
+    """All clients of one process. The base is loaded once and never written.
+
+    max_tokens: longest example, and longest prompt of an answer.
+    """
 
     base: BaseModel
     labels: tuple[str, ...]
+    max_tokens: int
     by_client: Mapping[str, Site] = field(default_factory=dict)
 
     def site(self, client: str) -> Site:
@@ -75,7 +79,7 @@ class Sites:
         """One question to the global model, or (state None) to the base."""
         start = Start(Adapter(), trunk=Adapter() if state is None else state.learned.delta())
         load_start(self.base, start, {})
-        return answer(self.base, [chat([Message("user", question)])], max_new_tokens)[0]
+        return answer(self.base, [[Message("user", question)]], max_new_tokens, self.max_tokens)[0]
 
 
 def load_sites(experiment: Experiment, observe: Observer = silent) -> Sites:
@@ -90,15 +94,18 @@ def load_sites(experiment: Experiment, observe: Observer = silent) -> Sites:
         sources.client(name)
     classes = labels(experiment, sources) if experiment.model.task == "classification" else ()
     observe(Stage(f"loading {experiment.model.id}"))
-    base = load_base(experiment.model, experiment.lora, classes or None)
+    base = load_base(experiment.model, experiment.lora, classes or None, longest_text(experiment))
     world_of(experiment, base.modules)
     observe(Stage("encoding the rows"))
-    return Sites(base, classes, {name: _site(experiment, sources, base, classes, name) for name in names})
+    by_client = {name: _site(experiment, sources, base, classes, name) for name in names}
+    return Sites(base, classes, experiment.training.max_tokens, by_client)
 
 
-def chat(messages: Iterable[Message]) -> list[dict[str, str]]:
-    """Messages as chat templates want them."""
-    return [{"role": message.role, "content": message.content} for message in messages]
+def longest_text(experiment: Experiment) -> int:
+    """The most tokens that the model is given at once: an example, or a prompt with its answer where one is written."""
+    evaluation = experiment.evaluation
+    answers = experiment.model.task == "generation" and (evaluation.generate_rows > 0 or evaluation.question)
+    return experiment.training.max_tokens + (evaluation.max_new_tokens if answers else 0)
 
 
 def _site(experiment: Experiment, sources: Sources, base: BaseModel, classes: Sequence[str], name: str) -> Site:
@@ -136,7 +143,9 @@ def refuse_changed(sites: Sites, facts: Mapping[str, Any], *, where: object) -> 
             do="Put them back as they were, or start a new run; otherwise rows that were held out may be trained on",
         )
     if now["labels"] != facts["labels"]:
-        raise DataError("the classes are not those of the run", where=where, expected=facts["labels"], found=now["labels"])
+        raise DataError(
+            "the classes are not those of the run", where=where, expected=facts["labels"], found=now["labels"]
+        )
 
 
 def refuse_other_base(found: str, expected: str, *, where: object) -> None:

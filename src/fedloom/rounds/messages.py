@@ -73,6 +73,21 @@ class Contribution:
 
 
 @dataclass(frozen=True)
+class StepDone:
+    """One optimizer step, for those who watch. step counts from 1; loss is the mean over the step's labels.
+
+    tokens_per_second: of the client in this round so far.
+    """
+
+    client: str
+    round: int
+    step: int
+    steps: int
+    loss: float
+    tokens_per_second: float
+
+
+@dataclass(frozen=True)
 class Dropout:
     """A client that did not answer in this round, and why."""
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import math
+import sys
 
 import torch
+from torch import Tensor
 
 from fedloom.adapters.algebra import distance
 from fedloom.adapters.factors import Factors
 from fedloom.errors import ContributionRefusedError
 from fedloom.rounds.messages import Assignment, Contribution
+
+ABSURD = 1e18  # above it products and decompositions in float32 overflow; no training moves a weight as far
+# What the journal says of a contribution itself: a metric of such a name would take its place.
+TAKEN = frozenset(
+    {
+        *("number", "time", "kind", "previous", "record_digest", "not_finite", "stage", "round", "client"),
+        *("examples", "bytes_up", "bytes_down", "update_norm"),
+    }
+)
 
 
 def validate(
@@ -20,16 +30,17 @@ def validate(
     rows: training rows that the client registered.  max_update_norm: bound of |delta - start delta| (Frobenius).
     Raises: ContributionRefusedError naming client and module for another round or client, examples that were not
         registered, missing or unknown modules, other shapes, ranks, scalings or dtypes, changed frozen factors,
-        numbers that are not finite, a head that does not fit, or an update above the bound.
+        numbers that are not finite or absurdly large, a head that does not fit, an update above the bound, or metrics
+        that are no numbers or have names of the journal.
     """
     client = assignment.client
     _check_identity(contribution, assignment)
-    if not 0 < contribution.examples <= rows:
+    if type(contribution.examples) is not int or not 0 < contribution.examples <= rows:
         raise ContributionRefusedError(
             client,
             "the number of examples is not what the client registered",
-            expected=f"1 to {rows}",
-            found=contribution.examples,
+            expected=f"a whole number from 1 to {rows}",
+            found=repr(contribution.examples),
         )
     expected, found = set(assignment.start.trainable), set(contribution.adapter)
     for module in sorted(expected ^ found):
@@ -38,12 +49,13 @@ def validate(
     for module, factors in contribution.adapter.items():
         _check_factors(client, module, factors, assignment.start.trainable[module], assignment.trains[module])
     _check_head(contribution, assignment)
-    if max_update_norm is not None:
-        moved = distance(contribution.adapter, assignment.start.trainable)
-        if not moved <= max_update_norm:
-            raise ContributionRefusedError(
-                client, "the update is too large", expected=f"a norm of at most {max_update_norm:g}", found=f"{moved:g}"
-            )
+    _check_metrics(contribution, client)
+    bound = ABSURD if max_update_norm is None else min(max_update_norm, ABSURD)
+    moved = distance(contribution.adapter, assignment.start.trainable)
+    if not moved <= bound:
+        raise ContributionRefusedError(
+            client, "the update is too large", expected=f"a norm of at most {bound:g}", found=f"{moved:g}"
+        )
 
 
 def _check_identity(contribution: Contribution, assignment: Assignment) -> None:
@@ -71,6 +83,9 @@ def _check_factors(client: str, module: str, found: Factors, start: Factors, sid
         )
     if not found.finite():
         refuse("the factors hold numbers that are not finite", "finite numbers", "NaN or infinity")
+    largest = max(_largest(found.a), _largest(found.b))
+    if largest > ABSURD:
+        refuse("the factors hold absurdly large numbers", f"at most {ABSURD:g}", f"{largest:g}")
     for side in "ab":
         if side not in sides and not torch.equal(getattr(found, side), getattr(start, side)):
             refuse(f"the frozen factor {side} was changed", "the one dispatched", "another one")
@@ -82,16 +97,33 @@ def _check_head(contribution: Contribution, assignment: Assignment) -> None:
     if expected != found:
         raise ContributionRefusedError(assignment.client, "the head does not fit", expected=expected, found=found)
     for name, tensor in contribution.head.items():
-        if not torch.isfinite(tensor).all():
+        if not _largest(tensor) <= ABSURD:
             raise ContributionRefusedError(
                 assignment.client,
-                "the head holds numbers that are not finite",
+                "the head holds numbers that are not finite, or absurdly large",
                 module=name,
-                expected="finite numbers",
-                found="NaN or infinity",
+                expected=f"at most {ABSURD:g}",
+                found=f"{_largest(tensor):g}",
             )
-    bad = sorted(name for name, value in contribution.metrics.items() if not math.isfinite(value))
-    if bad:
-        raise ContributionRefusedError(
-            assignment.client, f"the metric {bad[0]!r} is not finite", found=contribution.metrics[bad[0]]
-        )
+
+
+def _largest(tensor: Tensor) -> float:
+    """The largest absolute value; NaN if one is NaN."""
+    return float(tensor.abs().max()) if tensor.numel() else 0.0
+
+
+def _check_metrics(contribution: Contribution, client: str) -> None:
+    for name, value in contribution.metrics.items():
+        if not isinstance(name, str) or name in TAKEN:
+            raise ContributionRefusedError(client, f"a metric cannot be called {name!r}, as the journal has that name")
+        if not _is_number(value):
+            raise ContributionRefusedError(
+                client, f"the metric {name!r} is not a finite number", expected="a number", found=repr(value)[:80]
+            )
+
+
+def _is_number(value: object) -> bool:
+    """A whole or floating-point number that fits one of 64 bits; True and False are none."""
+    if type(value) not in (int, float):
+        return False
+    return -sys.float_info.max <= value <= sys.float_info.max  # type: ignore[operator]

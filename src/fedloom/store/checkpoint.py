@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from fedloom.errors import CheckpointDamagedError, RunError
-from fedloom.store.durable import cannot_write, publish, sync_directory, write_file
+from fedloom.store.durable import NOTHING_CHANGED, cannot_write, publish, sync_directory, write_file
+from fedloom.store.unfinished import unfinished_name
 
 MANIFEST = "manifest.json"
+ROUND_NAME = re.compile(r"[0-9]{4,}")
 
 
 def commit(directory: Path, round: int, files: Mapping[str, bytes]) -> str:
@@ -27,7 +29,7 @@ def commit(directory: Path, round: int, files: Mapping[str, bytes]) -> str:
     if final.exists():
         _require_same(directory, round, digest)
         return digest
-    unfinished = directory / f".{final.name}.tmp-{os.getpid()}"
+    unfinished = unfinished_name(final)
     try:
         unfinished.mkdir(parents=True)
         for name, data in sorted(files.items()):
@@ -55,7 +57,8 @@ def read(directory: Path, round: int, expected_digest: str | None = None) -> dic
             where=f"round {round}, {_folder(directory, round) / damage.file}",
             expected=damage.expected,
             found=damage.found,
-            do=f"{_intact_words(directory, round)}. To go on from there, move {_folder(directory, round)} and "
+            do=damage.do
+            or f"{_intact_words(directory, round)}. To go on from there, move {_folder(directory, round)} and "
             "all later rounds away, then resume",
         ) from None
 
@@ -69,7 +72,7 @@ def rounds(directory: Path) -> list[int]:
     """The rounds that have a folder, intact or not, in order."""
     if not directory.is_dir():
         return []
-    names = (entry.name for entry in directory.iterdir() if entry.name.isdecimal() and entry.is_dir())
+    names = (entry.name for entry in directory.iterdir() if ROUND_NAME.fullmatch(entry.name) and entry.is_dir())
     return sorted(int(name) for name in names if name == _folder(directory, int(name)).name)
 
 
@@ -79,23 +82,34 @@ def intact_rounds(directory: Path) -> list[int]:
 
 
 def remove_unfinished(directory: Path) -> list[str]:
-    """Remove what killed processes left behind; returns the names. Only for the holder of the run's lock."""
+    """Remove what killed processes left behind; returns the names. Only for the holder of the run's lock.
+
+    Raises: RunError if it cannot be removed.
+    """
     left = [entry for entry in directory.glob(".*.tmp-*") if entry.is_dir()]
     for entry in left:
-        shutil.rmtree(entry)
+        try:
+            shutil.rmtree(entry)
+        except OSError as error:
+            raise cannot_write(error, entry, needed_bytes=0, intact=NOTHING_CHANGED) from error
     return sorted(entry.name for entry in left)
 
 
 class _Damage(Exception):
     """Inside this file only: what is wrong with a round."""
 
-    def __init__(self, what: str, file: str, expected: object = None, found: object = None) -> None:
+    def __init__(
+        self, what: str, file: str, expected: object = None, found: object = None, do: str | None = None
+    ) -> None:
         super().__init__(what)
-        self.what, self.file, self.expected, self.found = what, file, expected, found
+        self.what, self.file, self.expected, self.found, self.do = what, file, expected, found, do
 
 
 def _verified(directory: Path, round: int, expected_digest: str | None) -> dict[str, bytes]:
     folder = _folder(directory, round)
+    present = _names(folder)
+    if folder.is_dir() and not present:
+        raise _Damage("the folder of the round is empty", "", do=f"Remove {folder}, then resume")
     manifest = _bytes(folder, MANIFEST)
     if expected_digest is not None and _sha256(manifest) != expected_digest:
         raise _Damage("the manifest is not the one that was recorded", MANIFEST, expected_digest, _sha256(manifest))
@@ -107,10 +121,15 @@ def _verified(directory: Path, round: int, expected_digest: str | None) -> dict[
             raise _Damage("the file is damaged", name, expected, _sha256(data))
     if _manifest(files) != manifest:
         raise _Damage("the manifest is damaged", MANIFEST)
-    unknown = sorted({entry.name for entry in folder.iterdir()} - {*files, MANIFEST})
+    unknown = sorted(present - {*files, MANIFEST})
     if unknown:
         raise _Damage("the file is not in the manifest", unknown[0])
     return files
+
+
+def _names(folder: Path) -> set[str]:
+    """What is in a folder, but for hidden files, which file managers leave wherever they look."""
+    return {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")} if folder.is_dir() else set()
 
 
 def _bytes(folder: Path, name: str) -> bytes:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 from pathlib import Path
 
 from fedloom.errors import RunError
+
+LOCK_BYTES = 32
+NOTHING_CHANGED = "The run is as it was"
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -29,7 +33,18 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 def sync_directory(path: Path) -> None:
     """Wait until the disk has the names in a directory."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(path, os.O_DIRECTORY)
+
+
+def sync_tree(path: Path) -> None:
+    """Wait until the disk has all names and all bytes below a directory."""
+    for entry in path.rglob("*"):
+        _sync(entry)
+    sync_directory(path)
+
+
+def _sync(path: Path, flags: int = 0) -> None:
+    descriptor = os.open(path, os.O_RDONLY | flags)
     try:
         os.fsync(descriptor)
     finally:
@@ -42,18 +57,25 @@ def publish(unfinished: Path, final: Path) -> None:
     sync_directory(final.parent)
 
 
-def cannot_write(error: OSError, path: Path, *, needed_bytes: int, intact: str) -> RunError:
-    """What to tell about a write that failed. intact: what is still sound."""
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        do = f"{intact}. Repair the cause, then resume"
-        return RunError("cannot be written", where=path, found=error.strerror, do=do)
+def cannot_write(error: Exception, path: Path, *, needed_bytes: int, intact: str, again: str = "resume") -> RunError:
+    """What to tell about a write that failed. intact: what is still sound.  again: what to do once it is repaired."""
+    number = _number_of(error)
+    if number not in (errno.ENOSPC, errno.EDQUOT):
+        do = f"{intact}. Repair the cause, then {again}"
+        return RunError("cannot be written", where=path, found=os.strerror(number) if number else error, do=do)
     return RunError(
         "the disk is full",
         where=path,
         expected=f"{needed_bytes} bytes free",
         found=f"{free_bytes(path.parent)} bytes free",
-        do=f"{intact}. Make room, then resume",
+        do=f"{intact}. Make room, then {again}",
     )
+
+
+def _number_of(error: Exception) -> int | None:
+    """The system's number of an error; libraries in Rust give it in their text only."""
+    named = re.search(r"\(os error (\d+)\)", str(error))
+    return getattr(error, "errno", None) or (int(named[1]) if named else None)
 
 
 def free_bytes(directory: Path) -> int:
@@ -67,20 +89,27 @@ def free_bytes(directory: Path) -> int:
 def lock(path: Path) -> int:
     """Take the exclusive lock of a file, which ends with the process; returns its descriptor for `unlock`.
 
-    Raises: RunError with the holder's process id if another process has it.
+    Raises: RunError with the holder's process id if another process has it, or if the file cannot be written.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise cannot_write(error, path, needed_bytes=LOCK_BYTES, intact=NOTHING_CHANGED) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        holder = os.pread(descriptor, LOCK_BYTES, 0).decode(errors="replace").strip() or "unknown"
         os.close(descriptor)
         own = holder == str(os.getpid())
         do = "Close the RunDirectory that has it" if own else "Wait until it has ended, or end it"
         found = f"process {holder}" + (" (this one)" if own else "")
         raise RunError("the run is in use", where=path.parent, found=found, do=do) from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        os.close(descriptor)
+        raise cannot_write(error, path, needed_bytes=LOCK_BYTES, intact=NOTHING_CHANGED) from error
     return descriptor
 
 

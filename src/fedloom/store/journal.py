@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fedloom.errors import JournalDamagedError
+from fedloom.errors import JournalDamagedError, RunError
 from fedloom.store.durable import cannot_write, write_all
 from fedloom.store.json_values import NOT_FINITE, canonical, json_values
 
@@ -81,15 +81,23 @@ class Journal:
             raise ValueError(f"a field of a record cannot be called {taken[0]}")
         cut_bytes = self._refresh()
         if cut_bytes:
-            os.truncate(self.path, self._known_bytes)
+            self._cut()
             self._write("repaired", {"cut_bytes": cut_bytes})
         return self._write(kind, fields)
+
+    def _cut(self) -> None:
+        try:
+            os.truncate(self.path, self._known_bytes)
+        except OSError as error:
+            raise cannot_write(error, self.path, needed_bytes=0, intact=_intact(self._known)) from error
 
     def records(self) -> list[Record]:
         """All records, their chain verified; a last line that a killed process left unfinished is not one of them.
 
-        Raises: JournalDamagedError naming the line and the last round that was committed before it.
+        Raises: JournalDamagedError naming the line and the last round that was committed before it, or if records are
+            gone that were there before.
         """
+        self._size()
         self._known, self._known_bytes = [], 0
         self._refresh()
         return list(self._known)
@@ -108,14 +116,27 @@ class Journal:
         return 0
 
     def _unread(self) -> bytes:
+        if self._size() == self._known_bytes:
+            return b""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._known_bytes)
+                return file.read()
+        except OSError as error:
+            raise RunError("the journal cannot be read", where=self.path, found=error.strerror) from error
+
+    def _size(self) -> int:
+        """Bytes of the file. Raises: JournalDamagedError if there are fewer than were read or written before."""
         size = self.path.stat().st_size if self.path.exists() else 0
         if size < self._known_bytes:
-            self._known, self._known_bytes = [], 0
-        if size == self._known_bytes:
-            return b""
-        with self.path.open("rb") as file:
-            file.seek(self._known_bytes)
-            return file.read()
+            raise JournalDamagedError(
+                "records of the journal are gone",
+                where=self.path,
+                expected=f"at least {self._known_bytes} bytes with {len(self._known)} records",
+                found=f"{size} bytes" if self.path.exists() else "no file",
+                do=f"{_intact(self._known)}. Restore the journal from a copy",
+            )
+        return size
 
     def _verified(self, line: bytes) -> Record | None:
         content = _parsed(line)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import weakref
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from fedloom.store.in_force import ROLLED_BACK
 from fedloom.store.journal import Journal, Record
 from fedloom.store.names import refuse_existing
 from fedloom.store.round_files import from_files, to_files
+from fedloom.store.unfinished import remove_abandoned, unfinished_name
 
 FORMAT = "fedloom.run"
 VERSION = 1
@@ -55,14 +55,17 @@ class RunDirectory:
         Raises: RunError if there is something at this path.
         """
         refuse_existing(path)
-        unfinished = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+        remove_abandoned(path)
+        unfinished = unfinished_name(path)
         try:
             _fill(unfinished, experiment_toml, facts)
             publish(unfinished, path)
-        except OSError as error:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        except (OSError, RunError) as error:
             do = "Make room, or choose another place"
-            raise RunError("the run directory cannot be created", where=path, found=error.strerror, do=do) from error
+            found = error.strerror if isinstance(error, OSError) else error.what
+            raise RunError("the run directory cannot be created", where=path, found=found, do=do) from error
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
         directory = RunDirectory(path)
         directory.acquire()
         return directory

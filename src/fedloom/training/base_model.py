@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fedloom.errors import ModelError
 from fedloom.spec.experiment import LoraTable, ModelTable
 from fedloom.training.attention import use_fast_attention
-from fedloom.training.checkpoint import load_checkpoint
+from fedloom.training.checkpoint import head_names, load_checkpoint
 from fedloom.training.lora_layer import LoraLayer, attach
 from fedloom.training.precision import resolve_dtype
 from fedloom.training.rms_norm import use_fast_norms
@@ -56,13 +56,14 @@ def load_base(
 ) -> BaseModel:
     """Load, freeze and prepare a base model.
 
-    labels: class names in order, for classification.  max_tokens: longest example that will be used, in tokens.
+    labels: class names in order, for classification.
+    max_tokens: longest text that will be read, the answer that is written after it included, in tokens.
     Raises: ModelError for a model that cannot be loaded or used for the task, or a target that it does not have.
     """
     labels = _checked_labels(model, labels)
     plain, tokenizer, source = load_checkpoint(model, labels)
     _check_length(plain, max_tokens)
-    head = _head_names(plain) if model.task == "classification" else ()
+    head = head_names(plain) if model.task == "classification" else ()
     names, rule = resolve_targets(plain, lora.targets, head)
     dtype = resolve_dtype(model.dtype)
     digest = _freeze(plain, head, dtype)
@@ -98,20 +99,29 @@ def _checked_labels(model: ModelTable, labels: tuple[str, ...] | None) -> tuple[
 
 
 def _check_length(model: Any, max_tokens: int | None) -> None:
-    limit = getattr(model.config, "max_position_embeddings", None)
-    if max_tokens is not None and isinstance(limit, int) and max_tokens > limit:
+    limit = _positions(model)
+    if max_tokens is not None and limit is not None and max_tokens > limit:
         raise ModelError(
-            "examples would be longer than the model can read",
+            "texts would be longer than the model can read",
             where="training.max_tokens",
             expected=f"at most {limit} tokens",
             found=max_tokens,
+            do="Lower it; where answers are generated, evaluation.max_new_tokens counts too",
         )
 
 
-def _head_names(model: Any) -> tuple[str, ...]:
-    """The parameters outside the encoder: the classifier."""
-    body = f"{model.base_model_prefix}."
-    return tuple(sorted(name for name, _ in model.named_parameters() if not name.startswith(body)))
+def _positions(model: Any) -> int | None:
+    """Tokens that the model can read; None where it sets no limit."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if not isinstance(limit, int) or limit < 1:
+        return None
+    # RoBERTa and its kin begin to count behind the padding token, so that the first positions are never used.
+    skipped = [
+        module.padding_idx + 1
+        for name, module in model.named_modules()
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+    ]
+    return limit - max(skipped, default=0)
 
 
 def _freeze(model: Any, head: tuple[str, ...], dtype: torch.dtype) -> str:

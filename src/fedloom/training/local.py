@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.errors import RunError
-from fedloom.rounds.messages import Assignment, LocalWork
+from fedloom.rounds.messages import Assignment, LocalWork, StepDone
 from fedloom.training.base_model import BaseModel
 from fedloom.training.lora_layer import load_start, trained
 from fedloom.training.losses import batch_loss, label_count, padding_tokens
@@ -26,19 +26,7 @@ if TYPE_CHECKING:
 
 
 class DivergedError(RunError):
-    """Training gave a loss that is not a finite number."""
-
-
-@dataclass(frozen=True)
-class StepDone:
-    """One optimizer step, for those who watch. step counts from 1; loss is the mean over the step's labels."""
-
-    client: str
-    round: int
-    step: int
-    steps: int
-    loss: float
-    tokens_per_second: float
+    """Training gave a loss or a gradient that is not a finite number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +48,7 @@ class _Tally:
     padding: int = 0
     last_loss: float = 0.0
     grad_norm: float = 0.0
+    last_grad_norm: float = 0.0
     steps: int = 0
     started: float = field(default_factory=time.perf_counter)
 
@@ -84,7 +73,7 @@ def train(
     Takes work.steps * work.accumulation batches. The gradient of a step is that of the mean loss over all its labels.
     metrics: loss (mean over the round's labels), last_loss, tokens, label_tokens, padding_tokens, seconds, steps,
         grad_norm (mean over steps, before clipping).
-    Raises: DivergedError if a loss is not finite.
+    Raises: DivergedError if a loss or the norm of a gradient is not finite.
     """
     work = _work(assignment)
     load_start(base, assignment.start, assignment.trains, work.dropout)
@@ -96,20 +85,22 @@ def train(
             taken = list(islice(batches, work.accumulation))
             _set_rates(optimizer, rate_factor(work, step))
             _one_step(base, optimizer, taken, work, tally)
-            _check_finite(assignment, step, tally)
+            _check_finite(base, assignment, step, tally)
             speed = tally.tokens / (time.perf_counter() - tally.started)
             observe(StepDone(assignment.client, assignment.round, step + 1, work.steps, tally.last_loss, speed))
     return Trained(trained(base), base.head_tensors(), tally.metrics())
 
 
-def _check_finite(assignment: Assignment, step: int, tally: _Tally) -> None:
-    if not math.isfinite(tally.last_loss) or not math.isfinite(tally.grad_norm):
+def _check_finite(base: BaseModel, assignment: Assignment, step: int, tally: _Tally) -> None:
+    measured = {"loss": tally.last_loss, "norm of the gradient": tally.last_grad_norm}
+    wrong = next((name for name, value in measured.items() if not math.isfinite(value)), None)
+    if wrong is not None:
+        rates = "training.learning_rate or training.head_learning_rate" if base.head else "training.learning_rate"
         raise DivergedError(
-            "the loss is not a finite number",
+            f"the {wrong} is not a finite number",
             where=f"{_place(assignment)}, step {step + 1}",
-            expected="a finite loss and gradient",
-            found=f"loss {tally.last_loss}",
-            do="Choose a smaller training.learning_rate, or a longer training.warmup",
+            found=", ".join(f"{name} {value:g}" for name, value in measured.items()),
+            do=f"Choose a smaller {rates}, or a longer training.warmup",
         )
 
 
@@ -194,7 +185,8 @@ def _one_step(
         tally.padding += padding
         tally.tokens += batch.input_ids.numel() - padding
     params = [param for group in optimizer.param_groups for param in group["params"]]
-    tally.grad_norm += float(torch.nn.utils.clip_grad_norm_(params, work.max_grad_norm))
+    tally.last_grad_norm = float(torch.nn.utils.clip_grad_norm_(params, work.max_grad_norm))
+    tally.grad_norm += tally.last_grad_norm
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     tally.steps, tally.labels, tally.loss = tally.steps + 1, tally.labels + labels, tally.loss + mean * labels

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,8 +14,6 @@ from fedloom.training.losses import cross_entropy_sum, labelled_logits
 
 if TYPE_CHECKING:
     from fedloom.data.batches import Batch
-
-Prompt = str | Sequence[Message | Mapping[str, str]]
 
 
 @torch.inference_mode()
@@ -40,14 +38,19 @@ def held_out_loss(base: BaseModel, batches: Iterable[Batch]) -> dict[str, float]
 
 
 def answer(
-    base: BaseModel, prompts: Sequence[Prompt], max_new_tokens: int, max_tokens: int = 2048, batch_size: int = 16
+    base: BaseModel,
+    prompts: Sequence[Sequence[Message]],
+    max_new_tokens: int,
+    max_tokens: int = 2048,
+    batch_size: int = 16,
 ) -> list[str]:
     """Greedy answers, in the order of the prompts; batches of similar length, padded on the left.
 
-    prompts: chats (sequences of messages), rendered with the tokenizer's template, or plain strings.
+    prompts: chats, as the tokenizer's template writes them, or as in training where it has none.
     max_tokens: longer prompts are cut in their middle.
+    Raises: DataError where the chat template refuses a chat.
     """
-    encoded = [_encode(base.tokenizer, prompt, max_tokens) for prompt in prompts]
+    encoded = [prompt_ids(prompt, base.tokenizer, max_tokens) for prompt in prompts]
     order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
     answers: dict[int, str] = {}
     for first in range(0, len(order), batch_size):
@@ -55,13 +58,6 @@ def answer(
         texts = _continue(base, [encoded[index] for index in indices], max_new_tokens)
         answers.update(zip(indices, texts, strict=True))
     return [answers[index] for index in range(len(encoded))]
-
-
-def _encode(tokenizer: Any, prompt: Prompt, max_tokens: int) -> list[int]:
-    if isinstance(prompt, str):
-        return list(tokenizer(prompt)["input_ids"])[:max_tokens]
-    chat = [turn if isinstance(turn, Message) else Message(turn["role"], turn["content"]) for turn in prompt]
-    return prompt_ids(chat, tokenizer, max_tokens)
 
 
 def _ends(base: BaseModel) -> list[int]:

@@ -14,7 +14,7 @@ import torch
 from peft import LoraConfig
 from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
@@ -41,15 +41,17 @@ def save_peft(adapter: Adapter, head: Mapping[str, Tensor], base: BaseModel, dir
     """Write a directory that PeftModel.from_pretrained loads on the plain base model; it gives the same logits.
 
     Ranks and scalings of their own become rank_pattern and alpha_pattern (alpha = scaling * rank).
-    Raises: AdapterError for an adapter without modules, or for a module that the base does not target.
+    An adapter without modules, of a run that learned nothing, is written as zeros of rank 1, as PEFT needs a module.
+    Raises: AdapterError for a module that the base does not target; OSError if a file cannot be written.
     """
     unknown = sorted(adapter.keys() - base.modules.keys())
-    if unknown or not adapter:
+    if unknown:
         raise AdapterError(
             "the adapter cannot be written for this base model",
             expected=f"modules such as {next(iter(base.modules))!r}",
-            found=unknown[0] if unknown else "no module",
+            found=unknown[0],
         )
+    adapter = adapter or _zeros(base)
     directory.mkdir(parents=True, exist_ok=True)
     config = _config(adapter, head, base)
     (directory / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -57,8 +59,14 @@ def save_peft(adapter: Adapter, head: Mapping[str, Tensor], base: BaseModel, dir
     for module, factors in adapter.items():
         tensors[f"{PREFIX}{module}{SIDE_A}"] = factors.a.detach().cpu().contiguous()
         tensors[f"{PREFIX}{module}{SIDE_B}"] = factors.b.detach().cpu().contiguous()
-    save_file(tensors, directory / WEIGHTS, metadata={"format": "pt", DIGEST_KEY: base.digest})
+    # Not save_file, which has an error of its own for a full disk, without its number.
+    (directory / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt", DIGEST_KEY: base.digest}))
     return directory
+
+
+def _zeros(base: BaseModel) -> Adapter:
+    shapes = base.modules.items()
+    return Adapter({module: Factors(torch.zeros(1, size), torch.zeros(out, 1)) for module, (out, size) in shapes})
 
 
 def _config(adapter: Adapter, head: Mapping[str, Tensor], base: BaseModel) -> dict[str, Any]:

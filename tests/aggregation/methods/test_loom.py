@@ -139,3 +139,13 @@ def test_a_module_that_was_not_sent_out_is_refused_by_name(run):
     facts = run.facts("small")
     with pytest.raises(AggregationError, match=r"client 'small', module 'v'.*\['q'\]"):
         run.method.lift(Adapter({"v": run.state.shared["v"]}), 1.0, facts)
+
+
+@pytest.mark.parametrize("directions", ["half", "rotating"])
+@pytest.mark.parametrize("pool", [1e10, 1e308])
+def test_a_pool_beyond_the_layer_is_the_whole_layer(play, directions, pool):
+    beyond, whole = (play("loom", directions=directions, pool=size) for size in (pool, 100.0))
+    for each in (beyond, whole):
+        each.round(big=3, middle=2, small=1)
+    for client in whole.world.slots:
+        assert beyond.start(client).trainable.digest() == whole.start(client).trainable.digest()

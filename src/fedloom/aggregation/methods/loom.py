@@ -75,7 +75,8 @@ def _divided(state: GlobalState, world: World, client: str, module: str) -> tupl
     slot, settings = world.slots[client][module], world.settings
     known = state.shared[module] if module in state.shared else _nothing(world.modules[module])
     path = ("loom", state.rounds, client, module)
-    pool = math.ceil(settings.pool * slot.rank)
+    # No layer has more directions than its smaller side.
+    pool = max(slot.rank, math.ceil(min(settings.pool * slot.rank, min(world.modules[module]))))
     draws = generator(world.seed, *path, "directions")
     chosen, others = choose(settings.directions, slot.rank, pool, known.rank, draws)
     rows = new_rows(slot.rank - len(chosen), known.a[chosen], known.a, generator(world.seed, *path, "rows"))
