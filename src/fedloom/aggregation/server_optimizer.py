@@ -29,8 +29,7 @@ from fedloom.aggregation.bank import sum_name
 from fedloom.aggregation.method import Method
 from fedloom.aggregation.world import GlobalState, World
 
-_SECOND = "server.second|"
-_FIRST = "server.first|"
+_FIRST, _SECOND = "server.first", "server.second"
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,11 @@ class ServerOptimizer:
     beta1: float = 0.9
     beta2: float = 0.99
     epsilon: float = 1e-3
+
+    @property
+    def fresh(self) -> float:
+        """The factor of a new change in M."""
+        return 1 - self.beta1 if self.rule == "adam" else 1.0
 
 
 def optimized(
@@ -62,13 +66,15 @@ def _on_delta(
     after: GlobalState,
     world: World,
 ) -> GlobalState:
+    """x' = after + (rate M - D), rate M - D = rate beta1 (earlier M) + (rate fresh - 1) D: nothing cancels out."""
     change = _compact(subtract(after.delta(), before.delta()))
-    fresh = 1.0 if optimizer.rule == "momentum" else 1 - optimizer.beta1
-    first = _compact(stack_adapters([_scaled(before.momentum, optimizer.beta1), _scaled(change, fresh)]))
-    second = _second_moments(optimizer, change, before)
-    step = first.map(lambda module, f: f.scaled(optimizer.learning_rate / _divisor(optimizer, second, module)))
-    more = moved(after, _compact(subtract(step, change)), world)
-    return replace(more, momentum=first, extras={**more.extras, **second})
+    second = _second_moments(optimizer, change, before, world)
+    rates = _rates(optimizer, second, world)
+    first = stack_adapters([_scaled(before.momentum, optimizer.beta1), _scaled(change, optimizer.fresh)])
+    earlier = before.momentum.map(lambda module, f: f.scaled(rates[module] * optimizer.beta1))
+    correction = stack_adapters([earlier, change.map(lambda module, f: f.scaled(rates[module] * optimizer.fresh - 1))])
+    more = moved(after, _compact(correction), world)
+    return replace(more, momentum=_compact(first), extras={**more.extras, **second})
 
 
 def _scaled(adapter: Adapter, factor: float) -> Adapter:
@@ -81,17 +87,16 @@ def _compact(adapter: Adapter) -> Adapter:
     return Adapter().updated(narrow)
 
 
-def _second_moments(optimizer: ServerOptimizer, change: Adapter, before: GlobalState) -> dict[str, Tensor]:
-    """module -> mean square of the entries, averaged over rounds; nothing for momentum."""
+def _second_moments(
+    optimizer: ServerOptimizer, change: Adapter, before: GlobalState, world: World
+) -> dict[str, Tensor]:
+    """The mean square of the entries of D, averaged over rounds, for each module in sorted order; none for momentum."""
     if optimizer.rule != "adam":
         return {}
-    modules = {*change, *(name.removeprefix(_SECOND) for name in before.extras if name.startswith(_SECOND))}
-    zero = torch.zeros((), dtype=torch.float64)
-    return {
-        _SECOND + module: optimizer.beta2 * before.extras.get(_SECOND + module, zero)
-        + (1 - optimizer.beta2) * _mean_square(change, module)
-        for module in sorted(modules)
-    }
+    modules = sorted(world.modules)
+    squares = torch.tensor([_mean_square(change, module) for module in modules], dtype=torch.float64)
+    earlier = before.extras.get(_SECOND, torch.zeros_like(squares))
+    return {_SECOND: optimizer.beta2 * earlier + (1 - optimizer.beta2) * squares}
 
 
 def _mean_square(change: Adapter, module: str) -> float:
@@ -101,13 +106,19 @@ def _mean_square(change: Adapter, module: str) -> float:
     return inner(alone, alone) / (change[module].shape[0] * change[module].shape[1])
 
 
-def _divisor(optimizer: ServerOptimizer, second: dict[str, Tensor], module: str) -> float:
-    return float(second[_SECOND + module]) ** 0.5 + optimizer.epsilon if second else 1.0
+def _rates(optimizer: ServerOptimizer, second: dict[str, Tensor], world: World) -> dict[str, float]:
+    """module -> the factor of M."""
+    modules = sorted(world.modules)
+    if not second:
+        return dict.fromkeys(modules, optimizer.learning_rate)
+    roots = second[_SECOND].sqrt().tolist()
+    return {
+        module: optimizer.learning_rate / (root + optimizer.epsilon)
+        for module, root in zip(modules, roots, strict=True)
+    }
 
 
-def _on_factors(
-    optimizer: ServerOptimizer, method: Method, before: GlobalState, after: GlobalState
-) -> GlobalState:
+def _on_factors(optimizer: ServerOptimizer, method: Method, before: GlobalState, after: GlobalState) -> GlobalState:
     extras, shared = dict(after.extras), {}
     for module, factors in after.shared.items():
         sides = {"a": factors.a, "b": factors.b}
@@ -125,10 +136,11 @@ def _elementwise(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The new value of one tensor, and the moments to keep."""
     zero = torch.zeros_like(old)
-    earlier, fresh = before.extras.get(_FIRST + name, zero), 1.0 if optimizer.rule == "momentum" else 1 - optimizer.beta1
-    first = optimizer.beta1 * earlier + fresh * change
+    first = optimizer.beta1 * before.extras.get(f"{_FIRST}|{name}", zero) + optimizer.fresh * change
+    moments = {f"{_FIRST}|{name}": first}
     if optimizer.rule == "momentum":
-        return old + optimizer.learning_rate * first, {_FIRST + name: first}
-    second = optimizer.beta2 * before.extras.get(_SECOND + name, zero) + (1 - optimizer.beta2) * change.square()
+        return old + optimizer.learning_rate * first, moments
+    earlier = before.extras.get(f"{_SECOND}|{name}", zero)
+    second = optimizer.beta2 * earlier + (1 - optimizer.beta2) * change.square()
     step = first / (second.sqrt() + optimizer.epsilon)
-    return old + optimizer.learning_rate * step, {_FIRST + name: first, _SECOND + name: second}
+    return old + optimizer.learning_rate * step, {**moments, f"{_SECOND}|{name}": second}

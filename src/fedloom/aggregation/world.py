@@ -78,7 +78,9 @@ class GlobalState:
     def slots(self, world: World, client: str) -> dict[str, Slot]:
         """module -> the client's slot with the rank that it has now. A scaling stays as it was planned."""
         ranks = self.ranks.get(client, {})
-        return {module: replace(slot, rank=ranks.get(module, slot.rank)) for module, slot in world.slots[client].items()}
+        return {
+            module: replace(slot, rank=ranks.get(module, slot.rank)) for module, slot in world.slots[client].items()
+        }
 
     def next(self, **changes: Any) -> GlobalState:
         """The state after one more round."""

@@ -31,9 +31,10 @@ METHOD = Method(
     source="FFA-LoRA (Sun et al., 2024, arXiv 2403.12313), section 3; unequal ranks are our extension",
     summary="a frozen and common, b averaged: exact, and half the traffic",
     traffic="up: b of the client's rank. Down: its part of the bank, and what is above its rank as a trunk",
-    when="""Use it where traffic or privacy noise decides: only b travels up, noise on b never meets noise on a, and the
-server needs the sum alone. Exact for unequal ranks too. Not where rank is scarce: every delta keeps the row space of
-the random a that it began with, so that it needs about twice the rank for the same number of trained parameters.""",
+    when="""Use it where traffic or privacy noise decides: only b travels up, noise on b never meets noise on a, and
+the server needs the sum alone. Exact for unequal ranks too. Not where rank is scarce: every delta keeps the row
+space of the random a that it began with, so that it needs about twice the rank for the same number of trained
+parameters.""",
     laws=frozenset(Law),
     reveals="sum",
     init=initial_state,

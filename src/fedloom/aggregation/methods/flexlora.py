@@ -54,10 +54,10 @@ METHOD = Method(
     source="FlexLoRA (Bai et al., 2024, arXiv 2402.11505), section 3.2; SVD by QR of the stack as in FLoRIST",
     summary="exact mean at the server; clients get its strongest directions",
     traffic="up: a and b of the client's rank. Down: its leading directions, no trunk",
-    when="""Use it where the server's own model should be the exact mean and small clients must be sent little: each gets
-the best approximation of its rank. What is above a client's rank it does without, and as its whole factors are averaged
-again, that is lost: what only large clients can hold shrinks from round to round. Not where the server may only see a
-sum.""",
+    when="""Use it where the server's own model should be the exact mean and small clients must be sent little: each
+gets the best approximation of its rank. What is above a client's rank it does without, and as its whole factors are
+averaged again, that is lost: what only large clients can hold shrinks from round to round. Not where the server may
+only see a sum.""",
     laws=frozenset(Law) - {Law.ZERO_UPDATE},
     reveals="individuals",
     init=empty_state,

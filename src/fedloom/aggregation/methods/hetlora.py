@@ -43,7 +43,11 @@ class HetLoraSettings:
     )
     decay: float = field(
         default=0.99,
-        metadata={"help": "share of the rank that is before the tail, and that pruning keeps", "above": 0.0, "below": 1.0},
+        metadata={
+            "help": "share of the rank that is before the tail, and that pruning keeps",
+            "above": 0.0,
+            "below": 1.0,
+        },
     )
     tail: float = field(
         default=0.01, metadata={"help": "strength of the tail regulariser in the loss; 0: none", "minimum": 0.0}
@@ -93,9 +97,9 @@ METHOD = Method(
     summary="padded mean weighted by norms of the deltas; clients prune their ranks",
     traffic="up: a and b of the client's rank, which falls as it prunes. Down: its part of the bank, no trunk",
     when="""Use it where clients of large rank probably do not need it: the tail regulariser and pruning make them
-smaller as they go. Weights by norm favour clients that moved far, which is signal where tasks are of equal kind and noise
-where one client overfits. It pads with zeros, so that a row which few own shrinks, and the mean is not exact: not where
-high ranks carry what matters.""",
+smaller as they go. Weights by norm favour clients that moved far, which is signal where tasks are of equal kind and
+noise where one client overfits. It pads with zeros, so that a row which few own shrinks, and the mean is not exact:
+not where high ranks carry what matters.""",
     laws=frozenset(Law) - {Law.EXACT_MEAN, Law.EXACT_SHARED_A, Law.ZERO_UPDATE, Law.SPLIT},
     reveals="sum",
     init=initial_state,

@@ -209,10 +209,10 @@ METHOD = Method(
     summary="exact and continuing: every client begins from the whole global model and trains some of its directions",
     traffic="up: a and b of the client's rank. Down: the same, and the rest of the global delta as a trunk",
     when="""Use it where ranks are unequal and everyone should begin from the whole global model, also those who were
-absent or are small, and where training should go on instead of beginning again: few local steps, many rounds. What a
-client trains changes from round to round, so that small clients reach every direction in turn. The trunk that is sent
-down may grow to the width of the layer; trunk_rank, trunk_energy, rank_budget and energy bound it, and the error is
-reported. Not where the server may only see a sum.""",
+absent or are small, and where training should go on instead of beginning again: few local steps, many rounds. What
+a client trains changes from round to round, so that small clients reach every direction in turn. The trunk that is
+sent down may grow to the width of the layer; trunk_rank, trunk_energy, rank_budget and energy bound it, and the
+error is reported. Not where the server may only see a sum.""",
     laws=frozenset(Law),
     reveals="individuals",
     init=_init,

@@ -70,7 +70,11 @@ def _finish(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalStat
 def _absent(state: GlobalState, world: World, module: str, means: Adapter) -> list[Factors]:
     if world.settings.absent == "drop" or module not in state.shared:
         return []
-    return [_part(state.shared[module], lower, upper) for lower, upper in bounds(world, module) if _key(module, upper) not in means]
+    return [
+        _part(state.shared[module], lower, upper)
+        for lower, upper in bounds(world, module)
+        if _key(module, upper) not in means
+    ]
 
 
 def _cut(sums: dict[str, Factors], world: World) -> dict[str, Factors]:
@@ -95,9 +99,9 @@ METHOD = Method(
     source="raFLoRA (2026, arXiv 2602.13486), algorithm 1 and equation 8; absent ranks are our setting",
     summary="products averaged over the owners of each rank index, sent out by strength",
     traffic="up: a and b of the client's rank. Down: its leading directions, no trunk",
-    when="""Use it where ranks are unequal and flexlora lets what only large clients can hold die out: a rank index that
-few own counts fully there. It shares rbla's weakness: what one client alone owns is broadcast as if all had learned it.
-Not where the mean must be exact, nor where the server may only see a sum.""",
+    when="""Use it where ranks are unequal and flexlora lets what only large clients can hold die out: a rank index
+that few own counts fully there. It shares rbla's weakness: what one client alone owns is broadcast as if all had
+learned it. Not where the mean must be exact, nor where the server may only see a sum.""",
     laws=frozenset(Law) - {Law.EXACT_MEAN, Law.EXACT_SHARED_A},
     reveals="individuals",
     init=empty_state,

@@ -47,9 +47,7 @@ def _finish(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalStat
     return state.next(shared=state.shared.updated(means))
 
 
-def _less_of_lonely(
-    mean: Factors, previous: Factors, total: Summand, module: str, settings: RblaSettings
-) -> Factors:
+def _less_of_lonely(mean: Factors, previous: Factors, total: Summand, module: str, settings: RblaSettings) -> Factors:
     count = total.sums[sum_name(module, "count")]
     share = (count / settings.min_owners).clamp(max=1).to(mean.a.dtype)
     share[count == 0] = 1  # nobody's rows stay as they were
@@ -65,9 +63,9 @@ METHOD = Method(
     summary="mean of each rank index over the clients that own it",
     traffic="up: a and b of the client's rank. Down: its part of the bank, no trunk",
     when="""Use it where ranks are unequal, the server may only see a sum, and several clients own every rank index.
-Rows above the second largest rank belong to one client alone: they are broadcast at full weight, into the global model
-too; give min_owners where that hurts. Not where the mean must be exact: factors are averaged one by one, and small
-clients do without what is above their rank.""",
+Rows above the second largest rank belong to one client alone: they are broadcast at full weight, into the global
+model too; give min_owners where that hurts. Not where the mean must be exact: factors are averaged one by one, and
+small clients do without what is above their rank.""",
     laws=frozenset(Law) - {Law.EXACT_MEAN, Law.EXACT_SHARED_A},
     reveals="sum",
     init=initial_state,

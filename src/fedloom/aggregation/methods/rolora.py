@@ -36,8 +36,8 @@ METHOD = Method(
     summary="b in odd rounds, a in even rounds: exact, and half the traffic",
     traffic="up: one side of the client's rank. Down: its part of the bank, and what is above its rank as a trunk",
     when="""Use it where ffa's traffic and exactness are wanted and a must be learned too. Plan an even number of
-rounds, and enough of them: each side learns in half of the rounds. Not for runs of one or two rounds, where it is ffa
-with an idle round.""",
+rounds, and enough of them: each side learns in half of the rounds. Not for runs of one or two rounds, where it is
+ffa with an idle round.""",
     laws=frozenset(Law),
     reveals="sum",
     init=initial_state,
