@@ -1,8 +1,8 @@
 """Rounds in which one side of the factors is common and frozen, so that the mean of the other is the mean of deltas.
 
-b' = b + sum_k p_k s_k (new b_k - start b_k), or a' = a + sum_k p_k (new a_k - start a_k), padded to the bank's rank. For
-equal ranks this is the mean of the side. Unequal ranks are ours: a client trains the leading rows and columns, and those
-above its rank are its trunk.
+b' = b + sum_k p_k s_k (new b_k - start b_k), or a' = a + sum_k p_k (new a_k - start a_k), padded to the bank's rank.
+For equal ranks this is the mean of the side. Unequal ranks are ours: a client trains the leading rows and columns, and
+those above its rank are its trunk.
 """
 
 from __future__ import annotations

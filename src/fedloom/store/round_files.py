@@ -21,7 +21,7 @@ _CLIENTS, _EXTRAS, _HEAD = "clients/", "extras/", "head/"
 def to_files(
     round: int, state: GlobalState, head: Mapping[str, Tensor], metrics: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> dict[str, bytes]:
-    """adapter.safetensors: shared, trunk, momentum, clients/NAME; tensors extras/NAME, head/NAME; state.json: the rest."""
+    """adapter.safetensors: shared, trunk, momentum, clients/NAME; tensors extras/, head/; state.json: the rest."""
     clients = {_CLIENTS + client: adapter for client, adapter in state.clients.items()}
     tensors = _prefixed(_EXTRAS, state.extras) | _prefixed(_HEAD, head)
     adapters = {"shared": state.shared, "trunk": state.trunk, "momentum": state.momentum} | clients

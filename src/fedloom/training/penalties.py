@@ -18,17 +18,17 @@ from fedloom.training.lora_layer import LoraLayer
 
 def penalty(penalties: Iterable[Penalty], layers: Mapping[str, LoraLayer], start: Adapter) -> Tensor | None:
     """The sum of all terms over all modules that train, to be differentiated; None if there is no term."""
+    pairs = {module: (layers[module].a, layers[module].b) for module in start}
     terms = [
-        _term(rule, layers[module].a, layers[module].b, factors)
+        _term(rule, a, b, start[module])
         for rule in penalties
-        for module, factors in start.items()
+        for module, (a, b) in pairs.items()
+        if a is not None and b is not None
     ]
     return torch.stack(terms).sum() if terms else None
 
 
-def _term(rule: Penalty, a: Tensor | None, b: Tensor | None, start: Factors) -> Tensor:
-    if a is None or b is None:
-        return torch.zeros(())
+def _term(rule: Penalty, a: Tensor, b: Tensor, start: Factors) -> Tensor:
     if rule.kind == "proximal":
         return rule.strength / 2 * squared_distance(a, b, start)
     kept = kept_rank(len(a), rule.share)

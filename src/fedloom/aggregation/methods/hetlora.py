@@ -2,7 +2,8 @@
 
 a = sum_k w_k a_k / sum_k w_k and b = sum_k w_k s_k b_k / sum_k w_k, padded with zeros, w_k = |s_k b_k a_k| over all
 modules, by r x r Gram matrices. Clients add strength * |b[:, k:]| |a[k:]| to their loss, k = floor(decay r); where
-that tail is smaller after training than before, the client keeps the first k rows and columns and has rank k from then on.
+that tail is smaller after training than before, a client keeps the first k rows and columns, and its rank is k from
+then on.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts
 NOTHING = 1e-12  # the norm of a delta that is zero: a round in which nobody learned anything has a mean too
 
 WEIGHTS: dict[str, Callable[[float, float], float]] = {
-    "norm": lambda size, weight: size,
+    "norm": lambda size, _: size,
     "norm x weight": lambda size, weight: size * weight,
-    "weight": lambda size, weight: weight,
+    "weight": lambda _, weight: weight,
 }
 
 
@@ -37,7 +38,7 @@ class HetLoraSettings:
     weights: str = field(
         default="norm",
         metadata={
-            "help": "of a client: norm of its delta (the paper), that times its usual weight, or the usual weight alone",
+            "help": "of a client: norm of its delta (the paper), that times its usual weight, or the latter alone",
             "choices": tuple(WEIGHTS),
         },
     )
@@ -93,7 +94,7 @@ def _smaller(total: Summand, state: GlobalState, facts: RoundFacts) -> dict[str,
 
 METHOD = Method(
     name="hetlora",
-    source="HetLoRA (Cho et al., 2024, arXiv 2401.06432), section 3; one norm for a client over all modules is our choice",
+    source="HetLoRA (Cho et al., 2024, arXiv 2401.06432), section 3; one norm over all modules is our choice",
     summary="padded mean weighted by norms of the deltas; clients prune their ranks",
     traffic="up: a and b of the client's rank, which falls as it prunes. Down: its part of the bank, no trunk",
     when="""Use it where clients of large rank probably do not need it: the tail regulariser and pruning make them

@@ -65,7 +65,8 @@ class LoomSettings:
     trunk_rank: float | None = field(
         default=None,
         metadata={
-            "help": "most trunk directions sent to a client per module, as a multiple of its rank; left out: all (exact)",
+            "help": "most trunk directions sent to a client per module, as a multiple of its rank; "
+            "left out: all (exact)",
             "minimum": 0.0,
         },
     )

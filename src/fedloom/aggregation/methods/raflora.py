@@ -1,8 +1,9 @@
 """raflora: products averaged over those who own the rank index, decomposed, and sent out by strength.
 
-The distinct ranks of all clients divide the rank indices: for the part (l, h], sum_{k: r_k >= h} w_k s_k b_k[:, l:h] a_k[l:h]
-over sum_{k: r_k >= h} w_k. The sum of the parts is decomposed, cut to the largest rank, and client k begins from its
-leading r_k directions. The bounds are those of all clients, whoever takes part.
+The distinct ranks of all clients divide the rank indices: the part (l, h] is
+sum_{k: r_k >= h} w_k s_k b_k[:, l:h] a_k[l:h] / sum_{k: r_k >= h} w_k. The sum of the parts is decomposed, cut to the
+largest rank, and client k begins from its leading r_k directions. The bounds are those of all clients, whoever takes
+part.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """rbla: the mean of each rank index over those who own it; see `owners`.
 
-Setting min_owners (ours) against rows that few clients own and all get at full weight: a rank index with n < m owners in
-the round is treated as if m - n more had taken part, either with the previous row and column (lonely = "slow"), so that
-it moves n / m of the way, or with b = 0 ("shrink"), so that its product is n / m of it.
+Setting min_owners = m (ours) against rows that few clients own and all get at full weight: a rank index with n < m
+owners in the round is treated as if m - n more had taken part, either with the previous row and column (lonely =
+"slow"), so that it moves n / m of the way, or with b = 0 ("shrink"), so that its product is n / m of it.
 """
 
 from __future__ import annotations

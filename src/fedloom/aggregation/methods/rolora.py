@@ -1,7 +1,7 @@
 """rolora: b is trained in odd rounds with a frozen, a in even rounds with b frozen; the mean is exact in both.
 
-Odd rounds: b' = b + sum_k p_k s_k (new b_k - start b_k). Even rounds: a' = a + sum_k p_k (new a_k - start a_k). For equal
-ranks these are the means of b and of a. See `one_side` for unequal ranks, which are ours.
+Odd rounds: b' = b + sum_k p_k s_k (new b_k - start b_k). Even rounds: a' = a + sum_k p_k (new a_k - start a_k). For
+equal ranks these are the means of b and of a. See `one_side` for unequal ranks, which are ours.
 """
 
 from __future__ import annotations
