@@ -83,6 +83,11 @@ FAULTS = {
         '[data.columns]\nmessages = "m"\nprompt = "p"',
         "line 2: [data.columns] messages: cannot be given together with prompt",
     ),
+    "rate of no optimizer": ("server.learning_rate = 1.0", "line 1: [server] learning_rate: means nothing to the"),
+    "squares of momentum": (
+        '[server]\noptimizer = "momentum"\nbeta2 = 0.9',
+        "line 3: [server] beta2: means nothing to the optimizer momentum",
+    ),
     "one class": (
         '[model]\ntask = "classification"\nlabels = ["x"]',
         "line 3: [model] labels: expected at least 2 classes",
@@ -101,6 +106,8 @@ FAULTS = {
 SOUND = {
     "defaults": "",
     "alpha": "lora.alpha = 8",
+    "momentum": '[server]\noptimizer = "momentum"\nlearning_rate = 0.5\nbeta1 = 0.5',
+    "adam": '[server]\noptimizer = "adam"\nbeta1 = 0.5\nbeta2 = 0.9\nepsilon = 0.1',
     "more patience than rounds": "training.patience = 99",
     "all of the clients": "[rounds]\nmin_clients = 2",
     "no answers of a classifier": 'model.task = "classification"\nevaluation.generate_rows = 0',
