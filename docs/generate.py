@@ -42,7 +42,8 @@ def methods_page() -> str:
 
 def _method_section(method: Method) -> list[str]:
     settings = fields(method.settings)
-    lines = [f"## {method.name}", "", f"{method.summary}", "", f"Source: {method.source}"]
+    lines = [f"## {method.name}", "", f"{method.summary}", "", f"Source: {method.source}", ""]
+    lines += [f"Traffic: {method.traffic}.", "", " ".join(method.when.split())]
     if settings:
         lines += ["", "| setting | default | meaning |", "|---|---|---|"]
     for field in settings:

@@ -33,13 +33,13 @@ def test_the_bank_depends_on_the_seed_alone():
 
 def test_a_part_is_the_leading_rows_with_the_clients_scaling():
     bank = initial_bank(WORLD).map(lambda _, factors: type(factors)(factors.a, torch.ones_like(factors.b)))
-    part = part_of(bank, WORLD, "small")["q"]
+    part = part_of(bank, SLOTS["small"])["q"]
     assert torch.equal(part.a, bank["q"].a[:1])
     assert part.scaling == 8.0
     torch.testing.assert_close(part.delta(), bank["q"].b[:, :1] @ bank["q"].a[:1])
 
 
-@pytest.mark.parametrize("name", ["zeropad", "rbla", "ffa", "flexlora"])
+@pytest.mark.parametrize("name", ["zeropad", "rbla", "ffa", "flexlora", "fedex", "rolora", "raflora", "hetlora"])
 def test_methods_with_a_common_start_begin_from_the_same_rows(name):
     method = METHODS[name]
     world = World(WORLD.modules, WORLD.slots, method.settings(), 3)

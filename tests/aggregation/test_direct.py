@@ -36,7 +36,7 @@ def mean(adapters, weights, module) -> torch.Tensor:
     return sum(weight * delta for delta, weight in having) / sum(weight for _, weight in having)
 
 
-@pytest.mark.parametrize("method", ["flora", "flexlora", "loom"])
+@pytest.mark.parametrize("method", ["flora", "flexlora", "loom", "fedex"])
 def test_exact_methods_give_the_mean_over_those_that_have_the_module(method):
     result = aggregate(UNEQUAL, [3, 1, 5], method)
     for module in ("q", "v"):
@@ -54,9 +54,10 @@ def test_loom_has_its_settings():
 
 
 @pytest.mark.parametrize("ranks", [(3, 3), (2, 5, 1)])
-def test_ffa_is_exact_for_adapters_that_share_a(ranks):
+@pytest.mark.parametrize("method", ["ffa", "rolora"])
+def test_with_a_frozen_the_mean_is_exact_for_adapters_that_share_it(ranks, method):
     adapters = sharing_a(ranks)
-    result = aggregate(adapters, range(1, len(ranks) + 1), "ffa")
+    result = aggregate(adapters, range(1, len(ranks) + 1), method)
     torch.testing.assert_close(result["q"].delta(), mean(adapters, range(1, len(ranks) + 1), "q"))
 
 
@@ -90,7 +91,7 @@ def test_a_weight_of_zero_leaves_an_adapter_out():
     torch.testing.assert_close(aggregate(UNEQUAL, [1, 0, 1])["q"].delta(), UNEQUAL[0]["q"].delta())
 
 
-@pytest.mark.parametrize("method", ["zeropad", "rbla", "flora", "flexlora", "loom"])
+@pytest.mark.parametrize("method", ["zeropad", "rbla", "flora", "flexlora", "loom", "fedex", "raflora", "hetlora"])
 def test_half_precision_is_summed_in_float32(method):
     halves = [adapter.map(lambda _, f: f.to(torch.bfloat16)) for adapter in UNEQUAL[:2]]
     full = [adapter.map(lambda _, f: f.to(torch.float32)) for adapter in halves]

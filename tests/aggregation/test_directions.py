@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedloom.aggregation.directions import RULES, choose, new_rows
+from fedloom.aggregation.directions import RULES, choose, deal, divided, new_rows
 
 
 def draws(seed=0) -> torch.Generator:
@@ -57,3 +57,17 @@ def test_new_rows_are_orthonormal_and_apart_while_there_is_room(known, chosen, c
 def test_more_rows_than_the_layer_has_inputs_are_still_of_length_one():
     rows = new_rows(5, torch.zeros(0, 3), torch.zeros(0, 3), draws())
     torch.testing.assert_close(rows.norm(dim=1), torch.ones(5))
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from("abcde"), st.integers(1, 6), min_size=1), st.integers(0, 30), st.integers(0, 99))
+def test_what_is_dealt_is_dealt_once_and_covers_what_is_known(ranks, known, seed):
+    dealt = deal(ranks, known, draws(seed))
+    everything = [position for positions in dealt.values() for position in positions]
+    assert {client: len(positions) for client, positions in dealt.items()} == ranks
+    assert len(set(everything)) == len(everything)
+    covered = set(everything) & set(range(known))
+    assert len(covered) == min(known, sum(ranks.values()))
+    for positions in dealt.values():
+        chosen, others = divided(positions, known)
+        assert sorted(chosen + others) == list(range(known))

@@ -16,7 +16,19 @@ LOOM = METHODS["loom"]
 def test_there_is_one_method_for_each_file():
     files = sorted(path.stem for path in Path(next(iter(methods.__path__))).glob("*.py") if path.stem != "__init__")
     assert list(METHODS) == files
-    assert {"fedit", "zeropad", "flora", "flexlora", "rbla", "ffa", "loom"} <= set(files)
+    assert {
+        "fedit",
+        "zeropad",
+        "flora",
+        "flexlora",
+        "rbla",
+        "ffa",
+        "loom",
+        "fedex",
+        "rolora",
+        "raflora",
+        "hetlora",
+    } <= set(files)
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
@@ -25,6 +37,10 @@ def test_every_method_says_what_it_is(name):
     assert found.name == name
     assert found.source
     assert found.summary
+    assert found.traffic.startswith("up: ")
+    assert "Down: " in found.traffic
+    assert "Use it " in found.when
+    assert "not " in found.when.casefold()
     assert all(field.metadata["help"] for field in fields(found.settings))
     assert settings_of(found, {}) == found.settings()
 
@@ -59,6 +75,7 @@ class Incomplete:
     [
         (None, "METHOD = Method"),
         (replace(LOOM, name="other"), "name of its file.*expected loom, found other"),
+        (replace(LOOM, when=" "), "nothing in 'when'"),
         (replace(LOOM, settings=Changeable), "frozen dataclass"),
         (replace(LOOM, settings=dict), "frozen dataclass"),
         (replace(LOOM, settings=Incomplete), "default"),
@@ -80,7 +97,7 @@ def test_settings_are_converted_and_kept():
     ("raw", "complaint"),
     [
         ({"direction": "top"}, "unknown setting 'direction'.*directions, pool, rank_budget, energy.*'directions'"),
-        ({"directions": "bottom"}, "directions must be one of top, half, rotating, fresh, not 'bottom'"),
+        ({"directions": "bottom"}, "directions must be one of top, half, rotating, fresh, covering, not 'bottom'"),
         ({"directions": ["top"]}, "directions must be one of top"),
         ({"pool": "wide"}, "pool must be a number, not 'wide'"),
         ({"pool": True}, "pool must be a number"),

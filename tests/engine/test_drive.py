@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.algebra import distance
+from fedloom.adapters.algebra import distance, truncate
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.registry import METHODS
 from fedloom.engine.drive import drive, pooled_losses
 from fedloom.errors import RunError
 from fedloom.rounds.messages import Dropout
+from fedloom.spec.experiment import ServerTable
 from fedloom.testing.engine import NAMES, PretendEngine
 from fedloom.testing.engine import pretend_experiment as experiment_of
 
@@ -46,6 +47,59 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_digest(method, stop_after, m
     again = make_loop(experiment, name="stopped")
     assert digest(drive(again)) == undisturbed
     assert len(kinds(again, "round_committed")) == 4
+
+
+SERVERS = [ServerTable(optimizer="momentum", learning_rate=0.5), ServerTable(optimizer="adam")]
+
+
+@pytest.mark.parametrize("server", SERVERS, ids=lambda server: server.optimizer)
+@pytest.mark.parametrize("method", ["loom", "rbla"])
+def test_a_server_optimizer_acts_and_survives_a_stop(method, server, make_loop):
+    experiment = experiment_of(method).model_copy(update={"server": server})
+    undisturbed = digest(drive(make_loop(experiment, name="undisturbed")))
+    first = make_loop(experiment, name="stopped", last_round=2)
+    drive(first)
+    first.directory.close()
+    assert digest(drive(make_loop(experiment, name="stopped"))) == undisturbed
+    assert undisturbed != digest(drive(make_loop(experiment_of(method), name="plain")))
+
+
+def test_ranks_that_were_pruned_survive_a_stop(make_loop):
+    experiment = experiment_of("hetlora")
+    first = make_loop(experiment, PretendEngine(NAMES, change=shrink_the_tail), name="pruned", last_round=3)
+    ranks = drive(first).learned.ranks
+    first.directory.close()
+    assert ranks["c"] == dict.fromkeys(first.federation.modules, 2)
+    dispatched = {}
+
+    def watch(assignment, contribution):
+        dispatched[assignment.client, assignment.kind] = assignment.start.trainable.ranks
+        return contribution
+
+    drive(make_loop(experiment, PretendEngine(NAMES, change=watch), name="pruned"))
+    assert dispatched["c", "train"] == ranks["c"]
+
+
+def shrink_the_tail(assignment, contribution):
+    """Client c has pruned its third rank in round 3."""
+    if (assignment.client, assignment.round, assignment.kind) != ("c", 3, "train"):
+        return contribution
+    return replace(contribution, adapter=contribution.adapter.map(lambda _, f: truncate(f, 2)))
+
+
+def test_uniform_weighting_reaches_the_fold(make_loop):
+    def more(assignment, contribution):
+        return replace(contribution, examples=1) if assignment.client == "a" else contribution
+
+    by_examples, alike = (
+        drive(
+            make_loop(experiment_of(rounds={"weighting": weighting}), PretendEngine(NAMES, change=more), name=weighting)
+        )
+        for weighting in ("examples", "uniform")
+    )
+    all_the_same = drive(make_loop(experiment_of(), name="all the same"))
+    assert distance(alike.learned.delta(), all_the_same.learned.delta()) < 1e-5
+    assert distance(by_examples.learned.delta(), all_the_same.learned.delta()) > 1e-2
 
 
 def test_another_seed_gives_another_digest(make_loop):

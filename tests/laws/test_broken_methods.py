@@ -8,6 +8,7 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.laws import CLEARLY, audit, check, verify
 from fedloom.aggregation.method import Law, train_both
+from fedloom.aggregation.methods.raflora import bounds
 from fedloom.aggregation.registry import METHODS
 from fedloom.aggregation.stacking import lift_stack
 from fedloom.aggregation.summand import Summand
@@ -16,6 +17,7 @@ from fedloom.aggregation.world import Start
 from fedloom.errors import AggregationError
 
 FLORA, FFA, LOOM, RBLA, FEDIT = (METHODS[name] for name in ("flora", "ffa", "loom", "rbla", "fedit"))
+FEDEX, ROLORA, RAFLORA, HETLORA = (METHODS[name] for name in ("fedex", "rolora", "raflora", "hetlora"))
 
 
 def lifting(change):
@@ -61,7 +63,42 @@ def lost_trunk(total, state, facts):
     return replace(FLORA.finish(total, replace(state, trunk=Adapter()), facts))
 
 
+def without_the_residual(total, state, facts):
+    return replace(FEDEX.finish(total, state, facts), trunk=state.trunk)
+
+
+def forgetful_of_what_is_above(state, world, client):
+    return Start(FEDEX.dispatch(state, world, client).trainable, state.trunk)
+
+
+def unchecked_mean_of_one_side(adapter, weight, facts):
+    def kept(module, f):
+        start, of_b = facts.start_of(module), ROLORA.trains(module, "b", facts.round)
+        return Factors(start.a if of_b else f.a, f.b if of_b else start.b, f.scaling)
+
+    return ROLORA.lift(adapter.map(kept), weight, facts)
+
+
+def averaged_over_all(adapter, weight, facts):
+    lifted = RAFLORA.lift(adapter, weight, facts)
+    whole = dict.fromkeys(_all_parts(adapter, facts), weight)
+    return replace(lifted, weights=whole, stack=Adapter({**_nothing_of(adapter, whole), **lifted.stack}))
+
+
+def _all_parts(adapter, facts):
+    return [f"{module}|{upper}" for module in adapter for _, upper in bounds(facts.world, module)]
+
+
+def _nothing_of(adapter, parts):
+    return {key: adapter[key.split("|")[0]].scaled(0.0) for key in parts}
+
+
 BROKEN = {
+    "fedex without its residual": (replace(FEDEX, finish=without_the_residual), Law.EXACT_MEAN),
+    "fedex without what is above": (replace(FEDEX, dispatch=forgetful_of_what_is_above), Law.EXACT_MEAN),
+    "rolora that trains both": (replace(ROLORA, trains=train_both, lift=unchecked_mean_of_one_side), Law.EXACT_MEAN),
+    "raflora averaged over all": (replace(RAFLORA, lift=averaged_over_all), Law.ZERO_UPDATE),
+    "hetlora sold as a weighted mean": (replace(HETLORA, laws=HETLORA.laws | {Law.SPLIT}), Law.SPLIT),
     "weight on both factors": (lifting(lambda f, w, _: Factors(w * f.a, w * f.b, f.scaling)), Law.EXACT_MEAN),
     "weight squared": (lifting(lambda f, w, _: f.scaled(w * w)), Law.WEIGHT_SCALE),
     "first client only": (lifting(first_client_only), Law.EXACT_MEAN),

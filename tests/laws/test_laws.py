@@ -14,9 +14,10 @@ VARIANTS = {
     **{name: (method, None) for name, method in METHODS.items()},
     **{
         f"loom-{rule}": (METHODS["loom"], METHODS["loom"].settings(directions=rule))
-        for rule in ("top", "half", "fresh")
+        for rule in ("top", "half", "fresh", "covering")
     },
     "flexlora-sqrt": (METHODS["flexlora"], METHODS["flexlora"].settings(split="sqrt")),
+    "raflora-b": (METHODS["raflora"], METHODS["raflora"].settings(split="b")),
 }
 DECLARED = [(name, law) for name, (method, _) in VARIANTS.items() for law in Law if law in method.laws]
 SILENT = [(name, law) for name, (method, _) in VARIANTS.items() for law in Law if law not in method.laws]

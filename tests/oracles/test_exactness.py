@@ -15,9 +15,11 @@ LOOM, FLORA, FFA = METHODS["loom"], METHODS["flora"], METHODS["ffa"]
 EXACT = {
     "flora": (FLORA, None),
     "ffa": (FFA, None),
+    "fedex": (METHODS["fedex"], None),
+    "rolora": (METHODS["rolora"], None),
     **{
         f"loom-{rule}": (LOOM, LOOM.settings(directions=rule, pool=pool))
-        for rule, pool in (("top", 1), ("half", 2), ("rotating", 3), ("fresh", 1))
+        for rule, pool in (("top", 1), ("half", 2), ("rotating", 3), ("fresh", 1), ("covering", 1))
     },
 }
 
@@ -71,7 +73,7 @@ def test_every_client_begins_from_the_dense_mean_also_one_that_was_absent(exact)
         assert {m: f.scaling for m, f in start.trainable.items()} == {m: s.scaling for m, s in SLOTS[client].items()}
 
 
-@pytest.mark.parametrize("name", ["flora", "loom", "flexlora"])
+@pytest.mark.parametrize("name", ["flora", "loom", "flexlora", "fedex"])
 def test_the_first_round_is_the_dense_sum_of_the_products(name):
     """sum p_k s_k b_k a_k from the formula alone, without the oracle that the laws use."""
     method = METHODS[name]

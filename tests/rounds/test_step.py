@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fedloom.aggregation.registry import method
+from fedloom.aggregation.server_optimizer import ServerOptimizer
 from fedloom.errors import RunError
 from fedloom.rounds.assign import training_assignments
 from fedloom.rounds.messages import Contribution
@@ -43,6 +44,27 @@ def test_the_next_state_is_the_mean_by_examples(experiment, world, state):
         for _, contribution in contributions(experiment, world, state)
     )
     assert torch.allclose(after.learned.delta()["layers.0.q_proj"].delta().double(), expected, atol=1e-6)
+
+
+def test_uniform_weighting_counts_clients_alike_heads_too(experiment, world, state):
+    tally = Tally()
+    for assignment, contribution in contributions(experiment, world, state):
+        tally = fold(tally, FLORA, world, assignment, contribution, "uniform")
+    after = step(tally, FLORA, world, state)
+    assert torch.allclose(after.head["score.weight"], torch.full((2, 8), 1.5))
+    expected = sum(0.5 * c.adapter["layers.0.q_proj"].delta() for _, c in contributions(experiment, world, state))
+    assert torch.allclose(after.learned.delta()["layers.0.q_proj"].delta(), expected, atol=1e-6)
+
+
+def test_the_optimizer_makes_its_own_step_of_the_change(experiment, world, state):
+    tally, half = folded(experiment, world, state), ServerOptimizer("momentum", 0.5, beta1=0.9)
+    plain, slowed = (step(tally, FLORA, world, state, optimizer=rule) for rule in (ServerOptimizer(), half))
+    module = "layers.0.q_proj"
+    assert torch.allclose(
+        slowed.learned.delta()[module].delta(), 0.5 * plain.learned.delta()[module].delta(), atol=1e-6
+    )
+    assert torch.allclose(slowed.learned.momentum[module].delta(), plain.learned.delta()[module].delta(), atol=1e-6)
+    assert torch.equal(slowed.head["score.weight"], plain.head["score.weight"])
 
 
 def test_too_few_contributions_fail_the_round_by_name(experiment, world, state):

@@ -7,6 +7,7 @@ import torch
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
+from fedloom.aggregation.local_rules import Penalty
 from fedloom.errors import AdapterError
 from fedloom.rounds import wire
 
@@ -18,6 +19,12 @@ def test_an_assignment_survives(assignment):
     assert torch.equal(again.head["score.weight"], assignment.head["score.weight"])
     for name in ("kind", "round", "client", "trains", "seed", "work", "generate_rows"):
         assert getattr(again, name) == getattr(assignment, name)
+
+
+def test_penalties_and_pruning_survive(assignment):
+    work = replace(assignment.work, penalties=(Penalty("tail", 0.1, 0.9), Penalty("proximal", 2.0)), prune=0.9)
+    again = wire.assignment_from_bytes(wire.assignment_to_bytes(replace(assignment, work=work)))
+    assert again.work == work
 
 
 def test_a_contribution_survives(contribution, assignment):

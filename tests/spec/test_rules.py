@@ -91,6 +91,11 @@ FAULTS = {
         'model.task = "classification"\n' + CLIENT + 'data = "hf:x"\ncolumns = {text = "t", label = "t"}',
         "line 5: [[clients]] a, columns.label: the column 't' is the text already",
     ),
+    "rate of no optimizer": ("server.learning_rate = 1.0", "line 1: [server] learning_rate: means nothing to the"),
+    "squares of momentum": (
+        '[server]\noptimizer = "momentum"\nbeta2 = 0.9',
+        "line 3: [server] beta2: means nothing to the optimizer momentum",
+    ),
     "one class": (
         '[model]\ntask = "classification"\nlabels = ["x"]',
         "line 3: [model] labels: expected at least 2 classes",
@@ -109,6 +114,8 @@ FAULTS = {
 SOUND = {
     "defaults": "",
     "alpha": "lora.alpha = 8",
+    "momentum": '[server]\noptimizer = "momentum"\nlearning_rate = 0.5\nbeta1 = 0.5',
+    "adam": '[server]\noptimizer = "adam"\nbeta1 = 0.5\nbeta2 = 0.9\nepsilon = 0.1',
     "more patience than rounds": "training.patience = 99",
     "all of the clients": "[rounds]\nmin_clients = 2",
     "no answers of a classifier": 'model.task = "classification"\nevaluation.generate_rows = 0',

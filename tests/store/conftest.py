@@ -53,6 +53,8 @@ def state():
             shared=adapter(1.0),
             trunk=adapter(2.0),
             clients={"a": adapter(3.0), "b.c": Adapter()},
+            momentum=adapter(4.0),
+            ranks={"a": {"layer.q": round}},
             extras={"momentum": torch.tensor([1.0, float(round)]), "steps": torch.tensor(round)},
             rounds=round,
         )

@@ -61,6 +61,8 @@ def test_rounds_are_found_again(run, commit, state):
         learned, head, facts = again.load_round(round)
         assert learned.shared.digest() == state(round).shared.digest()
         assert learned.trunk.digest() == state(round).trunk.digest()
+        assert learned.momentum.digest() == state(round).momentum.digest()
+        assert learned.ranks == state(round).ranks
         assert {name: adapter.digest() for name, adapter in learned.clients.items()} == {
             name: adapter.digest() for name, adapter in state(round).clients.items()
         }

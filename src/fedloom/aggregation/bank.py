@@ -7,14 +7,16 @@ right.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.algebra import pad, precise, truncate
+from fedloom.adapters.algebra import pad, precise, stack_adapters, truncate
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.summand import Summand
-from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts, Side, Start, World
+from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts, Side, Slot, Start, World
 from fedloom.rng import generator
 
 
@@ -41,15 +43,26 @@ def initial_state(world: World) -> GlobalState:
     return GlobalState(shared=initial_bank(world))
 
 
-def part_of(bank: Adapter, world: World, client: str) -> Adapter:
+def part_of(bank: Adapter, slots: Mapping[str, Slot]) -> Adapter:
     """The leading rows and columns that one client trains, with that client's scaling. Its a is never rescaled."""
-    slots = world.slots[client]
     return Adapter({module: truncate(bank[module], slot.rank).folded(slot.scaling) for module, slot in slots.items()})
 
 
 def dispatch_part(state: GlobalState, world: World, client: str) -> Start:
     """The client's part of the bank and no trunk: what is above its rank it does without."""
-    return Start(part_of(state.shared, world, client))
+    return Start(part_of(state.shared, state.slots(world, client)))
+
+
+def dispatch_whole(state: GlobalState, world: World, client: str) -> Start:
+    """The client's part of the bank; trunk and what is above its rank are its trunk, so that it misses nothing."""
+    slots = state.slots(world, client)
+    above = state.shared.map(lambda module, bank: _above(bank, slots[module].rank if module in slots else 0))
+    learned = {module: factors for module, factors in above.items() if factors.b.any()}
+    return Start(part_of(state.shared, slots), stack_adapters([state.trunk, Adapter(learned)]))
+
+
+def _above(bank: Factors, rank: int) -> Factors:
+    return Factors(bank.a[rank:], bank.b[:, rank:])
 
 
 def sum_name(module: str, side: Side) -> str:

@@ -6,7 +6,7 @@ Positions count the directions of the spectrum from the strongest; those behind 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -40,7 +40,26 @@ def choose(rule: str, rank: int, pool: int, known: int, draws: torch.Generator) 
 
     rank: places to fill.  pool: positions to draw from, at least rank.  known: directions that there are.
     """
-    positions = set(RULES[rule](rank, pool, known, draws))
+    return divided(RULES[rule](rank, pool, known, draws), known)
+
+
+def deal(ranks: Mapping[str, int], known: int, draws: torch.Generator) -> dict[str, list[int]]:
+    """As many positions for each client as its rank, none of them twice: together they cover what is known.
+
+    Positions are shuffled and dealt in the order of the names. With fewer known directions than places, all are dealt
+    and the other places are empty; with more, those left over are drawn at random.
+    """
+    order = torch.randperm(max(known, sum(ranks.values())), generator=draws).tolist()
+    dealt, first = {}, 0
+    for client, rank in sorted(ranks.items()):
+        dealt[client] = order[first : first + rank]
+        first += rank
+    return dealt
+
+
+def divided(chosen: Sequence[int], known: int) -> tuple[list[int], list[int]]:
+    """Of the known positions those that are chosen and the others, both ascending."""
+    positions = set(chosen)
     return [i for i in range(known) if i in positions], [i for i in range(known) if i not in positions]
 
 

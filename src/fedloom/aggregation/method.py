@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal
+from typing import Any, Literal
 
 from fedloom.adapters.adapter import Adapter
+from fedloom.aggregation.local_rules import LocalRules
 from fedloom.aggregation.summand import Summand
 from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts, Side, Start, World
 
@@ -36,11 +37,17 @@ def train_both(module: str, side: Side, round: int) -> bool:
     return True
 
 
+def no_rules(settings: Any) -> LocalRules:
+    """Of methods that leave training at the client as it is."""
+    return LocalRules()
+
+
 @dataclass(frozen=True)
 class Method:
     """An aggregation method, as a value made of pure functions.
 
     name: equals the file's stem.  source: paper and equation.  summary: one line for a table.
+    traffic: what goes up and down.  when: when to use it and when not, by its algebra.
     reveals: what the server must see, the sum of the clients' summands or each of them; "individuals" excludes
         secure aggregation.
     settings: a frozen dataclass whose fields (with metadata "help") are the method's own settings.
@@ -50,11 +57,16 @@ class Method:
     finish(total, state, facts) -> the next state.  `total` has a positive weight for each module in it.
     dispatch(state, world, client) -> what the client begins the round after `state.rounds` from. A function of
         the state alone, so that a client that missed rounds gets exactly what it missed.
+    rules(settings): what the method asks of a client's training besides the loss.
+    moved(state, change, world): the state whose delta is larger by `change` (as far as the method can hold it), for
+        server optimizers on the delta; None: the shared factors are what is optimised.
     """
 
     name: str
     source: str
     summary: str
+    traffic: str
+    when: str
     laws: frozenset[Law]
     reveals: Literal["sum", "individuals"]
     init: Callable[[World], GlobalState]
@@ -62,4 +74,6 @@ class Method:
     finish: Callable[[Summand, GlobalState, RoundFacts], GlobalState]
     dispatch: Callable[[GlobalState, World, str], Start]
     trains: Callable[[str, Side, int], bool] = train_both
+    rules: Callable[[Any], LocalRules] = no_rules
+    moved: Callable[[GlobalState, Adapter, World], GlobalState] | None = None
     settings: type = field(default=NoSettings)

@@ -24,6 +24,9 @@ def checked_method(candidate: object, stem: str) -> Method:
         raise AggregationError(
             "a method has the name of its file", where=f"{stem}.py", expected=stem, found=candidate.name
         )
+    silent = [name for name in ("source", "summary", "traffic", "when") if not getattr(candidate, name).strip()]
+    if silent:
+        raise AggregationError("a method must say what it is", where=f"{stem}.py", found=f"nothing in {silent[0]!r}")
     kind = candidate.settings
     if not (is_dataclass(kind) and kind.__dataclass_params__.frozen):  # type: ignore[attr-defined]
         raise AggregationError("settings must be a frozen dataclass", where=f"{stem}.py", found=kind.__name__)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.algebra import precise
+from fedloom.adapters.algebra import compress_wide, precise, stack_adapters
 from fedloom.aggregation.summand import Summand
 from fedloom.aggregation.world import ClientFacts, GlobalState, World
 
@@ -22,3 +24,8 @@ def lift_stack(adapter: Adapter, weight: float, facts: ClientFacts) -> Summand:
 def mean_stack(total: Summand) -> Adapter:
     """The mean of the deltas, module by module over those who sent it."""
     return total.stack.map(lambda module, factors: factors.scaled(1 / total.weights[module]))
+
+
+def trunk_moved(state: GlobalState, change: Adapter, world: World) -> GlobalState:
+    """The state with the change in its trunk."""
+    return replace(state, trunk=compress_wide(stack_adapters([state.trunk, change]), sides=1))

@@ -57,6 +57,8 @@ class GlobalState:
     The global model is W0 + trunk + shared, for every method.
     shared: the adapter that is being trained.  trunk: what was learned and is not trained any more.
     clients: what belongs to one client alone (personal methods).
+    momentum: what a server optimizer remembers of earlier changes of the delta.
+    ranks: client -> module -> rank, where a client's is now below that of its slot (the slot stays the plan).
     extras: further tensors of a method or a server optimizer, by name.
     rounds: how many rounds this state has behind it.
     """
@@ -64,12 +66,21 @@ class GlobalState:
     shared: Adapter = field(default_factory=Adapter)
     trunk: Adapter = field(default_factory=Adapter)
     clients: Mapping[str, Adapter] = field(default_factory=dict)
+    momentum: Adapter = field(default_factory=Adapter)
+    ranks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     rounds: int = 0
 
     def delta(self) -> Adapter:
         """trunk + shared as one adapter (stacked, exact)."""
         return stack_adapters([self.trunk, self.shared])
+
+    def slots(self, world: World, client: str) -> dict[str, Slot]:
+        """module -> the client's slot with the rank that it has now. A scaling stays as it was planned."""
+        ranks = self.ranks.get(client, {})
+        return {
+            module: replace(slot, rank=ranks.get(module, slot.rank)) for module, slot in world.slots[client].items()
+        }
 
     def next(self, **changes: Any) -> GlobalState:
         """The state after one more round."""

@@ -112,7 +112,8 @@ def _one_round(loop: Loop, state: RunState) -> RunState:
     loop.journal("round_started", round=round, participants=list(participants))
     assignments = training_assignments(loop.experiment, loop.method, loop.world, state, participants)
     tally = _collect(loop, assignments)
-    state = step(tally, loop.method, loop.world, state, min_clients=loop.experiment.rounds.min_clients)
+    minimum, optimizer = loop.experiment.rounds.min_clients, loop.experiment.server.optimizer_value()
+    state = step(tally, loop.method, loop.world, state, min_clients=minimum, optimizer=optimizer)
     details = {name: tensor.item() for name, tensor in state.learned.extras.items() if tensor.numel() == 1}
     digest = loop.directory.save_round(round, state.learned, state.head, {"clients": list(tally.clients), **details})
     loop.journal(
@@ -140,7 +141,8 @@ def _collect(loop: Loop, assignments: Iterable[Assignment]) -> Tally:
                 "refused", round=answer.assignment.round, client=error.client, module=error.module, reason=reason
             )
             continue
-        tally = fold(tally, loop.method, loop.world, answer.assignment, answer.contribution)
+        weighting = loop.experiment.rounds.weighting
+        tally = fold(tally, loop.method, loop.world, answer.assignment, answer.contribution, weighting)
         _journal_contribution(loop, answer)
     return tally
 

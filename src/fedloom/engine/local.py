@@ -12,6 +12,7 @@ from fedloom.engine.events import ClientBegins, Observer, silent
 from fedloom.engine.sites import Site, Sites
 from fedloom.errors import FedLoomError
 from fedloom.evaluation.scores import answer_scores
+from fedloom.rounds.contribute import prepared
 from fedloom.rounds.messages import Assignment, Contribution, Dropout
 from fedloom.rounds.wire import (
     assignment_from_bytes,
@@ -78,7 +79,7 @@ class LocalEngine:
             client=assignment.client,
             examples=len(site.train),
             metrics={**trained.metrics, "tokens_per_second": trained.metrics["tokens"] / trained.metrics["seconds"]},
-            adapter=trained.adapter,
+            adapter=prepared(assignment, trained.adapter),
             head=trained.head,
         )
 

@@ -22,7 +22,7 @@ from fedloom.report.write import write_report
 from fedloom.rounds.messages import Contribution
 from fedloom.rounds.roster import roster
 from fedloom.rounds.state import RunState
-from fedloom.spec.experiment import Experiment
+from fedloom.spec.experiment import Experiment, ServerTable
 from fedloom.spec.load import check, dump
 from fedloom.store.in_force import in_force
 from fedloom.store.names import refuse_existing
@@ -178,6 +178,8 @@ def alone_experiment(experiment: Experiment, client: str) -> Experiment:
         update={
             "name": client,
             "method": experiment.method.model_validate({"name": "fedit"}),
+            "server": ServerTable(),
+            "training": experiment.training.model_copy(update={"proximal": 0.0}),
             "rounds": experiment.rounds.model_copy(
                 update={"clients": (client,), "min_clients": 1, "participation": 1.0}
             ),

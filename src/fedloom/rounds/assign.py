@@ -6,11 +6,14 @@ from collections.abc import Iterable, Iterator
 
 from fedloom import rng
 from fedloom.adapters.adapter import Adapter
+from fedloom.aggregation.local_rules import LocalRules, Penalty
 from fedloom.aggregation.method import Method
 from fedloom.aggregation.world import Start, World
 from fedloom.rounds.messages import Assignment, LocalWork
 from fedloom.rounds.state import RunState
 from fedloom.spec.experiment import Experiment
+
+NO_RULES = LocalRules()
 
 
 def training_assignments(
@@ -28,7 +31,7 @@ def training_assignments(
             trains=_trained_sides(method, start.trainable, round),
             head=state.head,
             seed=rng.child(experiment.seed, "client", client, round),
-            work=local_work(experiment, round),
+            work=local_work(experiment, round, method.rules(world.settings)),
         )
 
 
@@ -50,9 +53,10 @@ def evaluation_assignments(
         )
 
 
-def local_work(experiment: Experiment, round: int) -> LocalWork:
+def local_work(experiment: Experiment, round: int, rules: LocalRules = NO_RULES) -> LocalWork:
     """The work of any client in one round; the schedule runs over all rounds."""
     training = experiment.training
+    proximal = (Penalty("proximal", training.proximal),) if training.proximal > 0 else ()
     return LocalWork(
         steps=training.local_steps,
         first_step=(round - 1) * training.local_steps,
@@ -67,6 +71,8 @@ def local_work(experiment: Experiment, round: int) -> LocalWork:
         max_grad_norm=training.max_grad_norm,
         max_tokens=training.max_tokens,
         dropout=experiment.lora.dropout,
+        penalties=(*rules.penalties, *proximal),
+        prune=rules.prune,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
+from fedloom.aggregation.local_rules import Penalty
 from fedloom.aggregation.world import Start
 
 
@@ -18,6 +19,7 @@ class LocalWork:
 
     first_step: optimizer steps of the run before this round, for the schedule.  total_steps: of the whole run.
     batch_size in rows; max_tokens per row; rates are peaks; warmup is a share of total_steps.
+    penalties: added to the loss.  prune: share of a rank that stays if its tail shrank; None: ranks stay.
     """
 
     steps: int
@@ -33,6 +35,8 @@ class LocalWork:
     max_grad_norm: float
     max_tokens: int
     dropout: float
+    penalties: tuple[Penalty, ...] = ()
+    prune: float | None = None
 
 
 @dataclass(frozen=True)

@@ -4,32 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch import Tensor
 
 from fedloom.aggregation.method import Method
+from fedloom.aggregation.server_optimizer import ServerOptimizer, optimized
 from fedloom.aggregation.summand import Summand, total
 from fedloom.aggregation.world import ClientFacts, RoundFacts, World
 from fedloom.errors import RunError
 from fedloom.rounds.messages import Assignment, Contribution
 from fedloom.rounds.state import RunState
 
+Weighting = Literal["examples", "uniform"]
+NO_OPTIMIZER = ServerOptimizer()
+
 
 @dataclass(frozen=True)
 class Tally:
-    """What has been folded in so far: a sum of summands, a sum of heads weighted by examples, and by whom."""
+    """What has been folded in so far: a sum of summands, a weighted sum of heads, the weight of both, and by whom."""
 
     summed: Summand | None = None
     head: Mapping[str, Tensor] = field(default_factory=dict)
-    examples: int = 0
+    weight: float = 0.0
     clients: tuple[str, ...] = ()
 
 
-def fold(tally: Tally, method: Method, world: World, assignment: Assignment, contribution: Contribution) -> Tally:
-    """The tally with one more (validated) contribution, weighted by its examples."""
-    weight = contribution.examples
+def fold(
+    tally: Tally,
+    method: Method,
+    world: World,
+    assignment: Assignment,
+    contribution: Contribution,
+    weighting: Weighting = "examples",
+) -> Tally:
+    """The tally with one more (validated) contribution. weighting: by its examples, or "uniform": all alike."""
+    weight = float(contribution.examples) if weighting == "examples" else 1.0
     facts = ClientFacts(world, contribution.client, contribution.round, assignment.start)
-    summand = method.lift(contribution.adapter, float(weight), facts)
+    summand = method.lift(contribution.adapter, weight, facts)
     head = {
         name: weight * tensor if name not in tally.head else tally.head[name] + weight * tensor
         for name, tensor in contribution.head.items()
@@ -37,13 +49,24 @@ def fold(tally: Tally, method: Method, world: World, assignment: Assignment, con
     return Tally(
         summed=summand if tally.summed is None else tally.summed + summand,
         head=head,
-        examples=tally.examples + weight,
+        weight=tally.weight + weight,
         clients=(*tally.clients, contribution.client),
     )
 
 
-def step(tally: Tally, method: Method, world: World, state: RunState, *, min_clients: int = 1) -> RunState:
-    """The state after the round. Raises: RunError if fewer than `min_clients` contributions were accepted."""
+def step(
+    tally: Tally,
+    method: Method,
+    world: World,
+    state: RunState,
+    *,
+    min_clients: int = 1,
+    optimizer: ServerOptimizer = NO_OPTIMIZER,
+) -> RunState:
+    """The state after the round: the method's, then the optimizer's step in its place.
+
+    Raises: RunError if fewer than `min_clients` contributions were accepted.
+    """
     round = state.round + 1
     if tally.summed is None or len(tally.clients) < min_clients:
         raise RunError(
@@ -54,7 +77,8 @@ def step(tally: Tally, method: Method, world: World, state: RunState, *, min_cli
             do=f"The journal says why the others failed; round {state.round} is intact: repair and resume",
         )
     facts = RoundFacts(world, round, tally.clients)
+    finished = method.finish(total([tally.summed]), state.learned, facts)
     return RunState(
-        learned=method.finish(total([tally.summed]), state.learned, facts),
-        head={name: tensor / tally.examples for name, tensor in tally.head.items()},
+        learned=optimized(optimizer, method, state.learned, finished, world),
+        head={name: tensor / tally.weight for name, tensor in tally.head.items()},
     )

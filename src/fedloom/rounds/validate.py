@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fedloom.adapters.algebra import distance
 from fedloom.adapters.factors import Factors
+from fedloom.aggregation.local_rules import kept_rank
 from fedloom.errors import ContributionRefusedError
 from fedloom.rounds.messages import Assignment, Contribution
 
@@ -47,7 +48,8 @@ def validate(
         what = "the module is missing" if module in expected else "the module was not asked for"
         raise ContributionRefusedError(client, what, module=module, expected=f"the {len(expected)} modules assigned")
     for module, factors in contribution.adapter.items():
-        _check_factors(client, module, factors, assignment.start.trainable[module], assignment.trains[module])
+        start = assignment.start.trainable[module]
+        _check_factors(client, module, factors, start, assignment.trains[module], _ranks(assignment, start))
     _check_head(contribution, assignment)
     _check_metrics(contribution, client)
     bound = ABSURD if max_update_norm is None else min(max_update_norm, ABSURD)
@@ -69,12 +71,20 @@ def _check_identity(contribution: Contribution, assignment: Assignment) -> None:
         )
 
 
-def _check_factors(client: str, module: str, found: Factors, start: Factors, sides: str) -> None:
+def _ranks(assignment: Assignment, start: Factors) -> tuple[int, ...]:
+    """The ranks that the client may send: the one dispatched, or what its pruning leaves of it."""
+    share = None if assignment.work is None else assignment.work.prune
+    return (start.rank,) if share is None else (start.rank, kept_rank(start.rank, share))
+
+
+def _check_factors(
+    client: str, module: str, found: Factors, start: Factors, sides: str, ranks: tuple[int, ...]
+) -> None:
     def refuse(what: str, expected: object, value: object) -> None:
         raise ContributionRefusedError(client, what, module=module, expected=expected, found=value)
 
-    if found.rank != start.rank:
-        refuse("the rank is not the planned one", start.rank, found.rank)
+    if found.rank not in ranks:
+        refuse("the rank is not the planned one", " or ".join(map(str, ranks)), found.rank)
     if found.shape != start.shape:
         refuse("the shape is not the layer's", start.shape, found.shape)
     if found.scaling != start.scaling or found.a.dtype != start.a.dtype:

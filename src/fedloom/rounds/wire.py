@@ -12,6 +12,7 @@ from typing import Any
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.io import from_bytes, to_bytes
+from fedloom.aggregation.local_rules import Penalty
 from fedloom.aggregation.world import Start
 from fedloom.errors import AdapterError
 from fedloom.rounds.messages import Assignment, Contribution, LocalWork
@@ -44,9 +45,13 @@ def assignment_from_bytes(data: bytes) -> Assignment:
     return Assignment(
         start=Start(trainable=adapters["trainable"], trunk=adapters["trunk"]),
         head=head,
-        work=None if work is None else LocalWork(**work),
+        work=None if work is None else _work(work),
         **message,
     )
+
+
+def _work(table: dict[str, Any]) -> LocalWork:
+    return LocalWork(**{**table, "penalties": tuple(Penalty(**penalty) for penalty in table["penalties"])})
 
 
 def contribution_to_bytes(contribution: Contribution, trains: Mapping[str, str]) -> bytes:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fedloom.aggregation.server_optimizer import ServerOptimizer
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
@@ -120,6 +122,9 @@ class TrainingTable(Table):
     head_learning_rate: float = Field(1e-1, gt=0, description="classification: peak rate of AdamW for the head")
     schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="of the rate, over the whole run")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of all steps in which the rate rises from zero")
+    proximal: float = Field(
+        0.0, ge=0, description="FedProx: weight of half the squared distance of a client's delta from its start"
+    )
     weight_decay: float = Field(0.0, ge=0, description="of AdamW, on the factors")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients of larger norm are scaled down to it")
     max_tokens: int = Field(512, ge=8, description="longer examples are cut to this many tokens")
@@ -136,6 +141,9 @@ class RoundsTable(Table):
 
     participation: float = Field(1.0, gt=0, le=1, description="share of the clients drawn for each round")
     min_clients: int = Field(1, ge=1, description="a round with fewer accepted contributions fails")
+    weighting: Literal["examples", "uniform"] = Field(
+        "examples", description="what a client weighs in the means: its number of training rows, or all alike"
+    )
     clients: tuple[Name, ...] | None = Field(
         None, examples=[("torch", "transformers")], description="only these take part; left out: all"
     )
@@ -145,6 +153,25 @@ class RoundsTable(Table):
         gt=0,
         description="a client whose delta changed by more (Frobenius norm) is refused; left out: no bound",
     )
+
+
+class ServerTable(Table):
+    """What the server makes of the change of a round, whatever the method."""
+
+    optimizer: Literal["none", "momentum", "adam"] = Field(
+        "none", description="none takes the change as it is; on the delta, or on the factors of averaging methods"
+    )
+    learning_rate: float | None = Field(
+        None, examples=[0.5], gt=0, description="of the optimizer; left out: 1 for momentum, 0.01 for adam"
+    )
+    beta1: float = Field(0.9, ge=0, lt=1, description="how much of the earlier changes stays, per round")
+    beta2: float = Field(0.99, ge=0, lt=1, description="adam: how much of the earlier squares stays, per round")
+    epsilon: float = Field(1e-3, gt=0, description="adam: added to the root of the mean square")
+
+    def optimizer_value(self) -> ServerOptimizer:
+        """The optimizer with its learning rate filled in."""
+        usual = 0.01 if self.optimizer == "adam" else 1.0
+        return ServerOptimizer(self.optimizer, self.learning_rate or usual, self.beta1, self.beta2, self.epsilon)
 
 
 class EvaluationTable(Table):
@@ -192,6 +219,7 @@ class Experiment(Table):
     method: MethodTable = MethodTable()
     training: TrainingTable = TrainingTable()
     rounds: RoundsTable = RoundsTable()
+    server: ServerTable = ServerTable()
     data: DataTable = DataTable()
     evaluation: EvaluationTable = EvaluationTable()
     clients: tuple[ClientTable, ...] = Field(min_length=1)

@@ -35,9 +35,17 @@ def _of_other_keys(experiment: Experiment) -> Iterator[tuple[Path, str]]:
     kind = experiment.data.partition.kind
     if experiment.lora.alpha is not None:
         yield ("lora", "scaling"), "cannot be given together with alpha; keep one of them"
+    yield from _of_the_server(experiment.server.optimizer)
     if experiment.data.source is None:
         yield ("data", "partition"), "divides a common source, and [data] source is not given"
     elif kind == "iid":
         yield ("data", "partition", "column"), "is for the kinds dirichlet and column; found kind iid"
     if kind != "dirichlet":
         yield ("data", "partition", "alpha"), f"is for the kind dirichlet; found kind {kind}"
+
+
+def _of_the_server(optimizer: str) -> Iterator[tuple[Path, str]]:
+    meaningful = {"none": (), "momentum": ("learning_rate", "beta1")}
+    for key in ("learning_rate", "beta1", "beta2", "epsilon"):
+        if key not in meaningful.get(optimizer, (key,)):
+            yield ("server", key), f"means nothing to the optimizer {optimizer}"

@@ -21,11 +21,17 @@ _CLIENTS, _EXTRAS, _HEAD = "clients/", "extras/", "head/"
 def to_files(
     round: int, state: GlobalState, head: Mapping[str, Tensor], metrics: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> dict[str, bytes]:
-    """adapter.safetensors: shared, trunk, clients/NAME; tensors extras/NAME, head/NAME; state.json: the rest."""
+    """adapter.safetensors: shared, trunk, momentum, clients/NAME; tensors extras/, head/; state.json: the rest."""
     clients = {_CLIENTS + client: adapter for client, adapter in state.clients.items()}
     tensors = _prefixed(_EXTRAS, state.extras) | _prefixed(_HEAD, head)
-    adapters = {"shared": state.shared, "trunk": state.trunk} | clients
-    table = {"round": round, "rounds": state.rounds, "metrics": json_values(metrics), "facts": json_values(facts)}
+    adapters = {"shared": state.shared, "trunk": state.trunk, "momentum": state.momentum} | clients
+    table = {
+        "round": round,
+        "rounds": state.rounds,
+        "ranks": json_values(state.ranks),
+        "metrics": json_values(metrics),
+        "facts": json_values(facts),
+    }
     return {
         ADAPTER_FILE: to_bytes(adapters, tensors, facts={"round": str(round)}),
         STATE_FILE: canonical(table).encode() + b"\n",
@@ -43,6 +49,8 @@ def from_files(files: Mapping[str, bytes], *, where: str) -> tuple[GlobalState, 
         shared=adapters["shared"],
         trunk=adapters["trunk"],
         clients=_under(_CLIENTS, adapters),
+        momentum=adapters["momentum"],
+        ranks=table["ranks"],
         extras=_under(_EXTRAS, tensors),
         rounds=table["rounds"],
     )

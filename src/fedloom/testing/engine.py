@@ -15,6 +15,7 @@ from fedloom.adapters.factors import Factors
 from fedloom.aggregation.method import Law
 from fedloom.aggregation.registry import METHODS
 from fedloom.engine.base import ClientRows, Federation, Reply
+from fedloom.rounds.contribute import prepared
 from fedloom.rounds.messages import Assignment, Contribution, Dropout
 from fedloom.rounds.wire import assignment_to_bytes, contribution_from_bytes, contribution_to_bytes
 from fedloom.spec.experiment import ClientTable, Experiment, MethodTable, RoundsTable, TrainingTable
@@ -76,7 +77,7 @@ class PretendEngine:
             client=assignment.client,
             examples=10,
             metrics={"loss": 1.0, "seconds": 0.5, "tokens_per_second": 1.0},
-            adapter=assignment.start.trainable.map(moved),
+            adapter=prepared(assignment, assignment.start.trainable.map(moved)),
             head={name: tensor + 1 for name, tensor in assignment.head.items()},
         )
 

@@ -19,6 +19,7 @@ from fedloom.rounds.messages import Assignment, LocalWork, StepDone
 from fedloom.training.base_model import BaseModel
 from fedloom.training.lora_layer import load_start, trained
 from fedloom.training.losses import batch_loss, label_count, padding_tokens
+from fedloom.training.penalties import penalty
 from fedloom.training.schedule import rate_factor
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def train(
 ) -> Trained:
     """Train the factors (and the head) of an assignment, with a fresh AdamW, for work.steps optimizer steps.
 
+    The penalties of the work are added to the loss that is minimised, not to the one that is reported.
     Takes work.steps * work.accumulation batches. The gradient of a step is that of the mean loss over all its labels.
     metrics: loss (mean over the round's labels), last_loss, tokens, label_tokens, padding_tokens, seconds, steps,
         grad_norm (mean over steps, before clipping).
@@ -84,7 +86,7 @@ def train(
         for step in range(work.steps):
             taken = list(islice(batches, work.accumulation))
             _set_rates(optimizer, rate_factor(work, step))
-            _one_step(base, optimizer, taken, work, tally)
+            _one_step(base, optimizer, taken, assignment, tally)
             _check_finite(base, assignment, step, tally)
             speed = tally.tokens / (time.perf_counter() - tally.started)
             observe(StepDone(assignment.client, assignment.round, step + 1, work.steps, tally.last_loss, speed))
@@ -173,8 +175,9 @@ def _set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def _one_step(
-    base: BaseModel, optimizer: torch.optim.Optimizer, taken: list[Batch], work: LocalWork, tally: _Tally
+    base: BaseModel, optimizer: torch.optim.Optimizer, taken: list[Batch], assignment: Assignment, tally: _Tally
 ) -> None:
+    work = _work(assignment)
     labels = sum(label_count(base, batch) for batch in taken)
     mean = 0.0
     for batch in taken:
@@ -184,6 +187,9 @@ def _one_step(
         padding = padding_tokens(batch, base.tokenizer.pad_token_id)
         tally.padding += padding
         tally.tokens += batch.input_ids.numel() - padding
+    added = penalty(work.penalties, base.layers, assignment.start.trainable)
+    if added is not None:
+        added.backward()
     params = [param for group in optimizer.param_groups for param in group["params"]]
     tally.last_grad_norm = float(torch.nn.utils.clip_grad_norm_(params, work.max_grad_norm))
     tally.grad_norm += tally.last_grad_norm

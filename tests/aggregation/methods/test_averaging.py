@@ -10,6 +10,7 @@ from fedloom.aggregation.world import Slot
 from fedloom.errors import AggregationError
 
 AVERAGING = ["fedit", "zeropad", "rbla"]
+MEANS_OF_FACTORS = [*AVERAGING, "fedex"]
 
 
 def folded_mean(sent, module, side):
@@ -23,7 +24,7 @@ def folded_mean(sent, module, side):
     return total
 
 
-@pytest.mark.parametrize("name", AVERAGING)
+@pytest.mark.parametrize("name", MEANS_OF_FACTORS)
 def test_equal_ranks_give_the_weighted_mean_of_each_factor(play, equal_slots, name):
     run = play(name, equal_slots)
     run.round(x=10, y=30, z=5)
@@ -33,7 +34,7 @@ def test_equal_ranks_give_the_weighted_mean_of_each_factor(play, equal_slots, na
         torch.testing.assert_close(run.state.shared[module].b, folded_mean(run.sent, module, "b"))
 
 
-@pytest.mark.parametrize("name", AVERAGING)
+@pytest.mark.parametrize("name", [*MEANS_OF_FACTORS, "hetlora"])
 def test_no_client_is_forgotten(play, equal_slots, name):
     """A misspelt accumulator in public code returns p_0 times the first client."""
     run = play(name, equal_slots)
@@ -45,7 +46,7 @@ def test_no_client_is_forgotten(play, equal_slots, name):
         assert not torch.allclose(together, alone.state.shared["q"].b)
 
 
-@pytest.mark.parametrize("name", AVERAGING)
+@pytest.mark.parametrize("name", [*MEANS_OF_FACTORS, "hetlora", "raflora"])
 def test_a_module_that_nobody_sent_keeps_its_factors(play, name):
     slots = {"one": {"q": Slot(2, 1.0)}, "other": {"v": Slot(2, 1.0)}}
     run = play(name, slots)
@@ -101,7 +102,10 @@ def test_rbla_keeps_the_rows_of_an_absent_client(play):
     assert run.start("big").trainable["q"].rank == 4
 
 
-@pytest.mark.parametrize(("name", "covered"), [("zeropad", 0.09), ("rbla", 1.0), ("flora", 0.3), ("loom", 0.3)])
+@pytest.mark.parametrize(
+    ("name", "covered"),
+    [("zeropad", 0.09), ("rbla", 1.0), ("raflora", 1.0), ("flora", 0.3), ("loom", 0.3), ("fedex", 0.3)],
+)
 def test_the_arithmetic_of_coverage(play, name, covered):
     """A rank index that 0.3 of the data owns, all with one b and a, is worth c^2, 1 or c of b a."""
     slots = {"owner": {"q": Slot(2, 1.0)}, "other": {"q": Slot(1, 1.0)}}
@@ -115,3 +119,33 @@ def test_the_arithmetic_of_coverage(play, name, covered):
     ]
     delta = finished(run.method, run.state, run.world, sent).delta()["q"].delta()
     torch.testing.assert_close(delta, covered * torch.outer(eye[1], eye[1]))
+
+
+def below_min_owners(play, lonely, **weights):
+    """(run, previous bank, bank): the second round of the unequal world with min_owners 2."""
+    run = play("rbla", min_owners=2, lonely=lonely)
+    run.round(big=3, middle=2, small=1)
+    before = run.round(**weights)
+    return run, before.shared["q"], run.state.shared["q"]
+
+
+def test_rows_with_few_owners_move_a_share_of_the_way(play):
+    run, previous, now = below_min_owners(play, "slow", big=3, middle=2, small=1)
+    big = run.sent["big"].adapter["q"]
+    torch.testing.assert_close(now.a[2:], (previous.a[2:] + big.a[2:]) / 2)
+    torch.testing.assert_close(now.b[:, 2:], (previous.b[:, 2:] + 2.0 * big.b[:, 2:]) / 2)
+    torch.testing.assert_close(now.a[1], (3 * big.a[1] + 2 * run.sent["middle"].adapter["q"].a[1]) / 5)
+
+
+def test_products_with_few_owners_shrink_to_their_share(play):
+    run, _, now = below_min_owners(play, "shrink", big=3, middle=2, small=1)
+    big = run.sent["big"].adapter["q"]
+    torch.testing.assert_close(now.b[:, 2:] @ now.a[2:], 0.5 * 2.0 * big.b[:, 2:] @ big.a[2:])
+
+
+@pytest.mark.parametrize("lonely", ["slow", "shrink"])
+def test_rows_that_nobody_owns_stay_whatever_min_owners_says(play, lonely):
+    _, previous, now = below_min_owners(play, lonely, middle=2, small=5)
+    torch.testing.assert_close(now.a[2:], previous.a[2:])
+    torch.testing.assert_close(now.b[:, 2:], previous.b[:, 2:])
+    assert not torch.equal(now.a[:2], previous.a[:2])

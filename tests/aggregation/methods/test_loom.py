@@ -7,11 +7,12 @@ import torch
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.aggregation.directions import RULES
-from fedloom.aggregation.methods.loom import COMPRESSION_ERROR
+from fedloom.aggregation.methods.loom import COMPRESSION_ERROR, COVERING, TRUNK_ERROR
+from fedloom.aggregation.world import Slot
 from fedloom.errors import AggregationError
 
 
-@pytest.fixture(params=sorted(RULES))
+@pytest.fixture(params=[*sorted(RULES), COVERING])
 def run(play, request):
     played = play("loom", directions=request.param)
     played.round(big=3, middle=2, small=1)
@@ -149,3 +150,48 @@ def test_a_pool_beyond_the_layer_is_the_whole_layer(play, directions, pool):
         each.round(big=3, middle=2, small=1)
     for client in whole.world.slots:
         assert beyond.start(client).trainable.digest() == whole.start(client).trainable.digest()
+
+
+@pytest.mark.parametrize("budget", [{"trunk_rank": 1.0}, {"trunk_energy": 0.5}, {"trunk_rank": 0.0}])
+def test_a_trunk_that_was_cut_says_what_the_worst_client_lacks(play, budget):
+    run = play("loom", **budget)
+    for _ in range(2):
+        run.round(big=3, middle=2, small=1)
+    lacking = []
+    for client, slots in run.world.slots.items():
+        delta = run.start(client).delta()
+        for module, factors in run.state.shared.items():
+            have = delta[module].delta() if module in delta else torch.zeros(factors.shape)
+            lacking.append(float((factors.delta() - have).norm() / factors.delta().norm()))
+            cut = module in slots and module in run.start(client).trunk and "trunk_rank" in budget
+            assert not cut or run.start(client).trunk[module].rank <= budget["trunk_rank"] * slots[module].rank
+    assert max(lacking) > 0.1
+    assert float(run.state.extras[TRUNK_ERROR]) == pytest.approx(max(lacking), rel=1e-4)
+
+
+def test_a_cut_trunk_costs_the_client_and_not_the_server(play):
+    """What is added is the change from the start that was sent, whatever that start lacked."""
+    run = play("loom", trunk_rank=0.0)
+    run.round(big=3, middle=2, small=1)
+    before = run.round(big=3, small=1)
+    change = sum(
+        upload.weight / 4 * (upload.adapter["q"].delta() - upload.start.trainable["q"].delta())
+        for upload in run.sent.values()
+    )
+    torch.testing.assert_close(run.state.shared["q"].delta(), before.shared["q"].delta() + change, atol=1e-5, rtol=1e-4)
+
+
+def test_covering_trains_every_direction_once(play):
+    run = play(
+        "loom", {client: {"q": Slot(rank, 1.0)} for client, rank in (("x", 3), ("y", 2), ("z", 1))}, directions=COVERING
+    )
+    run.round(x=1, y=1, z=1)
+    known = run.state.shared["q"]
+    trained = [row for client in "xyz" for row in run.start(client).trainable["q"].a]
+    of_known = [row for row in trained if float((known.a @ row).abs().max()) > 0.999]
+    assert known.rank == 6 == len(of_known)
+    assert len({tuple(row.tolist()) for row in of_known}) == 6
+    twice = {client: run.start(client).trainable["q"].a.clone() for client in "xyz"}
+    run.size = 0.0
+    run.round(x=1)
+    assert not torch.equal(run.start("x").trainable["q"].a, twice["x"])

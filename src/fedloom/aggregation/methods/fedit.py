@@ -29,6 +29,10 @@ METHOD = Method(
     name="fedit",
     source="FedIT (Zhang et al., 2023, arXiv 2305.05644), section 3; scaling folded into b is our choice",
     summary="mean of each factor; equal ranks only",
+    traffic="up: a and b. Down: the same, averaged",
+    when="""Use it as the baseline, and where all clients have one rank and the server may only see a sum. The product
+of the means is not the mean of the products: the further clients drift apart in a round, the more is lost. Not for
+unequal ranks, which it refuses.""",
     laws=frozenset(Law) - {Law.UNEQUAL_RANKS, Law.EXACT_MEAN},
     reveals="sum",
     init=_init,

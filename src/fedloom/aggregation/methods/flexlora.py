@@ -6,43 +6,22 @@ leading r_k directions, a = V, b = U S / s_k. What is above its rank it does wit
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-import torch
+from dataclasses import dataclass, field, replace
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.algebra import ROUNDING, Spectrum, spectrum
-from fedloom.adapters.factors import Factors
-from fedloom.aggregation.bank import common_rows
+from fedloom.adapters.algebra import ROUNDING, spectrum, stack_adapters
 from fedloom.aggregation.method import Law, Method
+from fedloom.aggregation.redistribution import SPLIT_HELP, SPLITS, dispatch_leading
 from fedloom.aggregation.stacking import empty_state, lift_stack, mean_stack
 from fedloom.aggregation.summand import Summand
-from fedloom.aggregation.world import GlobalState, RoundFacts, Start, World
-
-
-def _on_b(directions: Spectrum) -> Factors:
-    return directions.factors()
-
-
-def _on_both(directions: Spectrum) -> Factors:
-    root = directions.s.sqrt()
-    return Factors(root[:, None] * directions.v, directions.u * root)
-
-
-SPLITS = {"b": _on_b, "sqrt": _on_both}
+from fedloom.aggregation.world import GlobalState, RoundFacts, World
 
 
 @dataclass(frozen=True)
 class FlexLoraSettings:
     """How singular values are divided, and which are nothing."""
 
-    split: str = field(
-        default="b",
-        metadata={
-            "help": "factor that carries the singular values: b, or sqrt for half each",
-            "choices": tuple(SPLITS),
-        },
-    )
+    split: str = field(default="b", metadata=SPLIT_HELP)
     tolerance: float = field(
         default=ROUNDING,
         metadata={
@@ -63,30 +42,28 @@ def _finish(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalStat
     return state.next(shared=state.shared.updated(changes))
 
 
-def _dispatch(state: GlobalState, world: World, client: str) -> Start:
-    """The leading directions; a rank that the spectrum does not fill gets new random rows of a and zero b."""
-    start: dict[str, Factors] = {}
-    for module, slot in world.slots[client].items():
-        a = common_rows(world, module, state.rounds)[: slot.rank]
-        b = a.new_zeros(world.modules[module][0], slot.rank)
-        if module in state.shared:
-            known = state.shared[module]
-            count = min(known.rank, slot.rank)
-            a = torch.cat([known.a[:count], a[count:]])
-            b = torch.cat([known.b[:, :count], b[:, count:]], dim=1)
-        start[module] = Factors(a, b).folded(slot.scaling)
-    return Start(Adapter(start))
+def _moved(state: GlobalState, change: Adapter, world: World) -> GlobalState:
+    split = SPLITS[world.settings.split]
+    sums = stack_adapters([state.shared, change])
+    changed = {module: split(spectrum(sums[module]).significant(world.settings.tolerance)) for module in change}
+    return replace(state, shared=state.shared.updated(changed))
 
 
 METHOD = Method(
     name="flexlora",
     source="FlexLoRA (Bai et al., 2024, arXiv 2402.11505), section 3.2; SVD by QR of the stack as in FLoRIST",
     summary="exact mean at the server; clients get its strongest directions",
+    traffic="up: a and b of the client's rank. Down: its leading directions, no trunk",
+    when="""Use it where the server's own model should be the exact mean and small clients must be sent little: each
+gets the best approximation of its rank. What is above a client's rank it does without, and as its whole factors are
+averaged again, that is lost: what only large clients can hold shrinks from round to round. Not where the server may
+only see a sum.""",
     laws=frozenset(Law) - {Law.ZERO_UPDATE},
     reveals="individuals",
     init=empty_state,
     lift=lift_stack,
     finish=_finish,
-    dispatch=_dispatch,
+    dispatch=dispatch_leading,
+    moved=_moved,
     settings=FlexLoraSettings,
 )

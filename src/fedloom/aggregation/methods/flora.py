@@ -11,7 +11,7 @@ from fedloom.adapters.algebra import compress_wide, stack_adapters
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.bank import kaiming_rows
 from fedloom.aggregation.method import Law, Method
-from fedloom.aggregation.stacking import empty_state, lift_stack, mean_stack
+from fedloom.aggregation.stacking import empty_state, lift_stack, mean_stack, trunk_moved
 from fedloom.aggregation.summand import Summand
 from fedloom.aggregation.world import GlobalState, RoundFacts, Start, World
 from fedloom.rng import generator
@@ -34,10 +34,15 @@ METHOD = Method(
     name="flora",
     source="FLoRA (Wang et al., 2024, arXiv 2409.05976), section 3.2",
     summary="exact sum by stacking; adapters restart every round",
+    traffic="up: a and b of the client's rank. Down: the whole trunk, which grows to the width of the layer",
+    when="""Use it where the mean must be exact and the stack of all clients is what should be kept. Every client
+begins from new random a and b = 0 in every round, so that the first steps of a round go into finding directions
+again: give it many local steps and few rounds. Not with few local steps, nor where the server may only see a sum.""",
     laws=frozenset(Law),
     reveals="individuals",
     init=empty_state,
     lift=lift_stack,
     finish=_finish,
     dispatch=_dispatch,
+    moved=trunk_moved,
 )

@@ -2,13 +2,16 @@
 
 G = U S V is what was learned, kept as its spectrum (a = V, b = U S). Client k trains r_k directions of G (start_k)
 and has the others as its trunk: start_k + trunk_k = G. Then G' = G + sum_k p_k (new_k - start_k), as a spectrum again.
-Its laws are those of the exact setting, without a rank budget and an energy.
+Its laws are those of the exact setting, without budgets and energies.
+
+There is no weighting by coverage as in raflora: components of clients are directions of their own, most of them trained
+by one client. Dividing by the weight of a component's owners would make the mean of changes nearly their sum.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,14 +19,16 @@ from torch import Tensor
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.algebra import ROUNDING, Spectrum, precise, spectrum, stack
 from fedloom.adapters.factors import Factors
-from fedloom.aggregation.directions import RULES, choose, new_rows
+from fedloom.aggregation.directions import RULES, choose, deal, divided, new_rows
 from fedloom.aggregation.method import Law, Method
 from fedloom.aggregation.stacking import mean_stack
 from fedloom.aggregation.summand import Summand
 from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts, Start, World
 from fedloom.rng import generator
 
-COMPRESSION_ERROR = "loom.compression_error"
+COMPRESSION_ERROR = "loom.compression_error"  # of the global delta in this round
+TRUNK_ERROR = "loom.trunk_error"  # largest share of its norm that a client lacks in a module at its next start
+COVERING = "covering"
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,9 @@ class LoomSettings:
         default="rotating",
         metadata={
             "help": "top: the strongest; half: half of them, the others drawn each round; "
-            "rotating: all drawn each round from the pool; fresh: new random ones",
-            "choices": tuple(RULES),
+            "rotating: all drawn each round from the pool; fresh: new random ones; "
+            "covering: dealt anew each round over all clients, none twice, so that together they cover all",
+            "choices": (*RULES, COVERING),
         },
     )
     pool: float = field(
@@ -56,10 +62,26 @@ class LoomSettings:
             "maximum": 1.0,
         },
     )
+    trunk_rank: float | None = field(
+        default=None,
+        metadata={
+            "help": "most trunk directions sent to a client per module, as a multiple of its rank; "
+            "left out: all (exact)",
+            "minimum": 0.0,
+        },
+    )
+    trunk_energy: float | None = field(
+        default=None,
+        metadata={
+            "help": "share of the trunk's squared norm sent to a client per module; left out: all (exact)",
+            "above": 0.0,
+            "maximum": 1.0,
+        },
+    )
 
 
 def _init(world: World) -> GlobalState:
-    return GlobalState(extras={COMPRESSION_ERROR: torch.zeros(())})
+    return GlobalState(extras={COMPRESSION_ERROR: torch.zeros(()), TRUNK_ERROR: torch.zeros(())})
 
 
 def _dispatch(state: GlobalState, world: World, client: str) -> Start:
@@ -72,17 +94,38 @@ def _dispatch(state: GlobalState, world: World, client: str) -> Start:
 
 def _divided(state: GlobalState, world: World, client: str, module: str) -> tuple[Factors, Factors]:
     """start_k and trunk_k of one module: some rows of V and columns of U S, and the other ones."""
-    slot, settings = world.slots[client][module], world.settings
-    known = state.shared[module] if module in state.shared else _nothing(world.modules[module])
-    path = ("loom", state.rounds, client, module)
-    # No layer has more directions than its smaller side.
-    pool = max(slot.rank, math.ceil(min(settings.pool * slot.rank, min(world.modules[module]))))
-    draws = generator(world.seed, *path, "directions")
-    chosen, others = choose(settings.directions, slot.rank, pool, known.rank, draws)
-    rows = new_rows(slot.rank - len(chosen), known.a[chosen], known.a, generator(world.seed, *path, "rows"))
+    slot, known = world.slots[client][module], _known_or_nothing(state, world, module)
+    chosen, others = _positions(state, world, client, module)
+    others = others[: _trunk_count(known.b[:, others], slot.rank, world.settings)]
+    draws = generator(world.seed, "loom", state.rounds, client, module, "rows")
+    rows = new_rows(slot.rank - len(chosen), known.a[chosen], known.a, draws)
     a = torch.cat([known.a[chosen], rows])
     b = torch.cat([known.b[:, chosen], known.b.new_zeros(len(known.b), len(rows))], dim=1)
     return Factors(a, b).folded(slot.scaling), Factors(known.a[others], known.b[:, others])
+
+
+def _positions(state: GlobalState, world: World, client: str, module: str) -> tuple[list[int], list[int]]:
+    """Which directions of G the client trains, and which not, from the strongest."""
+    rank, settings = world.slots[client][module].rank, world.settings
+    known = state.shared[module].rank if module in state.shared else 0
+    if settings.directions == COVERING:
+        ranks = {name: slots[module].rank for name, slots in world.slots.items() if module in slots}
+        draws = generator(world.seed, "loom", state.rounds, module, COVERING)
+        return divided(deal(ranks, known, draws)[client], known)
+    draws = generator(world.seed, "loom", state.rounds, client, module, "directions")
+    # No layer has more directions than its smaller side.
+    pool = max(rank, math.ceil(min(settings.pool * rank, min(world.modules[module]))))
+    return choose(settings.directions, rank, pool, known, draws)
+
+
+def _trunk_count(b: Tensor, rank: int, settings: LoomSettings) -> int:
+    """How many of the directions that a client does not train it is sent. Shape: b (out, directions)."""
+    most = None if settings.trunk_rank is None else math.floor(settings.trunk_rank * rank)
+    return _count(b.norm(dim=0), most, settings.trunk_energy)
+
+
+def _known_or_nothing(state: GlobalState, world: World, module: str) -> Factors:
+    return state.shared[module] if module in state.shared else _nothing(world.modules[module])
 
 
 def _nothing(shape: tuple[int, int]) -> Factors:
@@ -107,7 +150,17 @@ def _finish(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalStat
     }
     kept = {module: _compressed(directions, facts.world.settings) for module, directions in exact.items()}
     shared = state.shared.updated({module: directions.factors() for module, directions in kept.items()})
-    return state.next(shared=shared, extras={**state.extras, COMPRESSION_ERROR: _lost(exact, kept)})
+    after = state.next(shared=shared, extras={**state.extras, COMPRESSION_ERROR: _lost(exact, kept)})
+    return _with_trunk_error(after, facts.world)
+
+
+def _moved(state: GlobalState, change: Adapter, world: World) -> GlobalState:
+    changed = {
+        module: _compressed(spectrum(stack([step, *_known(state, module)])).significant(ROUNDING), world.settings)
+        for module, step in change.items()
+    }
+    shared = state.shared.updated({module: directions.factors() for module, directions in changed.items()})
+    return _with_trunk_error(replace(state, shared=shared), world)
 
 
 def _known(state: GlobalState, module: str) -> list[Factors]:
@@ -116,11 +169,16 @@ def _known(state: GlobalState, module: str) -> list[Factors]:
 
 def _compressed(directions: Spectrum, settings: LoomSettings) -> Spectrum:
     """The strongest directions, as many as the rank budget and the energy allow."""
-    count = len(directions.s) if settings.rank_budget is None else min(settings.rank_budget, len(directions.s))
-    if settings.energy is not None and settings.energy < 1 and count > 0:
-        squares = directions.s.double().square().cumsum(0)
-        count = min(count, int((squares < settings.energy * squares[-1]).sum()) + 1)
-    return directions.leading(count)
+    return directions.leading(_count(directions.s, settings.rank_budget, settings.energy))
+
+
+def _count(strengths: Tensor, most: int | None, energy: float | None) -> int:
+    """The fewest of these strengths, in descending order, that have this share of the squares; at most `most`."""
+    count = len(strengths) if most is None else min(most, len(strengths))
+    if energy is not None and energy < 1 and count > 0:
+        squares = strengths.double().square().cumsum(0)
+        count = min(count, int((squares < energy * squares[-1]).sum()) + 1)
+    return count
 
 
 def _lost(exact: dict[str, Spectrum], kept: dict[str, Spectrum]) -> Tensor:
@@ -130,15 +188,40 @@ def _lost(exact: dict[str, Spectrum], kept: dict[str, Spectrum]) -> Tensor:
     return torch.tensor(math.sqrt(lost / whole) if whole > 0 else 0.0)
 
 
+def _with_trunk_error(state: GlobalState, world: World) -> GlobalState:
+    """Record what the next start of the worst client lacks of G in the worst module, relative to G there."""
+    if world.settings.trunk_rank is None and world.settings.trunk_energy is None:
+        return state
+    lacking = [_lacking(state, world, client, module) for client in world.slots for module in state.shared]
+    return replace(state, extras={**state.extras, TRUNK_ERROR: torch.tensor(max(lacking, default=0.0))})
+
+
+def _lacking(state: GlobalState, world: World, client: str, module: str) -> float:
+    """|G - start_k - trunk_k| / |G|; a module that the client does not train it is sent as a whole."""
+    if module not in world.slots[client]:
+        return 0.0
+    strengths = state.shared[module].b.norm(dim=0)
+    _, others = _positions(state, world, client, module)
+    sent = _trunk_count(state.shared[module].b[:, others], world.slots[client][module].rank, world.settings)
+    return float(strengths[others[sent:]].norm() / strengths.norm())
+
+
 METHOD = Method(
     name="loom",
     source="ours: FedEx-LoRA (Singhal et al., 2024) for unequal ranks, with directions drawn anew each round",
     summary="exact and continuing: every client begins from the whole global model and trains some of its directions",
+    traffic="up: a and b of the client's rank. Down: the same, and the rest of the global delta as a trunk",
+    when="""Use it where ranks are unequal and everyone should begin from the whole global model, also those who were
+absent or are small, and where training should go on instead of beginning again: few local steps, many rounds. What
+a client trains changes from round to round, so that small clients reach every direction in turn. The trunk that is
+sent down may grow to the width of the layer; trunk_rank, trunk_energy, rank_budget and energy bound it, and the
+error is reported. Not where the server may only see a sum.""",
     laws=frozenset(Law),
     reveals="individuals",
     init=_init,
     lift=_lift,
     finish=_finish,
     dispatch=_dispatch,
+    moved=_moved,
     settings=LoomSettings,
 )

@@ -1,0 +1,40 @@
+"""The bank's mean of each rank index over the clients that own it: padding means missing, not zero.
+
+a[j] = sum_{k: r_k > j} w_k a_k[j] / sum_{k: r_k > j} w_k, and b[:, j] likewise. A rank index that nobody in the round
+owns keeps its previous row and column.  Source: RBLA (Tian et al., 2024, arXiv 2408.08699).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fedloom.adapters.adapter import Adapter
+from fedloom.adapters.factors import Factors
+from fedloom.aggregation.bank import lift_padded, sum_name
+from fedloom.aggregation.summand import Summand
+from fedloom.aggregation.world import ClientFacts
+
+
+def lift_owned(adapter: Adapter, weight: float, facts: ClientFacts) -> Summand:
+    """The padded factors, and for each rank index the weight and the number of those who own it."""
+    padded = lift_padded(adapter, weight, facts)
+    owners: dict[str, Tensor] = {}
+    for module, factors in adapter.items():
+        present = (torch.arange(facts.world.max_rank(module)) < factors.rank).to(torch.float64)
+        owners[sum_name(module, "owners")] = weight * present
+        owners[sum_name(module, "count")] = present
+    return replace(padded, sums={**padded.sums, **owners})
+
+
+def mean_over_owners(total: Summand, module: str, previous: Factors) -> Factors:
+    """The bank's factors of one module."""
+    a, b = total.sums[sum_name(module, "a")], total.sums[sum_name(module, "b")]
+    owners = total.sums[sum_name(module, "owners")].to(a.dtype)
+    owned = owners > 0
+    divisor = torch.where(owned, owners, torch.ones_like(owners))
+    return Factors(
+        torch.where(owned[:, None], a / divisor[:, None], previous.a), torch.where(owned, b / divisor, previous.b)
+    )

@@ -1,0 +1,147 @@
+"""Server optimizers: what is made of the change of a round, for every method.
+
+D_t is the change that the method made, x the value before the round, and x' the value after the optimizer:
+    momentum   M = beta1 M + D                            x' = x + learning_rate M
+    adam       M = beta1 M + (1 - beta1) D,  v = beta2 v + (1 - beta2) D^2
+                                                          x' = x + learning_rate M / (sqrt(v) + epsilon)
+Where a method can be moved by a change of its delta (`Method.moved`: flora, fedex, flexlora, raflora, loom), x is the
+delta, exact and factored: M is a stack, kept as its spectrum. Elementwise squares of a delta have no factored form, so
+v is one number per module there, the mean of the squares of D's entries: |D|^2 / (out in). For the other methods x are
+the shared factors, elementwise; a side that clients did not train in the round stays. A module that nobody sent has
+D = 0. Heads are not touched.
+Sources: FedAvgM (Hsu et al., 2019, arXiv 1909.06335); FedAdam (Reddi et al., 2021, arXiv 2003.00295), algorithm 2,
+without bias correction as there; one second moment per module, in the spirit of LAMB (You et al., 2020, arXiv
+1904.00962), is our choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fedloom.adapters.adapter import Adapter
+from fedloom.adapters.algebra import ROUNDING, inner, spectrum, stack_adapters, subtract
+from fedloom.adapters.factors import Factors
+from fedloom.aggregation.bank import sum_name
+from fedloom.aggregation.method import Method
+from fedloom.aggregation.world import GlobalState, World
+
+_FIRST, _SECOND = "server.first", "server.second"
+
+
+@dataclass(frozen=True)
+class ServerOptimizer:
+    """The rule and its rates; momentum with beta1 = 0 and learning_rate = 1 is the same as none."""
+
+    rule: Literal["none", "momentum", "adam"] = "none"
+    learning_rate: float = 1.0
+    beta1: float = 0.9
+    beta2: float = 0.99
+    epsilon: float = 1e-3
+
+    @property
+    def fresh(self) -> float:
+        """The factor of a new change in M."""
+        return 1 - self.beta1 if self.rule == "adam" else 1.0
+
+
+def optimized(
+    optimizer: ServerOptimizer, method: Method, before: GlobalState, after: GlobalState, world: World
+) -> GlobalState:
+    """The state after the round with the optimizer's step in place of the method's own. See the module's text."""
+    if optimizer.rule == "none":
+        return after
+    if method.moved is None:
+        return _on_factors(optimizer, method, before, after)
+    return _on_delta(optimizer, method.moved, before, after, world)
+
+
+def _on_delta(
+    optimizer: ServerOptimizer,
+    moved: Callable[[GlobalState, Adapter, World], GlobalState],
+    before: GlobalState,
+    after: GlobalState,
+    world: World,
+) -> GlobalState:
+    """x' = after + (rate M - D), rate M - D = rate beta1 (earlier M) + (rate fresh - 1) D: nothing cancels out."""
+    change = _compact(subtract(after.delta(), before.delta()))
+    second = _second_moments(optimizer, change, before, world)
+    rates = _rates(optimizer, second, world)
+    first = stack_adapters([_scaled(before.momentum, optimizer.beta1), _scaled(change, optimizer.fresh)])
+    earlier = before.momentum.map(lambda module, f: f.scaled(rates[module] * optimizer.beta1))
+    correction = stack_adapters([earlier, change.map(lambda module, f: f.scaled(rates[module] * optimizer.fresh - 1))])
+    more = moved(after, _compact(correction), world)
+    return replace(more, momentum=_compact(first), extras={**more.extras, **second})
+
+
+def _scaled(adapter: Adapter, factor: float) -> Adapter:
+    return adapter.map(lambda _, factors: factors.scaled(factor))
+
+
+def _compact(adapter: Adapter) -> Adapter:
+    """The same deltas, as narrow as they can be; those that are zero are left out."""
+    narrow = {module: spectrum(factors).significant(ROUNDING).factors() for module, factors in adapter.items()}
+    return Adapter().updated(narrow)
+
+
+def _second_moments(
+    optimizer: ServerOptimizer, change: Adapter, before: GlobalState, world: World
+) -> dict[str, Tensor]:
+    """The mean square of the entries of D, averaged over rounds, for each module in sorted order; none for momentum."""
+    if optimizer.rule != "adam":
+        return {}
+    modules = sorted(world.modules)
+    squares = torch.tensor([_mean_square(change, module) for module in modules], dtype=torch.float64)
+    earlier = before.extras.get(_SECOND, torch.zeros_like(squares))
+    return {_SECOND: optimizer.beta2 * earlier + (1 - optimizer.beta2) * squares}
+
+
+def _mean_square(change: Adapter, module: str) -> float:
+    if module not in change:
+        return 0.0
+    alone = Adapter({module: change[module]})
+    return inner(alone, alone) / (change[module].shape[0] * change[module].shape[1])
+
+
+def _rates(optimizer: ServerOptimizer, second: dict[str, Tensor], world: World) -> dict[str, float]:
+    """module -> the factor of M."""
+    modules = sorted(world.modules)
+    if not second:
+        return dict.fromkeys(modules, optimizer.learning_rate)
+    roots = second[_SECOND].sqrt().tolist()
+    return {
+        module: optimizer.learning_rate / (root + optimizer.epsilon)
+        for module, root in zip(modules, roots, strict=True)
+    }
+
+
+def _on_factors(optimizer: ServerOptimizer, method: Method, before: GlobalState, after: GlobalState) -> GlobalState:
+    extras, shared = dict(after.extras), {}
+    for module, factors in after.shared.items():
+        sides = {"a": factors.a, "b": factors.b}
+        for side, value in sides.items():
+            if method.trains(module, side, after.rounds):
+                old = getattr(before.shared[module], side)
+                sides[side], moments = _elementwise(optimizer, old, value - old, before, sum_name(module, side))
+                extras |= moments
+        shared[module] = Factors(sides["a"], sides["b"], factors.scaling)
+    return replace(after, shared=Adapter(shared), extras=extras)
+
+
+def _elementwise(
+    optimizer: ServerOptimizer, old: Tensor, change: Tensor, before: GlobalState, name: str
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The new value of one tensor, and the moments to keep."""
+    zero = torch.zeros_like(old)
+    first = optimizer.beta1 * before.extras.get(f"{_FIRST}|{name}", zero) + optimizer.fresh * change
+    moments = {f"{_FIRST}|{name}": first}
+    if optimizer.rule == "momentum":
+        return old + optimizer.learning_rate * first, moments
+    earlier = before.extras.get(f"{_SECOND}|{name}", zero)
+    second = optimizer.beta2 * earlier + (1 - optimizer.beta2) * change.square()
+    step = first / (second.sqrt() + optimizer.epsilon)
+    return old + optimizer.learning_rate * step, {**moments, f"{_SECOND}|{name}": second}

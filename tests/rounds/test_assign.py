@@ -1,0 +1,34 @@
+"""The work of a client carries what the method and the configuration ask for."""
+
+import pytest
+
+from fedloom.aggregation.local_rules import Penalty
+from fedloom.aggregation.registry import method
+from fedloom.rounds.assign import training_assignments
+from fedloom.rounds.state import RunState
+from fedloom.rounds.world import world_of
+from fedloom.spec.experiment import MethodTable, TrainingTable
+
+MODULES = {"layers.0.q_proj": (6, 8)}
+
+
+def work(experiment, name, proximal, **settings):
+    asked = experiment.model_copy(
+        update={"method": MethodTable(name=name, **settings), "training": TrainingTable(proximal=proximal)}
+    )
+    world, chosen = world_of(asked, MODULES), method(name)
+    state = RunState(chosen.init(world))
+    return next(iter(training_assignments(asked, chosen, world, state, ["site-a"]))).work
+
+
+@pytest.mark.parametrize(
+    ("name", "proximal", "penalties", "prune"),
+    [
+        ("flora", 0.0, (), None),
+        ("flora", 0.3, (Penalty("proximal", 0.3),), None),
+        ("hetlora", 0.3, (Penalty("tail", 0.01, 0.8), Penalty("proximal", 0.3)), 0.8),
+    ],
+)
+def test_penalties_of_the_method_and_of_fedprox_are_carried_together(experiment, name, proximal, penalties, prune):
+    found = work(experiment, name, proximal, **({"decay": 0.8} if name == "hetlora" else {}))
+    assert (found.penalties, found.prune) == (penalties, prune)
