@@ -13,7 +13,7 @@ import fedloom.errors
 
 SOURCE = Path(fedloom.errors.__file__).parent
 LEVELS = {
-    "errors": 0, "rng": 0, "privacy_of_dependencies": 0,
+    "errors": 0, "rng": 0, "environment": 0,
     "adapters": 1,
     "aggregation": 2, "privacy": 2, "planning": 2,
     "spec": 3,

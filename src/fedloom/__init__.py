@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import fedloom.privacy_of_dependencies  # noqa: F401  telemetry is off before any dependency is imported
+import fedloom.environment  # noqa: F401  stands before any dependency is imported
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.direct import aggregate

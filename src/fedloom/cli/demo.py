@@ -31,11 +31,12 @@ def command(root: Root = Path("runs")) -> None:
 def demo_experiment(name: str) -> Experiment:
     """What `fedloom init` writes, on fewer rows, with the baselines and a question."""
     experiment = parse(template(), where="the demo's configuration", folder=Path.cwd())
-    evaluation = {"baselines": True, "question": QUESTION, "max_rows": 60}
+    evaluation = {"baselines": True, "question": QUESTION, "max_rows": 40, "generate_rows": 8, "max_new_tokens": 32}
     return experiment.model_copy(
         update={
             "name": name,
-            "data": experiment.data.model_copy(update={"max_rows": 800}),
+            "training": experiment.training.model_copy(update={"local_steps": 8, "max_tokens": 128}),
+            "data": experiment.data.model_copy(update={"max_rows": 600}),
             "evaluation": experiment.evaluation.model_copy(update=evaluation),
         }
     )
