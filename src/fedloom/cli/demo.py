@@ -35,7 +35,7 @@ def demo_experiment(name: str) -> Experiment:
     return experiment.model_copy(
         update={
             "name": name,
-            "training": experiment.training.model_copy(update={"local_steps": 8, "max_tokens": 128}),
+            "training": experiment.training.model_copy(update={"local_steps": 6, "max_tokens": 128}),
             "data": experiment.data.model_copy(update={"max_rows": 600}),
             "evaluation": experiment.evaluation.model_copy(update=evaluation),
         }

@@ -23,6 +23,7 @@ from fedloom.rounds.wire import (
 from fedloom.training.local import load_head, train
 from fedloom.training.lora_layer import load_start
 from fedloom.training.measure import answer, held_out_loss
+from fedloom.training.memory import release
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class LocalEngine:
             up = self._at_the_client(down)
         except FedLoomError as error:
             return Dropout(assignment.round, assignment.client, str(error))
+        finally:
+            release()
         contribution = contribution_from_bytes(up, start=assignment.start.trainable)
         return Reply(assignment, contribution, bytes_down=len(down), bytes_up=len(up))
 
