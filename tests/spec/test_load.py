@@ -249,3 +249,9 @@ def test_what_is_dumped_is_parsed_again(experiment):
 
 def test_a_dump_writes_the_defaults_down():
     assert "local_steps = 10\n" in dump(Experiment(clients=(ClientTable(name="a", data="hf:x"),)))
+
+
+def test_a_path_may_be_a_string(tmp_path):
+    path = tmp_path / "pilot.toml"
+    path.write_text('[[clients]]\nname = "a"\ndata = "docstrings:json"\n')
+    assert load(str(path)) == load(path)

@@ -18,11 +18,12 @@ from fedloom.spec.validate import validate
 __all__ = ["check", "dump", "load", "parse"]
 
 
-def load(path: Path) -> Experiment:
+def load(path: str | Path) -> Experiment:
     """The experiment of a TOML file. Relative paths in it are relative to its folder.
 
     Raises: ConfigError with every problem and its line.
     """
+    path = Path(path)
     try:
         text = path.read_bytes().decode("utf-8").removeprefix("\ufeff")
     except OSError as error:
