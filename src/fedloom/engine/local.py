@@ -48,18 +48,20 @@ class LocalEngine:
     def _answer(self, assignment: Assignment) -> Reply | Dropout:
         self.observe(ClientBegins(assignment.client, assignment.kind, assignment.round))
         down = assignment_to_bytes(assignment)
+        size = len(down)
+        received = assignment_from_bytes(down)
+        del down  # a trunk may be large, and training needs the memory
         try:
-            up = self._at_the_client(down)
+            up = self._at_the_client(received)
         except FedLoomError as error:
             return Dropout(assignment.round, assignment.client, str(error))
         finally:
             release()
         contribution = contribution_from_bytes(up, start=assignment.start.trainable)
-        return Reply(assignment, contribution, bytes_down=len(down), bytes_up=len(up))
+        return Reply(assignment, contribution, bytes_down=size, bytes_up=len(up))
 
-    def _at_the_client(self, data: bytes) -> bytes:
-        """All that happens at a site: bytes in, bytes out."""
-        assignment = assignment_from_bytes(data)
+    def _at_the_client(self, assignment: Assignment) -> bytes:
+        """All that happens at a site, from the assignment that arrived as bytes to the bytes that leave."""
         site = self.sites.site(assignment.client)
         answered = self._train(site, assignment) if assignment.kind == "train" else self._evaluate(site, assignment)
         return contribution_to_bytes(answered, assignment.trains)
