@@ -26,7 +26,7 @@ def lift_owned(adapter: Adapter, weight: float, facts: ClientFacts) -> Summand:
         present = (torch.arange(facts.world.max_rank(module)) < factors.rank).to(torch.float64)
         owners[sum_name(module, "owners")] = weight * present
         owners[sum_name(module, "count")] = present
-    return replace(padded, sums={**padded.sums, **owners})
+    return replace(padded, sums=owners)
 
 
 def mean_over_owners(total: Summand, module: str, previous: Factors) -> Factors:
