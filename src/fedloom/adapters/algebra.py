@@ -18,6 +18,7 @@ from fedloom.errors import AdapterError
 ROUNDING = 1e-6  # share of the strongest direction below which a direction of a float32 delta is rounding
 FAINT = 1e-8  # the same for singular values that were computed in float64
 GRAM_ROUNDING = 1e-15  # share of the largest eigenvalue of a Gram matrix below which one is rounding of float64
+CANCELLING = 10.0  # length of the parts of a vector of length 1 from which float32 loses a digit that counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,9 +165,16 @@ def _tall(factors: Factors, left: Tensor, s: Tensor, right: Tensor, tolerance: f
     strengths = s * abs(factors.scaling)
     count = int((strengths > tolerance * strengths[:1]).sum())
     sign = -1.0 if factors.scaling < 0 else 1.0
-    u = factors.b.double() @ (sign * left[:, :count])
-    v = right[:count] @ factors.a.double()
+    left, right = sign * left[:, :count], right[:count]
+    of_u, of_v = _precision_of(factors.b, left), _precision_of(factors.a.T, right.T)
+    u, v = factors.b.to(of_u) @ left.to(of_u), right.to(of_v) @ factors.a.to(of_v)
     return Spectrum(*(part.to(factors.a.dtype) for part in (u, strengths[:count], v)))
+
+
+def _precision_of(columns: Tensor, weights: Tensor) -> torch.dtype:
+    """In what to compute columns @ weights, vectors of length 1: float64 if they are differences of longer ones."""
+    parts = columns.norm(dim=0)[:, None] * weights
+    return columns.dtype if bool((parts.norm(dim=0) < CANCELLING).all()) else torch.float64
 
 
 def best_rank(factors: Factors, rank: int) -> Factors:
@@ -220,7 +228,10 @@ def _inner_of_factors(left: Factors, right: Factors) -> float:
 
 def norm(adapter: Adapter) -> float:
     """Frobenius norm of all deltas together."""
-    return max(inner(adapter, adapter), 0.0) ** 0.5
+    squares = (
+        factors.scaling**2 * float((_gram(factors.b.T) * _gram(factors.a)).sum()) for factors in adapter.values()
+    )
+    return max(sum(squares), 0.0) ** 0.5
 
 
 def cosine(left: Adapter, right: Adapter) -> float:

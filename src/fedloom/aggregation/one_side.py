@@ -50,8 +50,9 @@ def finish_side(total: Summand, state: GlobalState, side: Side) -> GlobalState:
     """The bank with the mean change of one side."""
 
     def changed(module: str, weight: float) -> Factors:
-        bank, step = state.shared[module], total.sums[sum_name(module, side)] / weight
-        return Factors(bank.a + step, bank.b) if side == "a" else Factors(bank.a, bank.b + step)
+        bank = state.shared[module]
+        moved = torch.add(getattr(bank, side), total.sums[sum_name(module, side)], alpha=1 / weight)
+        return Factors(moved, bank.b) if side == "a" else Factors(bank.a, moved)
 
     return state.next(
         shared=state.shared.updated({module: changed(module, weight) for module, weight in total.weights.items()})

@@ -34,6 +34,8 @@ def mean_over_owners(total: Summand, module: str, previous: Factors) -> Factors:
     a, b = total.sums[sum_name(module, "a")], total.sums[sum_name(module, "b")]
     owners = total.sums[sum_name(module, "owners")].to(a.dtype)
     owned = owners > 0
+    if bool(owned.all()):
+        return Factors(a / owners[:, None], b / owners)
     divisor = torch.where(owned, owners, torch.ones_like(owners))
     return Factors(
         torch.where(owned[:, None], a / divisor[:, None], previous.a), torch.where(owned, b / divisor, previous.b)
