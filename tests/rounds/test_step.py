@@ -79,3 +79,11 @@ def test_a_client_alone_keeps_its_head(experiment, world, state):
     tally = fold(Tally(), FLORA, world, assignment, replace(contribution, examples=7))
     after = step(tally, FLORA, world, state)
     assert torch.equal(after.head["score.weight"], contribution.head["score.weight"])
+
+
+def test_a_tally_is_folded_into_once(experiment, world, state):
+    sent = list(contributions(experiment, world, state))
+    first = Tally()
+    fold(first, FLORA, world, *sent[0])
+    with pytest.raises(AssertionError, match="before"):
+        fold(first, FLORA, world, *sent[1])

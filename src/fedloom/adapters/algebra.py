@@ -1,11 +1,11 @@
-"""Factored algebra of deltas. Nothing of size out x in is built: products are QR of the thin factors and a small SVD.
+"""Factored algebra of deltas. Nothing of size out x in is built, unless a stack is as wide as its layer already.
 
 Every function speaks of the delta `scaling * b @ a`; two factors are equal here when their deltas are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,9 @@ from fedloom.adapters.factors import Factors
 from fedloom.errors import AdapterError
 
 ROUNDING = 1e-6  # share of the strongest direction below which a direction of a float32 delta is rounding
+FAINT = 1e-8  # the same for singular values that were computed in float64
+GRAM_ROUNDING = 1e-15  # share of the largest eigenvalue of a Gram matrix below which one is rounding of float64
+CANCELLING = 10.0  # length of the parts of a vector of length 1 from which float32 loses a digit that counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +61,9 @@ def stack(parts: Sequence[Factors]) -> Factors:
         raise AdapterError("only factors of one layer can be stacked", expected="one shape", found=sorted(shapes))
     if len(parts) == 1:
         return parts[0]
-    return Factors(torch.cat([part.a for part in parts]), torch.cat([part.scaling * part.b for part in parts], dim=1))
+    a, b = torch.cat([part.a for part in parts]), torch.cat([part.b for part in parts], dim=1)
+    scalings = [part.scaling for part in parts for _ in range(part.rank)]
+    return Factors(a, b.mul_(torch.tensor(scalings, dtype=b.dtype, device=b.device)))
 
 
 def stack_adapters(adapters: Iterable[Adapter]) -> Adapter:
@@ -91,17 +96,85 @@ def truncate(factors: Factors, rank: int) -> Factors:
 
 
 def spectrum(factors: Factors, *, tolerance: float = 0.0) -> Spectrum:
-    """The singular value decomposition of the delta, without forming it.
+    """The singular value decomposition of one delta; see `spectra`."""
+    return spectra({"": factors}, tolerance=tolerance)[""]
 
-    Formula: scaling b = Q_b R_b, a^T = Q_a R_a, R_b R_a^T = U S V, hence u = Q_b U and v = V Q_a^T.
-    tolerance: directions with s <= tolerance * s[0] are left out; at least one stays. See `Spectrum.significant`.
+
+def spectra(deltas: Mapping[str, Factors], *, tolerance: float = 0.0) -> dict[str, Spectrum]:
+    """The singular value decomposition of every delta, without forming it.
+
+    Formula: root_b root_a^T = U S V, u = b inverse_b U and v = V inverse_a^T a, with `_roots` of b^T b and a a^T. What
+    is small is float64, and batched over deltas of equal rank; all stays on the factors' device. A delta whose rank
+    reaches its smaller side is decomposed as it is.
+    tolerance: directions with s <= max(tolerance, FAINT) * s[0] are left out, all of a delta that is zero.
     """
-    factors = precise(factors)
-    q_b, r_b = torch.linalg.qr(factors.scaling * factors.b)
-    q_a, r_a = torch.linalg.qr(factors.a.T)
-    u, s, v = torch.linalg.svd(r_b @ r_a.T, full_matrices=False)
-    full = Spectrum(q_b @ u, s, v @ q_a.T)
-    return full.leading(max(1, len(full.significant(tolerance).s))) if tolerance > 0 else full
+    batches: dict[tuple[int, torch.device], list[str]] = {}
+    found: dict[str, Spectrum] = {}
+    for module, factors in deltas.items():
+        if factors.rank < min(factors.shape):
+            batches.setdefault((factors.rank, factors.a.device), []).append(module)
+        else:
+            u, s, v = torch.linalg.svd(precise(factors).delta(), full_matrices=False)
+            found[module] = Spectrum(u, s, v).significant(max(tolerance, FAINT))
+    for modules in batches.values():
+        batch = [precise(deltas[module]) for module in modules]
+        found.update(zip(modules, _thin_spectra(batch, max(tolerance, FAINT)), strict=True))
+    return {module: found[module] for module in deltas}
+
+
+def _thin_spectra(batch: Sequence[Factors], tolerance: float) -> list[Spectrum]:
+    """The spectra of factors of one rank. In between: (batch, rank, rank)."""
+    gram_b = torch.stack([_gram(factors.b.T) for factors in batch])
+    gram_a = torch.stack([_gram(factors.a) for factors in batch])
+    balance = _balance(gram_b, gram_a)
+    root_b, inverse_b = _roots(gram_b, balance)
+    root_a, inverse_a = _roots(gram_a, torch.where(balance > 0, 1 / balance, balance))
+    u, s, v = torch.linalg.svd(root_b @ root_a.mT)
+    left, right = inverse_b @ u, v @ inverse_a.mT
+    return [_tall(*parts, tolerance) for parts in zip(batch, left, s, right, strict=True)]
+
+
+def _gram(rows: Tensor) -> Tensor:
+    """Inner products in float64: squaring costs half of the digits, so that float32 would keep too few."""
+    wide = rows.double()
+    return wide @ wide.T
+
+
+def _balance(gram_b: Tensor, gram_a: Tensor) -> Tensor:
+    """t such that the columns of b t and the rows of a / t are equally long; 0 where a column or a row is zero."""
+    lengths_b, lengths_a = (gram.diagonal(dim1=-2, dim2=-1).sqrt() for gram in (gram_b, gram_a))
+    there = (lengths_b > 0) & (lengths_a > 0)
+    return torch.where(there, lengths_a / lengths_b, 0.0).sqrt()
+
+
+def _roots(gram: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Of tall x with this Gram matrix: x inverse is orthonormal, and x inverse root = x scale.
+
+    Formula: scale gram scale = W L W^T, root = L^1/2 W^T, inverse = scale W L^-1/2. Directions in which x has no length
+    are zero in both: unlike a Cholesky factor this needs no full rank.
+    """
+    values, vectors = torch.linalg.eigh(scale[..., :, None] * gram * scale[..., None, :])
+    kept = values > GRAM_ROUNDING * values[..., -1:]
+    lengths = torch.where(kept, values, 0.0).sqrt()
+    inverse = torch.where(kept, 1 / lengths, 0.0)
+    return lengths[..., :, None] * vectors.mT, scale[..., :, None] * vectors * inverse[..., None, :]
+
+
+def _tall(factors: Factors, left: Tensor, s: Tensor, right: Tensor, tolerance: float) -> Spectrum:
+    """u = b left and v = right a for the directions that count, in the precision of the factors."""
+    strengths = s * abs(factors.scaling)
+    count = int((strengths > tolerance * strengths[:1]).sum())
+    sign = -1.0 if factors.scaling < 0 else 1.0
+    left, right = sign * left[:, :count], right[:count]
+    of_u, of_v = _precision_of(factors.b, left), _precision_of(factors.a.T, right.T)
+    u, v = factors.b.to(of_u) @ left.to(of_u), right.to(of_v) @ factors.a.to(of_v)
+    return Spectrum(*(part.to(factors.a.dtype) for part in (u, strengths[:count], v)))
+
+
+def _precision_of(columns: Tensor, weights: Tensor) -> torch.dtype:
+    """In what to compute columns @ weights, vectors of length 1: float64 if they are differences of longer ones."""
+    parts = columns.norm(dim=0)[:, None] * weights
+    return columns.dtype if bool((parts.norm(dim=0) < CANCELLING).all()) else torch.float64
 
 
 def best_rank(factors: Factors, rank: int) -> Factors:
@@ -113,13 +186,22 @@ def best_rank(factors: Factors, rank: int) -> Factors:
 
 
 def compress_wide(adapter: Adapter, *, sides: int = 2) -> Adapter:
-    """The same deltas with no stack above `sides` times its layer's smaller side; exact, as no rank exceeds it."""
+    """The same deltas with no stack above `sides` times its layer's smaller side."""
+    return adapter.map(
+        lambda _, factors: written_out(factors) if is_wide(factors.shape, factors.rank, sides) else factors
+    )
 
-    def compressed(_: str, factors: Factors) -> Factors:
-        smaller = min(factors.shape)
-        return best_rank(factors, smaller) if factors.rank > sides * smaller else factors
 
-    return adapter.map(compressed)
+def is_wide(shape: tuple[int, int], rank: int, sides: int = 2) -> bool:
+    """Whether a stack is above `sides` times its layer's smaller side."""
+    return rank > sides * min(shape)
+
+
+def written_out(factors: Factors) -> Factors:
+    """The delta itself as one factor, the identity as the other: exact, and its rank is the smaller side."""
+    delta, smaller = factors.delta(), min(factors.shape)
+    identity = torch.eye(smaller, dtype=delta.dtype, device=delta.device)
+    return Factors(delta, identity) if factors.shape[0] == smaller else Factors(identity, delta)
 
 
 def subtract(left: Adapter, right: Adapter) -> Adapter:
@@ -146,7 +228,10 @@ def _inner_of_factors(left: Factors, right: Factors) -> float:
 
 def norm(adapter: Adapter) -> float:
     """Frobenius norm of all deltas together."""
-    return max(inner(adapter, adapter), 0.0) ** 0.5
+    squares = (
+        factors.scaling**2 * float((_gram(factors.b.T) * _gram(factors.a)).sum()) for factors in adapter.values()
+    )
+    return max(sum(squares), 0.0) ** 0.5
 
 
 def cosine(left: Adapter, right: Adapter) -> float:

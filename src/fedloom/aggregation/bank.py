@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.algebra import pad, precise, stack_adapters, truncate
+from fedloom.adapters.algebra import stack_adapters, truncate
 from fedloom.adapters.factors import Factors
-from fedloom.aggregation.summand import Summand
+from fedloom.aggregation.summand import Summand, Term
 from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts, Side, Slot, Start, World
 from fedloom.rng import generator
 
@@ -71,13 +71,13 @@ def sum_name(module: str, side: Side) -> str:
 
 
 def lift_padded(adapter: Adapter, weight: float, facts: ClientFacts) -> Summand:
-    """weight * a and weight * scaling * b, both padded with zeros to the bank's rank."""
-    sums: dict[str, Tensor] = {}
+    """weight * a and weight * scaling * b, both to be padded with zeros to the bank's rank."""
+    terms: dict[str, Term] = {}
     for module, factors in adapter.items():
-        wide = pad(precise(factors).folded(), facts.world.max_rank(module))
-        sums[sum_name(module, "a")] = weight * wide.a
-        sums[sum_name(module, "b")] = weight * wide.b
-    return Summand(sums=sums, weights=dict.fromkeys(adapter, weight))
+        (outputs, inputs), rank = factors.shape, facts.world.max_rank(module)
+        terms[sum_name(module, "a")] = Term(factors.a, weight, (rank, inputs))
+        terms[sum_name(module, "b")] = Term(factors.b, weight * factors.scaling, (outputs, rank))
+    return Summand(terms=terms, weights=dict.fromkeys(adapter, weight))
 
 
 def finish_mean(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalState:

@@ -26,7 +26,7 @@ def lift_owned(adapter: Adapter, weight: float, facts: ClientFacts) -> Summand:
         present = (torch.arange(facts.world.max_rank(module)) < factors.rank).to(torch.float64)
         owners[sum_name(module, "owners")] = weight * present
         owners[sum_name(module, "count")] = present
-    return replace(padded, sums={**padded.sums, **owners})
+    return replace(padded, sums=owners)
 
 
 def mean_over_owners(total: Summand, module: str, previous: Factors) -> Factors:
@@ -34,6 +34,8 @@ def mean_over_owners(total: Summand, module: str, previous: Factors) -> Factors:
     a, b = total.sums[sum_name(module, "a")], total.sums[sum_name(module, "b")]
     owners = total.sums[sum_name(module, "owners")].to(a.dtype)
     owned = owners > 0
+    if bool(owned.all()):
+        return Factors(a / owners[:, None], b / owners)
     divisor = torch.where(owned, owners, torch.ones_like(owners))
     return Factors(
         torch.where(owned[:, None], a / divisor[:, None], previous.a), torch.where(owned, b / divisor, previous.b)

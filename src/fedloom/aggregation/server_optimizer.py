@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.algebra import ROUNDING, inner, spectrum, stack_adapters, subtract
+from fedloom.adapters.algebra import ROUNDING, inner, spectra, stack_adapters, subtract
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.bank import sum_name
 from fedloom.aggregation.method import Method
@@ -84,8 +84,8 @@ def _scaled(adapter: Adapter, factor: float) -> Adapter:
 
 def _compact(adapter: Adapter) -> Adapter:
     """The same deltas, as narrow as they can be; those that are zero are left out."""
-    narrow = {module: spectrum(factors).significant(ROUNDING).factors() for module, factors in adapter.items()}
-    return Adapter().updated(narrow)
+    found = spectra(adapter, tolerance=ROUNDING)
+    return Adapter().updated({module: directions.factors() for module, directions in found.items()})
 
 
 def _second_moments(

@@ -4,15 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.algebra import compress_wide, stack_adapters
+from fedloom.adapters.algebra import is_wide, stack, written_out
+from fedloom.adapters.factors import Factors
 from fedloom.errors import AggregationError
 
-Addable = TypeVar("Addable", Tensor, float)
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """weight * tensor, in the leading rows and columns of a tensor of zeros: neither multiplied nor padded yet.
+
+    Shapes: tensor at most `shape` in every dimension.
+    """
+
+    tensor: Tensor
+    weight: float
+    shape: tuple[int, ...]
+
+    def zeros(self) -> Tensor:
+        """A sum of such terms before the first one, in float32 or better."""
+        return self.tensor.new_zeros(self.shape, dtype=torch.promote_types(self.tensor.dtype, torch.float32))
+
+    def add_to_(self, running: Tensor) -> Tensor:
+        """Add the term in place."""
+        running[tuple(slice(size) for size in self.tensor.shape)].add_(self.tensor, alpha=self.weight)
+        return running
+
+    def dense(self) -> Tensor:
+        """The tensor that the term stands for, of the full shape."""
+        return self.add_to_(self.zeros())
 
 
 @dataclass(frozen=True)
@@ -20,44 +44,87 @@ class Summand:
     """One client's lifted contribution, or the sum of several: both are the same kind of value.
 
     sums: tensors that add elementwise, by name.
-    stack: an adapter whose deltas add, by stacking factors (recompressed once a stack is wider than its layer).
+    stack: an adapter whose deltas add, by stacking factors (written out once a stack is wider than its layer).
     weights: module -> total weight of those who trained it; a method divides by it, so that partial
         participation and clients that lack a module need no special case.
+    terms: what becomes part of `sums` when it is added; a sum has none.
     """
 
     sums: Mapping[str, Tensor] = field(default_factory=dict)
     stack: Adapter = field(default_factory=Adapter)
     weights: Mapping[str, float] = field(default_factory=dict)
+    terms: Mapping[str, Term] = field(default_factory=dict)
 
     def __add__(self, other: Summand) -> Summand:
-        return Summand(
-            _added(self.sums, other.sums),
-            compress_wide(stack_adapters([self.stack, other.stack])),
-            _added(self.weights, other.weights),
-        )
+        running = RunningSum()
+        for summand in (self, other):
+            running.add_(summand)
+        return running.value()
+
+    def dense(self) -> Summand:
+        """The same with every term as a tensor of its full shape: equal for all clients, as masks need it."""
+        sums = {**self.sums, **{name: term.dense() for name, term in self.terms.items()}}
+        return Summand(sums, self.stack, self.weights)
 
 
-def _added(left: Mapping[str, Addable], right: Mapping[str, Addable]) -> dict[str, Addable]:
-    both = dict(left)
-    for name, value in right.items():
-        both[name] = both[name] + value if name in both else value
-    return both
+class RunningSum:
+    """A sum that grows in place, one pass over each summand: the one mutable value here, of whoever made it alone.
+
+    Tensors are added into its own; factors wait in a list and are stacked once, at the end. Where their ranks exceed
+    twice the layer's smaller side they are written out, so that memory does not grow with the number of clients.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sums: dict[str, Tensor] = {}
+        self._parts: dict[str, list[Factors]] = {}
+        self._ranks: dict[str, int] = {}
+        self._weights: dict[str, float] = {}
+
+    def add_(self, summand: Summand) -> None:
+        """Fold one summand in. It is not changed; its factors are kept, not copied."""
+        self.count += 1
+        for name, tensor in summand.sums.items():
+            self._sums[name] = self._sums[name].add_(tensor) if name in self._sums else tensor.clone()
+        for name, term in summand.terms.items():
+            self._sums[name] = term.add_to_(self._sums[name] if name in self._sums else term.zeros())
+        for module, factors in summand.stack.items():
+            self._stack_(module, factors)
+        for module, weight in summand.weights.items():
+            self._weights[module] = self._weights.get(module, 0.0) + weight
+
+    def _stack_(self, module: str, factors: Factors) -> None:
+        parts = self._parts.setdefault(module, [])
+        parts.append(factors)
+        self._ranks[module] = self._ranks.get(module, 0) + factors.rank
+        if is_wide(factors.shape, self._ranks[module]):
+            parts[:] = [written_out(stack(parts))]
+            self._ranks[module] = parts[0].rank
+
+    def value(self) -> Summand:
+        """What was added so far. Its tensors are the sum's own: nothing is to be added after this."""
+        stacks = {module: stack(parts) for module, parts in self._parts.items()}
+        return Summand(self._sums, Adapter(stacks), self._weights)
+
+    def total(self) -> Summand:
+        """The value, to be divided by its weights. Raises: AggregationError if nothing was added or has no weight."""
+        if self.count == 0:
+            raise AggregationError("there is nothing to aggregate", expected="at least one contribution", found="none")
+        weightless = sorted(module for module, weight in self._weights.items() if not weight > 0)
+        if weightless:
+            raise AggregationError(
+                "the weights of the contributions add up to nothing",
+                where=f"module {weightless[0]!r}",
+                expected="a total weight above 0",
+                found=self._weights[weightless[0]],
+                do="Give clients that took part a positive number of examples",
+            )
+        return self.value()
 
 
 def total(summands: Iterable[Summand]) -> Summand:
     """The sum, folded in one by one. Raises: AggregationError if there is nothing to add or no weight."""
-    result = None
+    running = RunningSum()
     for summand in summands:
-        result = summand if result is None else result + summand
-    if result is None:
-        raise AggregationError("there is nothing to aggregate", expected="at least one contribution", found="none")
-    weightless = sorted(module for module, weight in result.weights.items() if not weight > 0)
-    if weightless:
-        raise AggregationError(
-            "the weights of the contributions add up to nothing",
-            where=f"module {weightless[0]!r}",
-            expected="a total weight above 0",
-            found=result.weights[weightless[0]],
-            do="Give clients that took part a positive number of examples",
-        )
-    return result
+        running.add_(summand)
+    return running.total()

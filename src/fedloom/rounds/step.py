@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
-
-from torch import Tensor
 
 from fedloom.aggregation.method import Method
 from fedloom.aggregation.server_optimizer import ServerOptimizer, optimized
-from fedloom.aggregation.summand import Summand, total
+from fedloom.aggregation.summand import RunningSum, Summand, Term
 from fedloom.aggregation.world import ClientFacts, RoundFacts, World
 from fedloom.errors import RunError
 from fedloom.rounds.messages import Assignment, Contribution
@@ -22,10 +19,13 @@ NO_OPTIMIZER = ServerOptimizer()
 
 @dataclass(frozen=True)
 class Tally:
-    """What has been folded in so far: a sum of summands, a weighted sum of heads, the weight of both, and by whom."""
+    """What has been folded in so far: a sum of summands, a weighted sum of heads, the weight of both, and by whom.
 
-    summed: Summand | None = None
-    head: Mapping[str, Tensor] = field(default_factory=dict)
+    The two sums grow in place and pass on from one tally to the next: only the last one may be folded into.
+    """
+
+    summed: RunningSum = field(default_factory=RunningSum)
+    head: RunningSum = field(default_factory=RunningSum)
     weight: float = 0.0
     clients: tuple[str, ...] = ()
 
@@ -38,20 +38,17 @@ def fold(
     contribution: Contribution,
     weighting: Weighting = "examples",
 ) -> Tally:
-    """The tally with one more (validated) contribution. weighting: by its examples, or "uniform": all alike."""
+    """The tally with one more (validated) contribution; the one given is used up.
+
+    weighting: by its examples, or "uniform": all alike.
+    """
+    assert tally.summed.count == len(tally.clients), "this tally was folded into before"
     weight = float(contribution.examples) if weighting == "examples" else 1.0
     facts = ClientFacts(world, contribution.client, contribution.round, assignment.start)
-    summand = method.lift(contribution.adapter, weight, facts)
-    head = {
-        name: weight * tensor if name not in tally.head else tally.head[name] + weight * tensor
-        for name, tensor in contribution.head.items()
-    }
-    return Tally(
-        summed=summand if tally.summed is None else tally.summed + summand,
-        head=head,
-        weight=tally.weight + weight,
-        clients=(*tally.clients, contribution.client),
-    )
+    tally.summed.add_(method.lift(contribution.adapter, weight, facts))
+    head = {name: Term(tensor, weight, tuple(tensor.shape)) for name, tensor in contribution.head.items()}
+    tally.head.add_(Summand(terms=head))
+    return replace(tally, weight=tally.weight + weight, clients=(*tally.clients, contribution.client))
 
 
 def step(
@@ -68,7 +65,7 @@ def step(
     Raises: RunError if fewer than `min_clients` contributions were accepted.
     """
     round = state.round + 1
-    if tally.summed is None or len(tally.clients) < min_clients:
+    if len(tally.clients) < max(1, min_clients):
         raise RunError(
             "too few contributions were accepted",
             where=f"round {round}",
@@ -77,8 +74,10 @@ def step(
             do=f"The journal says why the others failed; round {state.round} is intact: repair and resume",
         )
     facts = RoundFacts(world, round, tally.clients)
-    finished = method.finish(total([tally.summed]), state.learned, facts)
+    finished = method.finish(tally.summed.total(), state.learned, facts)
     return RunState(
         learned=optimized(optimizer, method, state.learned, finished, world),
-        head={name: tensor / tally.weight for name, tensor in tally.head.items()},
+        head={
+            name: (tensor / tally.weight).to(state.head[name].dtype) for name, tensor in tally.head.value().sums.items()
+        },
     )

@@ -1,15 +1,17 @@
 """flexlora: the exact mean of the deltas, of which each client gets the strongest directions.
 
-U S V = sum_k p_k s_k b_k a_k by QR of the stack and a small SVD. The server keeps all of it; client k begins from the
-leading r_k directions, a = V, b = U S / s_k. What is above its rank it does without, and loses.
+U S V = sum_k p_k s_k b_k a_k by way of the stack (`algebra.spectra`). The server keeps all of it; client k
+begins from the leading r_k directions, a = V, b = U S / s_k. What is above its rank it does without, and loses.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.algebra import ROUNDING, spectrum, stack_adapters
+from fedloom.adapters.algebra import ROUNDING, spectra, stack_adapters
+from fedloom.adapters.factors import Factors
 from fedloom.aggregation.method import Law, Method
 from fedloom.aggregation.redistribution import SPLIT_HELP, SPLITS, dispatch_leading
 from fedloom.aggregation.stacking import empty_state, lift_stack, mean_stack
@@ -33,25 +35,24 @@ class FlexLoraSettings:
 
 
 def _finish(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalState:
-    settings = facts.world.settings
-    split = SPLITS[settings.split]
-    changes = {
-        module: split(spectrum(factors).significant(settings.tolerance))
-        for module, factors in mean_stack(total).items()
-    }
-    return state.next(shared=state.shared.updated(changes))
+    return state.next(shared=state.shared.updated(_leading(mean_stack(total), facts.world)))
+
+
+def _leading(deltas: Mapping[str, Factors], world: World) -> dict[str, Factors]:
+    split = SPLITS[world.settings.split]
+    directions = spectra(deltas, tolerance=world.settings.tolerance)
+    return {module: split(found) for module, found in directions.items()}
 
 
 def _moved(state: GlobalState, change: Adapter, world: World) -> GlobalState:
-    split = SPLITS[world.settings.split]
     sums = stack_adapters([state.shared, change])
-    changed = {module: split(spectrum(sums[module]).significant(world.settings.tolerance)) for module in change}
+    changed = _leading({module: sums[module] for module in change}, world)
     return replace(state, shared=state.shared.updated(changed))
 
 
 METHOD = Method(
     name="flexlora",
-    source="FlexLoRA (Bai et al., 2024, arXiv 2402.11505), section 3.2; SVD by QR of the stack as in FLoRIST",
+    source="FlexLoRA (Bai et al., 2024, arXiv 2402.11505), section 3.2; SVD of the stack, factored as in FLoRIST",
     summary="exact mean at the server; clients get its strongest directions",
     traffic="up: a and b of the client's rank. Down: its leading directions, no trunk",
     when="""Use it where the server's own model should be the exact mean and small clients must be sent little: each

@@ -64,7 +64,7 @@ def _rules(settings: HetLoraSettings) -> LocalRules:
 def _lift(adapter: Adapter, weight: float, facts: ClientFacts) -> Summand:
     weighed = WEIGHTS[facts.world.settings.weights](max(norm(adapter), NOTHING), weight)
     padded = lift_padded(adapter, weighed, facts)
-    return replace(padded, sums={**padded.sums, **_ranks(adapter, facts)})
+    return replace(padded, sums=_ranks(adapter, facts))
 
 
 def _ranks(adapter: Adapter, facts: ClientFacts) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.algebra import ROUNDING, Spectrum, precise, spectrum, stack
+from fedloom.adapters.algebra import ROUNDING, Spectrum, precise, spectra, stack
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.directions import RULES, choose, deal, divided, new_rows
 from fedloom.aggregation.method import Law, Method
@@ -144,10 +144,7 @@ def _change(new: Factors, start: Factors) -> Factors:
 
 
 def _finish(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalState:
-    exact = {
-        module: spectrum(stack([step, *_known(state, module)])).significant(ROUNDING)
-        for module, step in mean_stack(total).items()
-    }
+    exact = _exact(state, mean_stack(total))
     kept = {module: _compressed(directions, facts.world.settings) for module, directions in exact.items()}
     shared = state.shared.updated({module: directions.factors() for module, directions in kept.items()})
     after = state.next(shared=shared, extras={**state.extras, COMPRESSION_ERROR: _lost(exact, kept)})
@@ -155,12 +152,15 @@ def _finish(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalStat
 
 
 def _moved(state: GlobalState, change: Adapter, world: World) -> GlobalState:
-    changed = {
-        module: _compressed(spectrum(stack([step, *_known(state, module)])).significant(ROUNDING), world.settings)
-        for module, step in change.items()
-    }
+    changed = {module: _compressed(found, world.settings) for module, found in _exact(state, change).items()}
     shared = state.shared.updated({module: directions.factors() for module, directions in changed.items()})
     return _with_trunk_error(replace(state, shared=shared), world)
+
+
+def _exact(state: GlobalState, change: Adapter) -> dict[str, Spectrum]:
+    """The spectrum of G + change, for the modules that change."""
+    sums = {module: stack([step, *_known(state, module)]) for module, step in change.items()}
+    return spectra(sums, tolerance=ROUNDING)
 
 
 def _known(state: GlobalState, module: str) -> list[Factors]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.algebra import ROUNDING, precise, spectrum, stack
+from fedloom.adapters.algebra import ROUNDING, precise, spectra, stack
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.method import Law, Method
 from fedloom.aggregation.redistribution import SPLIT_HELP, SPLITS, dispatch_leading
@@ -80,10 +80,8 @@ def _absent(state: GlobalState, world: World, module: str, means: Adapter) -> li
 
 def _cut(sums: dict[str, Factors], world: World) -> dict[str, Factors]:
     split = SPLITS[world.settings.split]
-    return {
-        module: split(spectrum(factors).leading(world.max_rank(module)).significant(ROUNDING))
-        for module, factors in sums.items()
-    }
+    found = spectra(sums, tolerance=ROUNDING)
+    return {module: split(directions.leading(world.max_rank(module))) for module, directions in found.items()}
 
 
 def _moved(state: GlobalState, change: Adapter, world: World) -> GlobalState:

@@ -51,10 +51,12 @@ def _less_of_lonely(mean: Factors, previous: Factors, total: Summand, module: st
     count = total.sums[sum_name(module, "count")]
     share = (count / settings.min_owners).clamp(max=1).to(mean.a.dtype)
     share[count == 0] = 1  # nobody's rows stay as they were
+    if bool((share == 1).all()):
+        return mean
     if settings.lonely == "shrink":
         return Factors(mean.a, mean.b * share)
     a = previous.a + share[:, None] * (mean.a - previous.a)
-    return Factors(a, previous.b + share * (mean.b - previous.b)) if bool((share < 1).any()) else mean
+    return Factors(a, previous.b + share * (mean.b - previous.b))
 
 
 METHOD = Method(

@@ -1,0 +1,280 @@
+"""The contenders of `aggregation.py`, each to be measured in a process of its own: see there.
+
+python benchmarks/contenders.py '[["method", "loom", 1], {"hidden": 4096, ..}]'
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedloom.adapters.adapter import Adapter
+from fedloom.adapters.factors import Factors
+from fedloom.aggregation.method import Law, Method
+from fedloom.aggregation.registry import METHODS
+from fedloom.aggregation.summand import RunningSum
+from fedloom.aggregation.trials import Upload
+from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts, Slot, World
+from fedloom.rng import generator
+
+RANKS = (64, 32, 16, 16, 8, 8, 4, 4, 4, 4)
+EQUAL_RANK = 16
+ALPHA = 16.0
+MODULES = {"qv": ("q", "v"), "qkvo": ("q", "k", "v", "o"), "all": ("q", "k", "v", "o", "gate", "up", "down")}
+STEPS = (10, 30, 100, 300)  # clients after which a stream looks at its memory
+
+
+@dataclass(frozen=True)
+class Size:
+    """Sides of the layers, and how many there are. stream: side of the one layer of the streaming mode."""
+
+    hidden: int
+    wide: int
+    layers: int
+    modules: str
+    threads: int
+    repeats: int
+    stream: int
+
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        sides = {"gate": (self.wide, self.hidden), "up": (self.wide, self.hidden), "down": (self.hidden, self.wide)}
+        return {
+            f"layers.{layer:02d}.{name}": sides.get(name, (self.hidden, self.hidden))
+            for layer in range(self.layers)
+            for name in MODULES[self.modules]
+        }
+
+
+def ranks_of(method: Method) -> tuple[int, ...]:
+    return RANKS if Law.UNEQUAL_RANKS in method.laws else (EQUAL_RANK,) * len(RANKS)
+
+
+def world_of(method: Method, shapes: dict[str, tuple[int, int]], ranks: tuple[int, ...]) -> World:
+    slots = {
+        f"client {number:04d}": {module: Slot(rank, ALPHA / rank) for module in shapes}
+        for number, rank in enumerate(ranks)
+    }
+    return World(shapes, slots, method.settings(), seed=0)
+
+
+def weight_of(client: str) -> float:
+    return 100.0 + 37 * (int(client.split()[1]) % 7)
+
+
+def upload(method: Method, state: GlobalState, world: World, client: str) -> Upload:
+    """A client's start with noise on the sides that it trains, as local steps leave it."""
+    start, draws = method.dispatch(state, world, client), generator(0, "benchmark", state.rounds, client)
+
+    def moved(module: str, factors: Factors) -> Factors:
+        a, b = (
+            torch.randn(side.shape, generator=draws).mul_(0.01).add_(side)
+            if method.trains(module, name, state.rounds + 1)
+            else side
+            for name, side in (("a", factors.a), ("b", factors.b))
+        )
+        return Factors(a, b, factors.scaling)
+
+    return Upload(client, weight_of(client), start, start.trainable.map(moved))
+
+
+def aggregate(method: Method, state: GlobalState, world: World, sent: list[Upload]) -> GlobalState:
+    """The server's step, as the rounds take it."""
+    running = RunningSum()
+    for one in sent:
+        facts = ClientFacts(world, one.client, state.rounds + 1, one.start)
+        running.add_(method.lift(one.adapter, one.weight, facts))
+    return method.finish(running.total(), state, RoundFacts(world, state.rounds + 1, tuple(one.client for one in sent)))
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def timed(act: Callable[[], Any]) -> tuple[float, Any]:
+    began = time.perf_counter()
+    result = act()
+    return time.perf_counter() - began, result
+
+
+def measured(act: Callable[[], Any]) -> tuple[dict[str, float], Any]:
+    """Seconds and the memory that the call took, and its result."""
+    before = resident_bytes()
+    seconds, result = timed(act)
+    return {"seconds": seconds, "peak_bytes": max(0, peak_bytes() - before)}, result
+
+
+def incoming(method: Method, sent: list[Upload], round: int) -> list[torch.Tensor]:
+    """The tensors that travel up: the trained sides."""
+    return [
+        getattr(factors, side)
+        for one in sent
+        for module, factors in one.adapter.items()
+        for side in ("a", "b")
+        if method.trains(module, side, round)
+    ]
+
+
+def dense(adapter: Adapter, module: str) -> torch.Tensor:
+    return adapter[module].to(torch.float64).delta() if module in adapter else torch.zeros(())
+
+
+def errors(
+    method: Method, world: World, before: GlobalState, sent: list[Upload], after: GlobalState
+) -> dict[str, float]:
+    """The result of one module against the method in float64 and against the dense mean of the clients' models."""
+    module = sorted(world.modules)[-1]
+    got, whole = dense(after.delta(), module), sum(one.weight for one in sent)
+    mean = sum((one.weight / whole * dense(one.model, module) for one in sent), torch.zeros(()))
+    single, double = (
+        dense(alone(method, world, before, sent, module, dtype).delta(), module)
+        for dtype in (torch.float32, torch.float64)
+    )
+    return {
+        "rounding": float((single - double).norm() / double.norm()),
+        "to_exact_mean": float((got - mean).norm() / mean.norm()),
+    }
+
+
+def alone(
+    method: Method, world: World, before: GlobalState, sent: list[Upload], module: str, dtype: torch.dtype
+) -> GlobalState:
+    """The same step on one module only, in another precision."""
+
+    def only(adapter: Adapter) -> Adapter:
+        return Adapter({module: adapter[module].to(dtype)} if module in adapter else {})
+
+    small = replace(world, modules={module: world.modules[module]})
+    state = replace(before, shared=only(before.shared), trunk=only(before.trunk))
+    return aggregate(
+        method,
+        state,
+        small,
+        [
+            replace(one, adapter=only(one.adapter), start=replace(one.start, trainable=only(one.start.trainable)))
+            for one in sent
+        ],
+    )
+
+
+def run_method(size: Size, name: str, round: int) -> dict[str, Any]:
+    method, shapes = METHODS[name], size.shapes()
+    world = world_of(method, shapes, ranks_of(method))
+    state = method.init(world)
+    for _ in range(round - 1):
+        state = aggregate(method, state, world, [upload(method, state, world, client) for client in world.slots])
+    sent = [upload(method, state, world, client) for client in world.slots]
+    tensors = incoming(method, sent, round)
+    figures, after = measured(lambda: aggregate(method, state, world, sent))
+    copying = []
+    for _ in range(size.repeats):  # in turns, so that whatever else the machine does hits both
+        copying.append(timed(lambda: [tensor.clone() for tensor in tensors])[0])
+        del after
+        again, after = timed(lambda: aggregate(method, state, world, sent))
+        figures["seconds"] = min(figures["seconds"], again)
+    return {
+        **figures,
+        "modules": len(shapes),
+        "copy_seconds": min(copying),
+        "incoming_bytes": sum(tensor.nbytes for tensor in tensors),
+        **errors(method, world, state, sent, after),
+    }
+
+
+def one_module(size: Size) -> tuple[list[Factors], list[float]]:
+    """What the clients send for one square module, and their shares."""
+    draws = torch.Generator().manual_seed(0)
+    sent = [
+        Factors(
+            torch.randn(rank, size.hidden, generator=draws),
+            0.01 * torch.randn(size.hidden, rank, generator=draws),
+            ALPHA / rank,
+        )
+        for rank in RANKS
+    ]
+    weights = [weight_of(f"client {number}") for number in range(len(RANKS))]
+    return sent, [weight / sum(weights) for weight in weights]
+
+
+def distance_to_mean(got: torch.Tensor, sent: list[Factors], shares: list[float]) -> float:
+    mean = sum(share * factors.to(torch.float64).delta() for share, factors in zip(shares, sent, strict=True))
+    return float((got.double() - mean).norm() / mean.norm())
+
+
+def run_dense(size: Size) -> dict[str, Any]:
+    """FlexLoRA as its authors' code has it: the mean of the products, out x in, and its whole decomposition."""
+    sent, shares = one_module(size)
+
+    def decompose() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        mean = sum(share * factors.delta() for share, factors in zip(shares, sent, strict=True))
+        return torch.linalg.svd(mean, full_matrices=False)
+
+    figures, (u, s, v) = measured(decompose)
+    return {**figures, "modules": 1, "to_exact_mean": distance_to_mean(u * s @ v, sent, shares)}
+
+
+def run_peft(size: Size, kind: str) -> dict[str, Any]:
+    """PEFT's merge of adapters that a model of one layer holds."""
+    from peft import LoraConfig, get_peft_model
+
+    sent, shares = one_module(size)
+    base = torch.nn.Sequential()
+    base.add_module("q", torch.nn.Linear(size.hidden, size.hidden, bias=False))
+    names = [f"client{number}" for number in range(len(sent))]
+    configs = [LoraConfig(r=factors.rank, lora_alpha=ALPHA, target_modules=["q"]) for factors in sent]
+    model = get_peft_model(base, configs[0], adapter_name=names[0])
+    for name, config in zip(names[1:], configs[1:], strict=True):
+        model.add_adapter(name, config)
+    layer = model.base_model.model.q
+    for name, factors in zip(names, sent, strict=True):
+        layer.lora_A[name].weight.data, layer.lora_B[name].weight.data = factors.a, factors.b
+    merge = {"combination_type": kind, "svd_full_matrices": False, "svd_rank": RANKS[0]}
+    figures, _ = measured(lambda: model.add_weighted_adapter(names, shares, "merged", **merge))
+    return {**figures, "modules": 1, "to_exact_mean": distance_to_mean(layer.get_delta_weight("merged"), sent, shares)}
+
+
+def run_stream(size: Size, name: str, clients: int) -> dict[str, Any]:
+    """Clients come one by one and are forgotten: what the server's memory grew by, after so many of them."""
+    method = METHODS[name]
+    shapes = {"layers.00.q": (size.stream, size.stream)}
+    world = world_of(method, shapes, tuple(islice(cycle(ranks_of(method)), clients)))
+    state, running = method.init(world), RunningSum()
+    upload(method, state, world, min(world.slots))  # what the first use of the library takes is not the server's
+    before, seconds, seen = resident_bytes(), 0.0, {}
+    for count, one in enumerate(stream(method, state, world), 1):
+        facts = ClientFacts(world, one.client, 1, one.start)
+        seconds += timed(lambda one=one, facts=facts: running.add_(method.lift(one.adapter, one.weight, facts)))[0]
+        if count in (*STEPS, clients):
+            seen[count] = resident_bytes() - before
+    more, _ = timed(lambda: method.finish(running.total(), state, RoundFacts(world, 1, tuple(world.slots))))
+    return {"seconds": seconds, "finish_seconds": more, "peak_bytes": peak_bytes() - before, "bytes_after": seen}
+
+
+def stream(method: Method, state: GlobalState, world: World) -> Iterator[Upload]:
+    for client in world.slots:
+        yield upload(method, state, world, client)
+
+
+def child(task: list[Any], size: Size) -> dict[str, Any]:
+    """The figures of one contender."""
+    torch.set_num_threads(size.threads)
+    torch.linalg.svd(torch.eye(2) @ torch.eye(2).double().float())  # loads the libraries
+    acts = {"method": run_method, "dense": run_dense, "peft": run_peft, "stream": run_stream}
+    return acts[task[0]](size, *task[1:])
+
+
+if __name__ == "__main__":
+    order, size = json.loads(sys.argv[1])
+    print(json.dumps(child(order, Size(**size))))
