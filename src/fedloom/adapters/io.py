@@ -60,7 +60,7 @@ def to_bytes(
             for side in described.sides:
                 content[factor_key(name, module, side)] = getattr(adapters[name][module], side)
     # One metadata key only: safetensors writes several in no fixed order.
-    return save({key: _owned(tensor) for key, tensor in content.items()}, {_METADATA_KEY: header.encode()})
+    return save(_apart(content), {_METADATA_KEY: header.encode()})
 
 
 def from_bytes(
@@ -145,9 +145,15 @@ def _dtype(tensor: Tensor, name: str) -> str:
     return dtype
 
 
-def _owned(tensor: Tensor) -> Tensor:
-    """A contiguous copy: safetensors refuses tensors that share memory."""
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+def _apart(content: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU and contiguous; copies of those that share memory, which safetensors refuses."""
+    apart, taken = {}, set()
+    for key, tensor in content.items():
+        plain = tensor.detach().cpu().contiguous()
+        place = plain.untyped_storage().data_ptr()
+        apart[key] = plain.clone() if place in taken else plain
+        taken.add(place)
+    return apart
 
 
 def _read(data: bytes, where: str) -> tuple[Header, dict[str, Tensor]]:

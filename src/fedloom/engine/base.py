@@ -41,7 +41,7 @@ class Federation:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer and what it cost on the wire."""
+    """One answer and what it cost on the wire. assignment: that which was answered, without its trunk."""
 
     assignment: Assignment
     contribution: Contribution

@@ -111,20 +111,26 @@ def _one_round(loop: Loop, state: RunState) -> RunState:
     participants = roster(loop.experiment, round)
     loop.journal("round_started", round=round, participants=list(participants))
     assignments = training_assignments(loop.experiment, loop.method, loop.world, state, participants)
-    tally = _collect(loop, assignments)
-    minimum, optimizer = loop.experiment.rounds.min_clients, loop.experiment.server.optimizer_value()
-    state = step(tally, loop.method, loop.world, state, min_clients=minimum, optimizer=optimizer)
+    state, clients = _stepped(loop, state, assignments)
     details = {name: tensor.item() for name, tensor in state.learned.extras.items() if tensor.numel() == 1}
-    digest = loop.directory.save_round(round, state.learned, state.head, {"clients": list(tally.clients), **details})
+    digest = loop.directory.save_round(round, state.learned, state.head, {"clients": clients, **details})
     loop.journal(
         "round_committed",
         round=round,
         digest=digest,
         seconds=round_seconds(began),
-        contributions=len(tally.clients),
+        contributions=len(clients),
         details=details,
     )
     return state
+
+
+def _stepped(loop: Loop, state: RunState, assignments: Iterable[Assignment]) -> tuple[RunState, list[str]]:
+    """The next state and who contributed; the sums are forgotten before it is saved."""
+    tally = _collect(loop, assignments)
+    minimum, optimizer = loop.experiment.rounds.min_clients, loop.experiment.server.optimizer_value()
+    after = step(tally, loop.method, loop.world, state, min_clients=minimum, optimizer=optimizer)
+    return after, list(tally.clients)
 
 
 def _collect(loop: Loop, assignments: Iterable[Assignment]) -> Tally:

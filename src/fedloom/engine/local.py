@@ -20,8 +20,7 @@ from fedloom.rounds.wire import (
     contribution_from_bytes,
     contribution_to_bytes,
 )
-from fedloom.training.local import load_head, train
-from fedloom.training.lora_layer import load_start
+from fedloom.training.local import load_assignment, train_loaded
 from fedloom.training.measure import answer, held_out_loss
 from fedloom.training.memory import release
 
@@ -42,16 +41,21 @@ class LocalEngine:
         return self.sites.federation()
 
     def exchange(self, assignments: Iterable[Assignment]) -> Iterator[Reply | Dropout]:
-        for assignment in assignments:
-            yield self._answer(assignment)
+        waiting = iter(assignments)
+        while (answer := self._next(waiting)) is not None:
+            yield answer
 
-    def _answer(self, assignment: Assignment) -> Reply | Dropout:
+    def _next(self, waiting: Iterator[Assignment]) -> Reply | Dropout | None:
+        """The answer to the next assignment, None behind the last. While a client works, its trunk is in its layers and
+        nowhere else: nobody here keeps the assignment as it came, as a trunk may be as large as the layers.
+        """
+        assignment = next(waiting, None)
+        if assignment is None:
+            return None
         self.observe(ClientBegins(assignment.client, assignment.kind, assignment.round))
-        down = assignment_to_bytes(assignment)
-        size = len(down)
-        received = assignment_from_bytes(down)
-        del down  # a trunk may be large, and training needs the memory
         try:
+            received, size = self._delivered(assignment)
+            assignment = assignment.without_trunk()
             up = self._at_the_client(received)
         except FedLoomError as error:
             return Dropout(assignment.round, assignment.client, str(error))
@@ -60,8 +64,15 @@ class LocalEngine:
         contribution = contribution_from_bytes(up, start=assignment.start.trainable)
         return Reply(assignment, contribution, bytes_down=size, bytes_up=len(up))
 
+    def _delivered(self, assignment: Assignment) -> tuple[Assignment, int]:
+        """The assignment as it arrives at the client, its start in the layers, and how many bytes it was."""
+        sent = assignment_to_bytes(assignment)
+        received = assignment_from_bytes(sent)
+        load_assignment(self.sites.base, received)
+        return received.without_trunk(), len(sent)
+
     def _at_the_client(self, assignment: Assignment) -> bytes:
-        """All that happens at a site, from the assignment that arrived as bytes to the bytes that leave."""
+        """All that happens at a site, from the assignment that arrived to the bytes that leave."""
         site = self.sites.site(assignment.client)
         answered = self._train(site, assignment) if assignment.kind == "train" else self._evaluate(site, assignment)
         return contribution_to_bytes(answered, assignment.trains)
@@ -78,7 +89,7 @@ class LocalEngine:
             pad_id=base.tokenizer.pad_token_id,
             task=base.task,
         )
-        trained = train(base, assignment, batches, self.observe)
+        trained = train_loaded(base, assignment, batches, self.observe)
         return Contribution(
             round=assignment.round,
             client=assignment.client,
@@ -90,8 +101,6 @@ class LocalEngine:
 
     def _evaluate(self, site: Site, assignment: Assignment) -> Contribution:
         base = self.sites.base
-        load_start(base, assignment.start, {})
-        load_head(base, assignment.head)
         batches = evaluation_batches(
             site.held_out, self.tokens_per_batch, pad_id=base.tokenizer.pad_token_id, task=base.task
         )

@@ -20,19 +20,23 @@ def training_assignments(
     experiment: Experiment, method: Method, world: World, state: RunState, clients: Iterable[str]
 ) -> Iterator[Assignment]:
     """One assignment per client for the round after `state`, made when asked for, so that only one is in memory."""
-    round = state.round + 1
-    for client in clients:
-        start = method.dispatch(state.learned, world, client)
-        yield Assignment(
-            kind="train",
-            round=round,
-            client=client,
-            start=start,
-            trains=_trained_sides(method, start.trainable, round),
-            head=state.head,
-            seed=rng.child(experiment.seed, "client", client, round),
-            work=local_work(experiment, round, method.rules(world.settings)),
-        )
+    return (_training_assignment(experiment, method, world, state, client) for client in clients)
+
+
+def _training_assignment(
+    experiment: Experiment, method: Method, world: World, state: RunState, client: str
+) -> Assignment:
+    round, start = state.round + 1, method.dispatch(state.learned, world, client)
+    return Assignment(
+        kind="train",
+        round=round,
+        client=client,
+        start=start,
+        trains=_trained_sides(method, start.trainable, round),
+        head=state.head,
+        seed=rng.child(experiment.seed, "client", client, round),
+        work=local_work(experiment, round, method.rules(world.settings)),
+    )
 
 
 def evaluation_assignments(

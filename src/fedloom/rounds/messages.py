@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from torch import Tensor
@@ -59,6 +59,10 @@ class Assignment:
     seed: int
     work: LocalWork | None = None
     generate_rows: int = 0
+
+    def without_trunk(self) -> Assignment:
+        """What is needed to judge an answer: the trunk, which may be large, does not change."""
+        return replace(self, start=Start(self.start.trainable))
 
 
 @dataclass(frozen=True)

@@ -66,11 +66,28 @@ class _Tally:
         }
 
 
+def load_assignment(base: BaseModel, assignment: Assignment) -> None:
+    """Put an assignment's start and head into the base. Raises: as `load_start`, and RunError for another head."""
+    dropout = 0.0 if assignment.work is None else assignment.work.dropout
+    load_start(base, assignment.start, assignment.trains, dropout)
+    load_head(base, assignment.head)
+
+
 def train(
     base: BaseModel, assignment: Assignment, batches: Iterator[Batch], observe: Callable[[StepDone], None]
 ) -> Trained:
-    """Train the factors (and the head) of an assignment, with a fresh AdamW, for work.steps optimizer steps.
+    """Load an assignment and train it; see `train_loaded`."""
+    _work(assignment)
+    load_assignment(base, assignment)
+    return train_loaded(base, assignment, batches, observe)
 
+
+def train_loaded(
+    base: BaseModel, assignment: Assignment, batches: Iterator[Batch], observe: Callable[[StepDone], None]
+) -> Trained:
+    """Train the factors (and the head) of a loaded assignment, with a fresh AdamW, for work.steps optimizer steps.
+
+    The trunk of the assignment is not looked at any more: it is in the layers.
     The penalties of the work are added to the loss that is minimised, not to the one that is reported.
     Takes work.steps * work.accumulation batches. The gradient of a step is that of the mean loss over all its labels.
     metrics: loss (mean over the round's labels), last_loss, tokens, label_tokens, padding_tokens, seconds, steps,
@@ -78,8 +95,7 @@ def train(
     Raises: DivergedError if a loss or the norm of a gradient is not finite.
     """
     work = _work(assignment)
-    load_start(base, assignment.start, assignment.trains, work.dropout)
-    groups = _prepare(base, assignment, work)
+    groups = _groups(base, assignment, work)
     tally = _Tally()
     with _seeded(assignment.seed), _training(base):
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
@@ -116,9 +132,8 @@ def _place(assignment: Assignment) -> str:
     return f"client {assignment.client!r}, round {assignment.round}"
 
 
-def _prepare(base: BaseModel, assignment: Assignment, work: LocalWork) -> list[dict[str, Any]]:
-    """Put in the head, and the optimizer's groups: factors, then head."""
-    load_head(base, assignment.head)
+def _groups(base: BaseModel, assignment: Assignment, work: LocalWork) -> list[dict[str, Any]]:
+    """The optimizer's groups: factors, then head."""
     factors = [side for layer in base.layers.values() for side in (layer.a, layer.b) if side is not None]
     factors = [side for side in factors if side.requires_grad]
     head = [base.model.get_parameter(name) for name in base.head]
