@@ -232,3 +232,10 @@ def test_the_header_is_described_by_its_values(data):
     assert ours["adapters"]["shared"]["layer.q_proj"] == {
         "rank": 2, "scaling": 2.0, "out": 3, "in": 4, "dtype": "float32", "sides": "ab",
     }  # fmt: skip
+
+
+def test_tensors_that_share_memory_are_written_apart():
+    whole = torch.arange(12.0).reshape(3, 4)
+    tied = {"whole": whole, "rows": whole[1:], "columns": whole[:, :2], "again": whole}
+    _, again, _ = from_bytes(to_bytes({}, tied, facts={}), where="test")
+    assert all(torch.equal(again[name], tensor) for name, tensor in tied.items())

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from dataclasses import replace
+
 import pytest
+import torch
 
 import fedloom
+from fedloom.adapters.adapter import Adapter
+from fedloom.adapters.factors import Factors
 from fedloom.aggregation.registry import method
+from fedloom.aggregation.world import Start
 from fedloom.engine.local import LocalEngine
 from fedloom.engine.sites import load_sites
 from fedloom.rounds.assign import training_assignments
@@ -77,3 +85,27 @@ def test_the_observer_sees_every_step(pilot):
     assert [(done.client, done.round, done.step, done.steps) for done in steps] == [
         ("site-0", 1, step, 3) for step in (1, 2, 3)
     ]
+
+
+def test_nobody_keeps_the_trunk_while_a_client_trains(pilot):
+    sites, kept, trunks = load_sites(pilot), [], []
+    chosen, world = method("loom"), world_of(pilot, sites.base.modules)
+    state = RunState(chosen.init(world), sites.federation().head)
+
+    def with_trunk(assignment):
+        modules = {
+            name: Factors(torch.ones(1, size), torch.ones(out, 1)) for name, (out, size) in world.modules.items()
+        }
+        trunks.extend(weakref.ref(factors.a) for factors in modules.values())
+        return replace(assignment, start=Start(assignment.start.trainable, Adapter(modules)))
+
+    def count(event):
+        if isinstance(event, StepDone):
+            gc.collect()
+            kept.append(sum(trunk() is not None for trunk in trunks))
+
+    assigned = training_assignments(pilot, chosen, world, state, ["site-0", "site-1"])
+    answers = list(LocalEngine(sites, count).exchange(map(with_trunk, assigned)))
+    assert len(trunks) == 2 * len(world.modules)
+    assert set(kept) == {0}
+    assert [len(answer.assignment.start.trunk) for answer in answers] == [0, 0]
