@@ -100,9 +100,12 @@ class PretendEngine:
         )
 
     def _measured(self, assignment: Assignment) -> Contribution:
-        loss = norm(subtract(assignment.start.delta(), _target(self.modules)))
-        metrics = {"loss": loss, "label_tokens": 5.0, "rows": 2.0}
+        metrics = {"loss": self.loss_of(assignment.start.delta()), "label_tokens": 5.0, "rows": 2.0}
         return Contribution(assignment.round, assignment.client, examples=2, metrics=metrics)
+
+    def loss_of(self, delta: Adapter) -> float:
+        """What every client measures of a model."""
+        return norm(subtract(delta, _target(self.modules)))
 
 
 def pretend_experiment(
