@@ -56,7 +56,6 @@ def _refuse_personal(method: Method) -> None:
         raise AggregationError(
             f"{method.name} makes no single model of adapters: each client keeps a part of its own",
             expected=f"one of {', '.join(one_model)}",
-            found=method.name,
             do=f"Average with one of these, or give every client its own model with fedloom.run, method {method.name}",
         )
 
