@@ -22,7 +22,7 @@ from fedloom.adapters.factors import Factors
 from fedloom.aggregation.method import Law, Method
 from fedloom.aggregation.registry import METHODS
 from fedloom.aggregation.summand import RunningSum
-from fedloom.aggregation.trials import Upload
+from fedloom.aggregation.trials import Standing, Upload
 from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts, Slot, World
 from fedloom.rng import generator
 
@@ -117,13 +117,13 @@ def measured(act: Callable[[], Any]) -> tuple[dict[str, float], Any]:
 
 
 def incoming(method: Method, sent: list[Upload], round: int) -> list[torch.Tensor]:
-    """The tensors that travel up: the trained sides."""
+    """The tensors that travel up."""
     return [
         getattr(factors, side)
         for one in sent
         for module, factors in one.adapter.items()
         for side in ("a", "b")
-        if method.trains(module, side, round)
+        if method.sends(module, side, round)
     ]
 
 
@@ -131,15 +131,28 @@ def dense(adapter: Adapter, module: str) -> torch.Tensor:
     return adapter[module].to(torch.float64).delta() if module in adapter else torch.zeros(())
 
 
+def outcome(method: Method, world: World, sent: list[Upload], after: GlobalState, module: str) -> torch.Tensor:
+    """The global delta of one module; where clients keep something, the mean of their models after the round."""
+    if not method.personal:
+        return dense(after.delta(), module)
+    slots = {client: {module: own[module]} for client, own in world.slots.items()}
+    small = replace(world, modules={module: world.modules[module]}, slots=slots)
+    dtype = after.shared[module].a.dtype
+    standing = Standing(after, {one.client: one.adapter.map(lambda _, own: own.to(dtype)) for one in sent})
+    whole = sum(one.weight for one in sent)
+    models = (one.weight / whole * dense(standing.start(method, small, one.client).delta(), module) for one in sent)
+    return sum(models, torch.zeros(()))
+
+
 def errors(
     method: Method, world: World, before: GlobalState, sent: list[Upload], after: GlobalState
 ) -> dict[str, float]:
     """The result of one module against the method in float64 and against the dense mean of the clients' models."""
     module = sorted(world.modules)[-1]
-    got, whole = dense(after.delta(), module), sum(one.weight for one in sent)
+    got, whole = outcome(method, world, sent, after, module), sum(one.weight for one in sent)
     mean = sum((one.weight / whole * dense(one.model, module) for one in sent), torch.zeros(()))
     single, double = (
-        dense(alone(method, world, before, sent, module, dtype).delta(), module)
+        outcome(method, world, sent, alone(method, world, before, sent, module, dtype), module)
         for dtype in (torch.float32, torch.float64)
     )
     return {

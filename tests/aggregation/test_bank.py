@@ -39,7 +39,9 @@ def test_a_part_is_the_leading_rows_with_the_clients_scaling():
     torch.testing.assert_close(part.delta(), bank["q"].b[:, :1] @ bank["q"].a[:1])
 
 
-@pytest.mark.parametrize("name", ["zeropad", "rbla", "ffa", "flexlora", "fedex", "rolora", "raflora", "hetlora"])
+@pytest.mark.parametrize(
+    "name", ["zeropad", "rbla", "ffa", "flexlora", "fedex", "rolora", "raflora", "hetlora", "fedsa"]
+)
 def test_methods_with_a_common_start_begin_from_the_same_rows(name):
     method = METHODS[name]
     world = World(WORLD.modules, WORLD.slots, method.settings(), 3)

@@ -78,7 +78,12 @@ def test_fedit_refuses_unequal_ranks_by_name():
         aggregate({"one": UNEQUAL[0], "two": UNEQUAL[1]}, [1, 1], "fedit")
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_method_whose_clients_keep_a_part_makes_no_single_adapter():
+    with pytest.raises(AggregationError, match=r"fedsa makes no single model.*one of .*loom.*fedloom\.run"):
+        aggregate(UNEQUAL, [1, 1, 1], "fedsa")
+
+
+@pytest.mark.parametrize("method", sorted(name for name, method in METHODS.items() if not method.personal))
 def test_constants_aggregate_to_that_constant(method):
     one = Adapter({"q": factors(1, 3, 0.5), "v": factors(2, 2)})
     result = aggregate([one] * 4, [1, 20, 3, 0], method)

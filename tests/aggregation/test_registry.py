@@ -28,6 +28,7 @@ def test_there_is_one_method_for_each_file():
         "rolora",
         "raflora",
         "hetlora",
+        "fedsa",
     } <= set(files)
 
 

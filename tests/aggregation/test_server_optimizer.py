@@ -76,14 +76,15 @@ def test_on_the_delta_it_is_the_dense_step(name, optimizer, seed):
 
 @pytest.mark.parametrize("optimizer", [MOMENTUM, ADAM], ids=["momentum", "adam"])
 @pytest.mark.parametrize("name", ON_FACTORS)
-def test_on_factors_it_is_the_elementwise_step_of_trained_sides(name, optimizer):
+def test_on_factors_it_is_the_elementwise_step_of_the_sides_that_are_sent(name, optimizer):
     first, second = {}, {}
     for before, made, after, _ in rounds(name, optimizer):
         for module in made.shared:
             for side in "ab":
                 old, new = (getattr(state.shared[module], side) for state in (before, made))
-                if not METHODS[name].trains(module, side, made.rounds):
+                if not METHODS[name].sends(module, side, made.rounds):
                     assert torch.equal(getattr(after.shared[module], side), new)
+                    assert METHODS[name].trains(module, side, made.rounds) is METHODS[name].keeps(module, side)
                     continue
                 key, fresh = (module, side), 1 - optimizer.beta1 if optimizer.rule == "adam" else 1.0
                 first[key] = optimizer.beta1 * first.get(key, 0) + fresh * (new - old)
@@ -91,6 +92,16 @@ def test_on_factors_it_is_the_elementwise_step_of_trained_sides(name, optimizer)
                 root = second[key].sqrt() + optimizer.epsilon if optimizer.rule == "adam" else 1.0
                 wanted = old + optimizer.learning_rate * first[key] / root
                 torch.testing.assert_close(getattr(after.shared[module], side), wanted)
+
+
+@pytest.mark.parametrize("optimizer", [MOMENTUM, ADAM], ids=["momentum", "adam"])
+def test_nothing_is_remembered_of_a_side_that_stays_at_the_clients(optimizer):
+    moved = 0.0
+    for _, made, after, _ in rounds("fedsa", optimizer):
+        assert after.extras
+        assert all(name.endswith("|a") for name in after.extras)
+        moved = max(moved, *(float((after.shared[m].a - made.shared[m].a).abs().max()) for m in made.shared))
+    assert moved > 0.05, "the optimizer does something"
 
 
 def test_raflora_follows_as_far_as_its_rank_goes():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fedloom.engine.drive import loop_of
@@ -20,6 +22,7 @@ def make_loop(tmp_path):
             directory = RunDirectory.open(path, to_write=True)
         else:
             directory = RunDirectory.create(path, dump(experiment), {})
-        return loop_of(experiment, directory, engine or PretendEngine(NAMES), observe, **limits)
+        engine = replace(engine or PretendEngine(NAMES), store=directory.clients)
+        return loop_of(experiment, directory, engine, observe, **limits)
 
     return make

@@ -7,7 +7,7 @@ import pytest
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.laws import CLEARLY, audit, check, verify
-from fedloom.aggregation.method import Law, train_both
+from fedloom.aggregation.method import Law, keep_nothing, train_both
 from fedloom.aggregation.methods.raflora import bounds
 from fedloom.aggregation.registry import METHODS
 from fedloom.aggregation.stacking import lift_stack
@@ -18,6 +18,7 @@ from fedloom.errors import AggregationError
 
 FLORA, FFA, LOOM, RBLA, FEDIT = (METHODS[name] for name in ("flora", "ffa", "loom", "rbla", "fedit"))
 FEDEX, ROLORA, RAFLORA, HETLORA = (METHODS[name] for name in ("fedex", "rolora", "raflora", "hetlora"))
+FEDSA = METHODS["fedsa"]
 
 
 def lifting(change):
@@ -93,7 +94,40 @@ def _nothing_of(adapter, parts):
     return {key: adapter[key.split("|")[0]].scaled(0.0) for key in parts}
 
 
+def summed_instead_of_averaged(total, state, facts):
+    bank = state.shared
+    summed = {module: Factors(total.sums[f"{module}|a"], bank[module].b) for module in total.weights}
+    return state.next(shared=bank.updated(summed))
+
+
+def mean_over_all(total, state, facts):
+    """Rows of a that a client does not have count as zeros."""
+    bank = state.shared
+    means = {m: Factors(total.sums[f"{m}|a"] / weight, bank[m].b) for m, weight in total.weights.items()}
+    return state.next(shared=bank.updated(means))
+
+
+def scaling_on_a(state, world, client):
+    start = FEDSA.dispatch(state, world, client)
+    return Start(start.trainable.map(lambda _, f: Factors(f.a * f.scaling, f.b, f.scaling)))
+
+
+def order_in_a(total, state, facts):
+    late = min(facts.participants) != facts.participants[0]
+    after = FEDSA.finish(total, state, facts)
+    return replace(after, shared=after.shared.map(lambda _, f: Factors(f.a * (0.5 if late else 1.0), f.b)))
+
+
 BROKEN = {
+    "fedsa sold as exact": (replace(FEDSA, laws=FEDSA.laws | {Law.EXACT_MEAN}), Law.EXACT_MEAN),
+    "fedsa that sums a": (replace(FEDSA, finish=summed_instead_of_averaged), Law.WEIGHT_SCALE),
+    "fedsa that sums a, split": (replace(FEDSA, finish=summed_instead_of_averaged), Law.EQUAL_CLIENTS),
+    "fedsa that pads a with zeros": (replace(FEDSA, finish=mean_over_all), Law.ZERO_UPDATE),
+    "fedsa that pads, common a": (replace(FEDSA, finish=mean_over_all), Law.EXACT_SHARED_A),
+    "fedsa that forgets the round": (replace(FEDSA, finish=lambda _, state, __: state.next()), Law.IDENTITY),
+    "fedsa with scaling on a": (replace(FEDSA, dispatch=scaling_on_a), Law.IDENTITY),
+    "fedsa where order counts": (replace(FEDSA, finish=order_in_a), Law.ORDER),
+    "fedsa that keeps nothing": (replace(FEDSA, keeps=keep_nothing), Law.IDENTITY),
     "fedex without its residual": (replace(FEDEX, finish=without_the_residual), Law.EXACT_MEAN),
     "fedex without what is above": (replace(FEDEX, dispatch=forgetful_of_what_is_above), Law.EXACT_MEAN),
     "rolora that trains both": (replace(ROLORA, trains=train_both, lift=unchecked_mean_of_one_side), Law.EXACT_MEAN),

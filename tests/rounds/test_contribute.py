@@ -8,8 +8,8 @@ import torch
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.local_rules import kept_rank
-from fedloom.errors import ContributionRefusedError
-from fedloom.rounds.contribute import prepared, pruned, tail
+from fedloom.errors import ContributionRefusedError, RunError
+from fedloom.rounds.contribute import going_on, kept_part, prepared, pruned, tail
 from fedloom.rounds.validate import validate
 
 
@@ -63,3 +63,47 @@ def test_a_pruned_contribution_is_accepted_where_pruning_was_asked_for(assignmen
 def test_without_pruning_what_was_trained_is_sent(assignment, contribution):
     asked, sent = smaller(assignment, contribution, None)
     assert sent.adapter.ranks == asked.start.trainable.ranks
+
+
+@pytest.fixture
+def keeping(assignment):
+    """An assignment whose client keeps b, and goes on from round 1."""
+    return replace(assignment, keeps=dict.fromkeys(assignment.start.trainable, "b"), round=2, kept_round=1)
+
+
+def test_a_client_goes_on_from_what_it_kept(keeping, contribution):
+    kept = kept_part(keeping, contribution.adapter)
+    assert sorted(kept) == [f"{module}|b" for module in sorted(contribution.adapter)]
+    start = going_on(keeping, kept).start.trainable
+    for module, factors in start.items():
+        assert torch.equal(factors.b, contribution.adapter[module].b)
+        assert torch.equal(factors.a, keeping.start.trainable[module].a)
+        assert factors.scaling == keeping.start.trainable[module].scaling
+
+
+def test_nothing_is_kept_of_a_client_that_keeps_nothing(assignment, contribution):
+    assert kept_part(assignment, contribution.adapter) == {}
+    assert going_on(assignment, {}).start.trainable.digest() == assignment.start.trainable.digest()
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda kept: kept.pop("layers.0.q_proj|b"), "none"),
+        (lambda kept: kept.update(x=1) or kept.update(WRONG), "6, 9"),
+    ],
+)
+def test_what_does_not_fit_is_named(keeping, contribution, change, found):
+    kept = kept_part(keeping, contribution.adapter)
+    change(kept)
+    with pytest.raises(RunError, match=rf"site-a.*round 1.*layers\.0\.q_proj.*6, 3.*{found}"):
+        going_on(keeping, kept)
+
+
+WRONG = {"layers.0.q_proj|b": torch.zeros(6, 9)}
+
+
+def test_what_is_not_finite_is_not_kept(keeping, contribution):
+    wild = contribution.adapter.map(lambda _, f: Factors(f.a, f.b / 0, f.scaling))
+    with pytest.raises(RunError, match=r"not finite.*|site-a.*round 2.*layers"):
+        kept_part(keeping, wild)

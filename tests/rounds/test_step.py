@@ -81,6 +81,14 @@ def test_a_client_alone_keeps_its_head(experiment, world, state):
     assert torch.equal(after.head["score.weight"], contribution.head["score.weight"])
 
 
+def test_it_is_known_in_which_round_each_client_counted_last(experiment, world, state):
+    assert state.last_rounds == {}
+    before = replace(state, last_rounds={"site-a": 0, "site-c": 0})
+    assignment, contribution = next(contributions(experiment, world, state))
+    after = step(fold(Tally(), FLORA, world, assignment, contribution), FLORA, world, before)
+    assert after.last_rounds == {"site-a": 1, "site-c": 0}
+
+
 def test_a_tally_is_folded_into_once(experiment, world, state):
     sent = list(contributions(experiment, world, state))
     first = Tally()

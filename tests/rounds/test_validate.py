@@ -9,7 +9,7 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.algebra import pad
 from fedloom.adapters.factors import Factors
 from fedloom.errors import ContributionRefusedError
-from fedloom.rounds.validate import TAKEN, validate
+from fedloom.rounds.validate import TAKEN, update_norm, validate
 from fedloom.store.journal import RESERVED
 
 MODULE = "layers.0.q_proj"
@@ -89,6 +89,43 @@ def test_a_changed_frozen_factor_is_refused(contribution, assignment):
     frozen = replace(assignment, trains={**assignment.trains, MODULE: "b"})
     with pytest.raises(ContributionRefusedError, match="frozen factor a"):
         validate(contribution, frozen, rows=10)
+
+
+def kept(assignment):
+    """The assignment of a client that keeps its b."""
+    return replace(assignment, keeps=dict.fromkeys(assignment.start.trainable, "b"))
+
+
+def only(side, contribution, assignment):
+    """The contribution with the other side as it was dispatched."""
+
+    def held(module, factors):
+        start = assignment.start.trainable[module]
+        a, b = (factors.a, start.b) if side == "a" else (start.a, factors.b)
+        return Factors(a, b, factors.scaling)
+
+    return replace(contribution, adapter=contribution.adapter.map(held))
+
+
+def test_a_side_that_stays_at_its_client_is_refused_if_it_was_sent(contribution, assignment):
+    asked = kept(assignment)
+    assert asked.trains[MODULE] == "ab", "it is trained all the same"
+    validate(only("a", contribution, assignment), asked, rows=10)
+    with pytest.raises(ContributionRefusedError, match="factor b was sent, which stays at its client") as refused:
+        validate(contribution, asked, rows=10)
+    assert refused.value.module in assignment.start.trainable
+
+
+def test_the_bound_of_a_personal_update_is_on_what_was_sent(contribution, assignment):
+    asked, sent = kept(assignment), only("a", contribution, assignment)
+    start = assignment.start.trainable
+    moved = sum(float((f.a - start[m].a).double().square().sum()) for m, f in sent.adapter.items()) ** 0.5
+    assert moved > 1.0
+    assert update_norm(sent, asked) == pytest.approx(moved)
+    assert update_norm(sent, assignment) == 0.0, "by the b that was dispatched, which is zero"
+    validate(sent, asked, rows=10, max_update_norm=1.01 * moved)
+    with pytest.raises(ContributionRefusedError, match="too large"):
+        validate(sent, asked, rows=10, max_update_norm=0.99 * moved)
 
 
 def test_every_name_that_the_journal_keeps_for_itself_is_taken(contribution, assignment):

@@ -8,8 +8,18 @@ import torch
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.local_rules import Penalty
+from fedloom.aggregation.registry import method
 from fedloom.errors import AdapterError
 from fedloom.rounds import wire
+from fedloom.rounds.assign import training_assignments
+from fedloom.rounds.messages import Contribution
+from fedloom.rounds.state import RunState
+
+
+def moved(assignment) -> Contribution:
+    """What a client answers after moving both sides."""
+    adapter = assignment.start.trainable.map(lambda _, f: Factors(f.a + 0.5, f.b + 0.25, f.scaling))
+    return Contribution(assignment.round, assignment.client, 5, {"loss": 1.0}, adapter)
 
 
 def test_an_assignment_survives(assignment):
@@ -44,6 +54,50 @@ def test_frozen_factors_do_not_travel(contribution, assignment):
     spared = sum(4 * factors.a.numel() for factors in start.values())
     assert len(whole) - len(half) > 0.9 * spared
     assert wire.contribution_from_bytes(half, start=start).adapter.digest() == only_b.digest()
+
+
+@pytest.fixture
+def personal(experiment, world):
+    """(assignment of a method whose clients keep b, in round 1 and in round 3 of a client that counted in round 2)."""
+    fedsa = method("fedsa")
+    state = RunState(fedsa.init(world))
+    later = replace(state, learned=replace(state.learned, rounds=2), last_rounds={"site-a": 2})
+    return [next(iter(training_assignments(experiment, fedsa, world, now, ["site-a"]))) for now in (state, later)]
+
+
+def test_what_is_kept_travels_out_once_and_is_nan_until_it_is_filled_in(personal):
+    first, later = personal
+    assert (first.kept_round, later.kept_round) == (0, 2)
+    assert first.keeps == later.keeps == dict.fromkeys(first.start.trainable, "b")
+    once, again = (wire.assignment_to_bytes(assignment) for assignment in personal)
+    b_bytes = sum(4 * factors.b.numel() for factors in first.start.trainable.values())
+    assert len(once) - len(again) > 0.9 * b_bytes
+    assert wire.assignment_from_bytes(once).start.trainable.digest() == first.start.trainable.digest()
+    arrived = wire.assignment_from_bytes(again)
+    assert (arrived.keeps, arrived.kept_round) == (later.keeps, 2)
+    for module, factors in arrived.start.trainable.items():
+        assert torch.equal(factors.a, later.start.trainable[module].a)
+        assert factors.b.shape == later.start.trainable[module].b.shape
+        assert torch.isnan(factors.b).all()
+
+
+def test_a_trunk_travels_whole_beside_kept_factors(personal):
+    later = personal[1]
+    trunk = later.start.trainable.map(lambda _, f: Factors(f.a, torch.ones_like(f.b), f.scaling))
+    asked = replace(later, start=replace(later.start, trunk=trunk))
+    assert wire.assignment_from_bytes(wire.assignment_to_bytes(asked)).start.trunk.digest() == trunk.digest()
+
+
+def test_what_is_kept_does_not_travel_back(personal):
+    asked = personal[1]
+    assert asked.sends == dict.fromkeys(asked.start.trainable, "a")
+    sent = moved(asked)
+    data = wire.contribution_to_bytes(sent, asked.sends)
+    found = wire.contribution_from_bytes(data, start=asked.start.trainable).adapter
+    for module, factors in found.items():
+        assert torch.equal(factors.a, sent.adapter[module].a)
+        assert torch.equal(factors.b, asked.start.trainable[module].b)
+        assert sent.adapter[module].b.numpy().tobytes() not in data
 
 
 def test_another_protocol_is_named(assignment, monkeypatch):

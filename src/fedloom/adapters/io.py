@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -40,18 +40,22 @@ def to_bytes(
     *,
     facts: Mapping[str, str],
     sides: Mapping[str, str] | None = None,
+    whole: Collection[str] = (),
     kind: str = "bundle",
 ) -> bytes:
     """Named adapters and plain tensors in one block of bytes; equal values give equal bytes.
 
     sides: module -> the sides that travel ("ab", "a", "b" or ""), for all adapters; a module that is not named
         there does not travel and is restored by the reader. None: everything travels.
+    whole: names of adapters of which everything travels all the same.
     Raises: AdapterError for a dtype that the format does not have.
     """
     header = Header(
         kind=kind,
         facts=dict(facts),
-        adapters={name: _module_headers(adapter, sides) for name, adapter in adapters.items()},
+        adapters={
+            name: _module_headers(adapter, None if name in whole else sides) for name, adapter in adapters.items()
+        },
         tensors={name: TensorHeader(tuple(tensor.shape), _dtype(tensor, name)) for name, tensor in tensors.items()},
     )
     content = {tensor_key(name): tensor for name, tensor in tensors.items()}
@@ -64,21 +68,20 @@ def to_bytes(
 
 
 def from_bytes(
-    data: bytes, *, where: str, restore: Mapping[str, Adapter] | None = None
+    data: bytes, *, where: str, restore: Mapping[str, Adapter] | None = None, blank: Collection[str] = ()
 ) -> tuple[dict[str, Adapter], dict[str, Tensor], dict[str, str]]:
     """(adapters, tensors, facts) again.
 
     restore: by name, the adapters from which the sides that did not travel are taken. A restored side and one that
         travelled in another precision meet in the wider dtype, so that neither loses anything.
+    blank: names of adapters whose sides that did not travel are left NaN, for a reader who has them elsewhere.
     Raises: AdapterError naming file, module, expected and found, for whatever does not agree with the header.
     """
     header, content = _read(data, where)
+    known = {**(restore or {}), **{name: _blank(header.adapters.get(name, {})) for name in blank}}
     adapters = {
         name: Adapter(
-            {
-                module: _factors(described, name, module, content, restore or {}, where)
-                for module, described in modules.items()
-            }
+            {module: _factors(described, name, module, content, known, where) for module, described in modules.items()}
         )
         for name, modules in header.adapters.items()
     }
@@ -210,6 +213,16 @@ def _factors(
     }
     wider = torch.promote_types(pair["a"].dtype, pair["b"].dtype)
     return Factors(pair["a"].to(wider), pair["b"].to(wider), described.scaling)
+
+
+def _blank(modules: Mapping[str, ModuleHeader]) -> Adapter:
+    """NaN in the shape of every side (one number in memory): whoever forgets to fill it in finds out."""
+
+    def side(described: ModuleHeader, name: str) -> Tensor:
+        return torch.full((), torch.nan, dtype=getattr(torch, described.dtype)).expand(described.side(name))
+
+    absent = {module: described for module, described in modules.items() if described.sides != "ab"}
+    return Adapter({module: Factors(side(of, "a"), side(of, "b")) for module, of in absent.items()})
 
 
 def _restored(described: ModuleHeader, side: str, factors: Factors | None, place: str) -> Tensor:

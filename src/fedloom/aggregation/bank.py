@@ -70,13 +70,15 @@ def sum_name(module: str, side: Side) -> str:
     return f"{module}|{side}"
 
 
-def lift_padded(adapter: Adapter, weight: float, facts: ClientFacts) -> Summand:
-    """weight * a and weight * scaling * b, both to be padded with zeros to the bank's rank."""
+def lift_padded(adapter: Adapter, weight: float, facts: ClientFacts, sides: str = "ab") -> Summand:
+    """weight * a and weight * scaling * b (or one of them), to be padded with zeros to the bank's rank."""
     terms: dict[str, Term] = {}
     for module, factors in adapter.items():
         (outputs, inputs), rank = factors.shape, facts.world.max_rank(module)
-        terms[sum_name(module, "a")] = Term(factors.a, weight, (rank, inputs))
-        terms[sum_name(module, "b")] = Term(factors.b, weight * factors.scaling, (outputs, rank))
+        if "a" in sides:
+            terms[sum_name(module, "a")] = Term(factors.a, weight, (rank, inputs))
+        if "b" in sides:
+            terms[sum_name(module, "b")] = Term(factors.b, weight * factors.scaling, (outputs, rank))
     return Summand(terms=terms, weights=dict.fromkeys(adapter, weight))
 
 

@@ -11,8 +11,8 @@ import torch
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.method import Method
+from fedloom.aggregation.registry import METHODS, settings_of
 from fedloom.aggregation.registry import method as method_by_name
-from fedloom.aggregation.registry import settings_of
 from fedloom.aggregation.summand import total
 from fedloom.aggregation.weighting import checked_weights
 from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts, Slot, Start, World
@@ -33,12 +33,14 @@ def aggregate(
     and so does ffa, which wants adapters that share one a (or its leading rows). A weight of 0 leaves an adapter out.
 
     Raises: AggregationError for no adapters, weights that do not fit or do not count, a module with different
-        shapes, values that are not finite, and what the method refuses (fedit: unequal ranks).
+        shapes, values that are not finite, and what the method refuses (fedit: unequal ranks; fedsa: any, as
+        its clients keep a part of their models).
     """
     named = _named(adapters)
     counting = checked_weights(_weights_by_name(weights, named, by_name=isinstance(adapters, Mapping)))
     present = {name: named[name] for name in counting}
     chosen = method_by_name(method)
+    _refuse_personal(chosen)
     world = World(_shapes(present), _slots(present), settings_of(chosen, settings), seed=0)
     summands = (
         chosen.lift(adapter, counting[name], ClientFacts(world, name, 1, Start(_bare(adapter))))
@@ -46,6 +48,16 @@ def aggregate(
     )
     state = _first_state(chosen, world, present)
     return chosen.finish(total(summands), state, RoundFacts(world, 1, tuple(present))).delta()
+
+
+def _refuse_personal(method: Method) -> None:
+    if method.personal:
+        one_model = [name for name, other in METHODS.items() if not other.personal]
+        raise AggregationError(
+            f"{method.name} makes no single model of adapters: each client keeps a part of its own",
+            expected=f"one of {', '.join(one_model)}",
+            do=f"Average with one of these, or give every client its own model with fedloom.run, method {method.name}",
+        )
 
 
 def _named(adapters: Mapping[str, Adapter] | Sequence[Adapter]) -> dict[str, Adapter]:

@@ -2,6 +2,11 @@
 
 Every check plays a trial's rounds and compares what the last one made with what the law says, both as dense float64
 deltas: slow and obvious, the oracle. Errors are Frobenius norms relative to the largest model that took part.
+
+Where clients keep a part of what they train there is no global model, and its delta would hold every law by being zero:
+the list of the clients' models is judged in its place, each made of what is dispatched next and what its client keeps.
+Then "one client" and "equal clients" speak of the models of those who took part, the mean is that of their models, and
+"changes nothing" holds for everybody, absent ones too.
 """
 
 from __future__ import annotations
@@ -18,16 +23,17 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.method import Law, Method
 from fedloom.aggregation.trials import (
+    Standing,
     Trial,
     Upload,
-    finished,
+    after_round,
     prepared,
     sample_trial,
-    state_before_last,
+    standing_before_last,
     uploads,
 )
 from fedloom.aggregation.weighting import shares
-from fedloom.aggregation.world import GlobalState
+from fedloom.aggregation.world import GlobalState, World
 from fedloom.errors import AggregationError
 from fedloom.rng import generator
 
@@ -63,46 +69,77 @@ def _norm(delta: Mapping[str, Any]) -> float:
     return math.sqrt(math.fsum(float((part**2).sum()) for part in delta.values()))
 
 
-def _compare(got: Adapter, wanted: Adapter | Dense, sent: list[Upload]) -> float:
-    target = dense(wanted) if isinstance(wanted, Adapter) else wanted
-    return relative_error(dense(got), target, [dense(upload.model) for upload in sent])
+def models(method: Method, standing: Standing, world: World, clients: Iterable[str]) -> dict[str, Tensor]:
+    """What a round is judged by: the global model, or where clients keep something the models of these clients."""
+    if not method.personal:
+        return dense(standing.state.delta())
+    each = {client: dense(standing.start(method, world, client).delta()) for client in clients}
+    return {f"{client}|{module}": delta for client, deltas in each.items() for module, delta in deltas.items()}
 
 
-def _played(method: Method, trial: Trial) -> tuple[GlobalState, list[Upload], GlobalState]:
-    """The state before the judged round, what the clients sent, and the state after it."""
-    before = state_before_last(method, trial)
+def _models_of(method: Method, sent: list[Upload]) -> dict[str, Tensor]:
+    """The clients' models as they were trained, under the names that `models` gives; of one of equals: its model."""
+    if not method.personal:
+        return dense(sent[0].model)
+    return {f"{one.client}|{module}": delta for one in sent for module, delta in dense(one.model).items()}
+
+
+def _mean(method: Method, standing: Standing, world: World, sent: list[Upload]) -> dict[str, Tensor]:
+    """The global model, or where clients keep something the weighted mean of the participants' models."""
+    if not method.personal:
+        return dense(standing.state.delta())
+    next_starts = {upload.client: standing.start(method, world, upload.client) for upload in sent}
+    models_now = [
+        replace(one, start=next_starts[one.client], adapter=next_starts[one.client].trainable) for one in sent
+    ]
+    return mean_of_models(standing.state, models_now)
+
+
+def _compare(got: Dense, wanted: Dense, sent: list[Upload]) -> float:
+    return relative_error(got, wanted, [dense(upload.model) for upload in sent])
+
+
+def _played(method: Method, trial: Trial) -> tuple[Standing, list[Upload], Standing]:
+    """What there was before the judged round, what the clients trained in it, and what there is after it."""
+    before = standing_before_last(method, trial)
     sent = uploads(method, before, trial, trial.last)
-    return before, sent, finished(method, before, trial.world, sent)
+    return before, sent, after_round(method, before, trial.world, sent)
+
+
+def _same_after(method: Method, trial: Trial, change: Callable[[list[Upload]], list[Upload]]) -> float:
+    """The models after the round against those after it with other uploads."""
+    before, sent, after = _played(method, trial)
+    other = after_round(method, before, trial.world, change(sent))
+    got, wanted = (models(method, standing, trial.world, trial.world.slots) for standing in (other, after))
+    return _compare(got, wanted, sent)
 
 
 def _order(method: Method, trial: Trial) -> float:
-    before, sent, after = _played(method, trial)
-    backwards = finished(method, before, trial.world, sent[::-1])
-    return _compare(backwards.delta(), after.delta(), sent)
+    return _same_after(method, trial, lambda sent: sent[::-1])
 
 
 def _weight_scale(method: Method, trial: Trial) -> float:
-    before, sent, after = _played(method, trial)
-    heavier = [replace(upload, weight=7.3 * upload.weight) for upload in sent]
-    return _compare(finished(method, before, trial.world, heavier).delta(), after.delta(), sent)
+    return _same_after(method, trial, lambda sent: [replace(upload, weight=7.3 * upload.weight) for upload in sent])
 
 
 def _identity(method: Method, trial: Trial) -> float:
-    """One client alone in the world: the global model is its model, and the next round begins from it."""
+    """One client alone in the world: the model is its model, and the next round begins from it."""
     client = min(trial.last)
     alone = trial.among({client: trial.world.slots[client]})
     _, sent, after = _played(method, alone)
-    resumed = method.dispatch(after, alone.world, client)
-    return max(_compare(delta, sent[0].model, sent) for delta in (after.delta(), resumed.delta()))
+    resumed = dense(after.start(method, alone.world, client).delta())
+    made = _compare(models(method, after, alone.world, [client]), _models_of(method, sent), sent)
+    return max(made, _compare(resumed, dense(sent[0].model), sent))
 
 
 def _equal_clients(method: Method, trial: Trial) -> float:
     one = min(trial.last)
     equal = trial.among(dict.fromkeys(trial.world.slots, trial.world.slots[one]))
-    before = state_before_last(method, equal)
+    before = standing_before_last(method, equal)
     sent = uploads(method, before, equal, equal.last)
     same = [replace(upload, start=sent[0].start, adapter=sent[0].adapter) for upload in sent]
-    return _compare(finished(method, before, equal.world, same).delta(), sent[0].model, sent)
+    after = after_round(method, before, equal.world, same)
+    return _compare(models(method, after, equal.world, equal.last), _models_of(method, same), sent)
 
 
 def _unequal_ranks(method: Method, trial: Trial) -> float:
@@ -117,13 +154,15 @@ def _unequal_ranks(method: Method, trial: Trial) -> float:
 
 def _exact_mean(method: Method, trial: Trial) -> float:
     before, sent, after = _played(method, trial)
-    return _compare(after.delta(), mean_of_models(before, sent), sent)
+    return _compare(_mean(method, after, trial.world, sent), mean_of_models(before.state, sent), sent)
 
 
 def _exact_shared_a(method: Method, trial: Trial) -> float:
-    before = state_before_last(method, trial)
-    sent = [_with_common_a(method, before, trial, upload) for upload in uploads(method, before, trial, trial.last)]
-    return _compare(finished(method, before, trial.world, sent).delta(), mean_of_models(before, sent), sent)
+    before = standing_before_last(method, trial)
+    drawn = uploads(method, before, trial, trial.last)
+    sent = [_with_common_a(method, before.state, trial, upload) for upload in drawn]
+    after = after_round(method, before, trial.world, sent)
+    return _compare(_mean(method, after, trial.world, sent), mean_of_models(before.state, sent), sent)
 
 
 def _with_common_a(method: Method, before: GlobalState, trial: Trial, upload: Upload) -> Upload:
@@ -144,14 +183,18 @@ def _split(method: Method, trial: Trial) -> float:
     half = replace(sent[0], weight=sent[0].weight / 2)
     twin = replace(half, client=f"{half.client}, the other half")
     world = replace(trial.world, slots={**trial.world.slots, twin.client: trial.world.slots[half.client]})
-    return _compare(finished(method, before, world, [half, twin, *sent[1:]]).delta(), after.delta(), sent)
+    halved = after_round(method, before, world, [half, twin, *sent[1:]])
+    got, wanted = (models(method, standing, world, trial.world.slots) for standing in (halved, after))
+    return _compare(got, wanted, sent)
 
 
 def _zero_update(method: Method, trial: Trial) -> float:
-    before = state_before_last(method, trial)
+    before = standing_before_last(method, trial)
     sent = uploads(method, before, trial, trial.last)
     idle = [replace(upload, adapter=upload.start.trainable) for upload in sent]
-    return _compare(finished(method, before, trial.world, idle).delta(), before.delta(), idle)
+    after = after_round(method, before, trial.world, idle)
+    got, wanted = (models(method, standing, trial.world, trial.world.slots) for standing in (after, before))
+    return _compare(got, wanted, idle)
 
 
 _CHECKS: dict[Law, Callable[[Method, Trial], float]] = {

@@ -37,6 +37,11 @@ def train_both(module: str, side: Side, round: int) -> bool:
     return True
 
 
+def keep_nothing(module: str, side: Side) -> bool:
+    """The rule of methods that send whatever is trained."""
+    return False
+
+
 def no_rules(settings: Any) -> LocalRules:
     """Of methods that leave training at the client as it is."""
     return LocalRules()
@@ -52,6 +57,8 @@ class Method:
         secure aggregation.
     settings: a frozen dataclass whose fields (with metadata "help") are the method's own settings.
     trains(module, side, round): whether clients train this factor in this round.
+    keeps(module, side): whether this factor stays at its client: trained there, never sent, never averaged. It knows no
+        round, as what was kept once has no common counterpart. `dispatch` gives only its first value.
     init(world) -> state before round 1.
     lift(adapter, weight, facts) -> summand: pure; runs on the server, or on the client when masked.
     finish(total, state, facts) -> the next state.  `total` has a positive weight for each module in it.
@@ -74,6 +81,20 @@ class Method:
     finish: Callable[[Summand, GlobalState, RoundFacts], GlobalState]
     dispatch: Callable[[GlobalState, World, str], Start]
     trains: Callable[[str, Side, int], bool] = train_both
+    keeps: Callable[[str, Side], bool] = keep_nothing
     rules: Callable[[Any], LocalRules] = no_rules
     moved: Callable[[GlobalState, Adapter, World], GlobalState] | None = None
     settings: type = field(default=NoSettings)
+
+    @property
+    def personal(self) -> bool:
+        """Whether clients keep something, so that each has a model of its own and there is no global one."""
+        return self.keeps is not keep_nothing
+
+    def sends(self, module: str, side: Side, round: int) -> bool:
+        """Whether clients send this factor in this round."""
+        return self.trains(module, side, round) and not self.keeps(module, side)
+
+    def kept_sides(self, adapter: Adapter) -> dict[str, str]:
+        """module -> its sides that stay at the client ("", "a", "b" or "ab")."""
+        return {module: "".join(side for side in "ab" if self.keeps(module, side)) for module in adapter}

@@ -15,12 +15,12 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.bank import lift_padded, sum_name
 from fedloom.aggregation.summand import Summand
-from fedloom.aggregation.world import ClientFacts
+from fedloom.aggregation.world import ClientFacts, Side
 
 
-def lift_owned(adapter: Adapter, weight: float, facts: ClientFacts) -> Summand:
-    """The padded factors, and for each rank index the weight and the number of those who own it."""
-    padded = lift_padded(adapter, weight, facts)
+def lift_owned(adapter: Adapter, weight: float, facts: ClientFacts, sides: str = "ab") -> Summand:
+    """The padded factors (these sides), and for each rank index the weight and the number of those who own it."""
+    padded = lift_padded(adapter, weight, facts, sides)
     owners: dict[str, Tensor] = {}
     for module, factors in adapter.items():
         present = (torch.arange(facts.world.max_rank(module)) < factors.rank).to(torch.float64)
@@ -31,12 +31,15 @@ def lift_owned(adapter: Adapter, weight: float, facts: ClientFacts) -> Summand:
 
 def mean_over_owners(total: Summand, module: str, previous: Factors) -> Factors:
     """The bank's factors of one module."""
-    a, b = total.sums[sum_name(module, "a")], total.sums[sum_name(module, "b")]
-    owners = total.sums[sum_name(module, "owners")].to(a.dtype)
+    return Factors(side_over_owners(total, module, "a", previous.a), side_over_owners(total, module, "b", previous.b))
+
+
+def side_over_owners(total: Summand, module: str, side: Side, previous: Tensor) -> Tensor:
+    """The bank's a or b of one module."""
+    summed = total.sums[sum_name(module, side)]
+    owners = total.sums[sum_name(module, "owners")].to(summed.dtype)
+    owners = owners[:, None] if side == "a" else owners
     owned = owners > 0
     if bool(owned.all()):
-        return Factors(a / owners[:, None], b / owners)
-    divisor = torch.where(owned, owners, torch.ones_like(owners))
-    return Factors(
-        torch.where(owned[:, None], a / divisor[:, None], previous.a), torch.where(owned, b / divisor, previous.b)
-    )
+        return summed / owners
+    return torch.where(owned, summed / torch.where(owned, owners, torch.ones_like(owners)), previous)

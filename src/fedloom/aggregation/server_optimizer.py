@@ -7,7 +7,7 @@ D_t is the change that the method made, x the value before the round, and x' the
 Where a method can be moved by a change of its delta (`Method.moved`: flora, fedex, flexlora, raflora, loom), x is the
 delta, exact and factored: M is a stack, kept as its spectrum. Elementwise squares of a delta have no factored form, so
 v is one number per module there, the mean of the squares of D's entries: |D|^2 / (out in). For the other methods x are
-the shared factors, elementwise; a side that clients did not train in the round stays. A module that nobody sent has
+the shared factors, elementwise; a side that clients did not send in the round stays. A module that nobody sent has
 D = 0. Heads are not touched.
 Sources: FedAvgM (Hsu et al., 2019, arXiv 1909.06335); FedAdam (Reddi et al., 2021, arXiv 2003.00295), algorithm 2,
 without bias correction as there; one second moment per module, in the spirit of LAMB (You et al., 2020, arXiv
@@ -124,7 +124,7 @@ def _on_factors(optimizer: ServerOptimizer, method: Method, before: GlobalState,
     for module, factors in after.shared.items():
         sides = {"a": factors.a, "b": factors.b}
         for side, value in sides.items():
-            if method.trains(module, side, after.rounds):
+            if method.sends(module, side, after.rounds):
                 old = getattr(before.shared[module], side)
                 sides[side], moments = _elementwise(optimizer, old, value - old, before, sum_name(module, side))
                 extras |= moments

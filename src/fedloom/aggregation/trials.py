@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -44,7 +44,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Upload:
-    """What one client sends in a trial."""
+    """What one client has trained in a trial; it sends the sides of it that it does not keep."""
 
     client: str
     weight: float
@@ -55,6 +55,30 @@ class Upload:
     def model(self) -> Adapter:
         """The delta of the client's own model, its trunk included."""
         return Start(self.adapter, self.start.trunk).delta()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What there is between two rounds. kept: client -> what it trained last, of which it keeps some sides."""
+
+    state: GlobalState
+    kept: Mapping[str, Adapter] = field(default_factory=dict)
+
+    def start(self, method: Method, world: World, client: str) -> Start:
+        """What a client begins the next round from: what it is sent, and the sides that it kept."""
+        start = method.dispatch(self.state, world, client)
+        own = self.kept.get(client)
+        return start if own is None else replace(start, trainable=with_own_sides(method, start.trainable, own))
+
+
+def with_own_sides(method: Method, adapter: Adapter, own: Adapter) -> Adapter:
+    """The adapter with those sides of `own` that stay at a client."""
+
+    def joined(module: str, factors: Factors) -> Factors:
+        a, b = (getattr(own[module] if method.keeps(module, side) else factors, side) for side in "ab")
+        return Factors(a, b, factors.scaling)
+
+    return adapter.map(joined) if method.personal else adapter
 
 
 def prepared(method: Method, trial: Trial, settings: Any = None) -> Trial:
@@ -89,22 +113,26 @@ def trained(method: Method, start: Start, round: int, draws: torch.Generator, si
     return start.trainable.map(moved)
 
 
-def uploads(method: Method, state: GlobalState, trial: Trial, weights: Mapping[str, float]) -> list[Upload]:
-    """What the clients of one round send, in the order of their names."""
-    sent = []
+def uploads(method: Method, before: GlobalState | Standing, trial: Trial, weights: Mapping[str, float]) -> list[Upload]:
+    """What the clients of one round train, by name in order; from a state alone, nobody has kept anything."""
+    standing = before if isinstance(before, Standing) else Standing(before)
+    round, made = standing.state.rounds, []
     for client, weight in sorted(weights.items()):
-        start = method.dispatch(state, trial.world, client)
-        draws = generator(trial.world.seed, "trial", state.rounds, client)
-        sent.append(Upload(client, weight, start, trained(method, start, state.rounds + 1, draws, trial.size)))
-    return sent
+        start = standing.start(method, trial.world, client)
+        draws = generator(trial.world.seed, "trial", round, client)
+        made.append(Upload(client, weight, start, trained(method, start, round + 1, draws, trial.size)))
+    return made
 
 
 def summed(method: Method, state: GlobalState, world: World, sent: Iterable[Upload]) -> Summand:
-    """The sum of the lifted uploads, in the order given."""
-    return total(
-        method.lift(upload.adapter, upload.weight, ClientFacts(world, upload.client, state.rounds + 1, upload.start))
-        for upload in sent
-    )
+    """The sum of the lifted uploads, in the order given. As in a run, a kept side arrives as it was dispatched."""
+
+    def lifted(upload: Upload) -> Summand:
+        start = method.dispatch(state, world, upload.client) if method.personal else upload.start
+        arrived = with_own_sides(method, upload.adapter, start.trainable)
+        return method.lift(arrived, upload.weight, ClientFacts(world, upload.client, state.rounds + 1, start))
+
+    return total(map(lifted, sent))
 
 
 def finished(method: Method, state: GlobalState, world: World, sent: list[Upload]) -> GlobalState:
@@ -113,12 +141,23 @@ def finished(method: Method, state: GlobalState, world: World, sent: list[Upload
     return method.finish(summed(method, state, world, sent), state, facts)
 
 
-def state_before_last(method: Method, trial: Trial) -> GlobalState:
-    """The state that the judged round begins from."""
-    state = method.init(trial.world)
+def after_round(method: Method, before: Standing, world: World, sent: list[Upload]) -> Standing:
+    """The state after the uploads of one round, and what everybody holds then."""
+    kept = {**before.kept, **{upload.client: upload.adapter for upload in sent}}
+    return Standing(finished(method, before.state, world, sent), kept)
+
+
+def standing_before_last(method: Method, trial: Trial) -> Standing:
+    """What the judged round begins from."""
+    standing = Standing(method.init(trial.world))
     for present in trial.rounds[:-1]:
-        state = finished(method, state, trial.world, uploads(method, state, trial, present))
-    return state
+        standing = after_round(method, standing, trial.world, uploads(method, standing, trial, present))
+    return standing
+
+
+def state_before_last(method: Method, trial: Trial) -> GlobalState:
+    """The state of the server that the judged round begins from."""
+    return standing_before_last(method, trial).state
 
 
 def sample_trial(seed: int) -> Trial:

@@ -21,11 +21,11 @@ def show_tables(summary: RunSummary) -> None:
 def show_outcome(result: Result) -> None:
     """The tables, and where everything is."""
     show_tables(result.summary)
-    places: dict[str, Path] = {
-        "Run directory": result.directory,
-        "Report": result.directory / "report.html",
-        "PEFT adapter": result.directory / "adapter",
-    }
+    adapter = result.directory / "adapter"
+    places: dict[str, Path] = {"Run directory": result.directory, "Report": result.directory / "report.html"}
+    places |= {"PEFT adapters": adapter / "CLIENT"} if result.own else {"PEFT adapter": adapter}
     for label, path in places.items():
         console.print(f"{label + ':':15}{path}", soft_wrap=True)
+    if result.own:
+        console.print(f"{'':15}one for each client, there is no global model: {', '.join(result.own)}", soft_wrap=True)
     console.print(f"{'Digest:':15}{result.digest}", soft_wrap=True)

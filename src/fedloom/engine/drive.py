@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from fedloom.adapters.algebra import distance
 from fedloom.aggregation.method import Method
 from fedloom.aggregation.registry import method as method_named
 from fedloom.aggregation.world import World
 from fedloom.engine.base import Engine, Federation, Reply
+from fedloom.engine.checkpoints import load_state, save_state
 from fedloom.engine.events import Event, Journaled, Observer, silent
 from fedloom.errors import ContributionRefusedError
 from fedloom.rounds.assign import evaluation_assignments, training_assignments
@@ -20,7 +20,7 @@ from fedloom.rounds.messages import Assignment, Contribution, Dropout
 from fedloom.rounds.roster import roster
 from fedloom.rounds.state import RunState
 from fedloom.rounds.step import Tally, fold, step
-from fedloom.rounds.validate import validate
+from fedloom.rounds.validate import update_norm, validate
 from fedloom.rounds.world import world_of
 from fedloom.spec.experiment import Experiment
 from fedloom.store.in_force import in_force
@@ -101,8 +101,7 @@ def _begin(loop: Loop) -> RunState:
     latest = loop.directory.latest()
     if latest == 0:
         return RunState(loop.method.init(loop.world), loop.federation.head)
-    learned, head, _ = loop.directory.load_round(latest)
-    return RunState(learned, head)
+    return load_state(loop.directory, latest)
 
 
 def _one_round(loop: Loop, state: RunState) -> RunState:
@@ -113,7 +112,7 @@ def _one_round(loop: Loop, state: RunState) -> RunState:
     assignments = training_assignments(loop.experiment, loop.method, loop.world, state, participants)
     state, clients = _stepped(loop, state, assignments)
     details = {name: tensor.item() for name, tensor in state.learned.extras.items() if tensor.numel() == 1}
-    digest = loop.directory.save_round(round, state.learned, state.head, {"clients": clients, **details})
+    digest = save_state(loop.directory, state, {"clients": clients, **details})
     loop.journal(
         "round_committed",
         round=round,
@@ -168,13 +167,14 @@ def _journal_contribution(loop: Loop, answer: Reply) -> None:
         examples=contribution.examples,
         bytes_down=answer.bytes_down,
         bytes_up=answer.bytes_up,
-        update_norm=distance(contribution.adapter, answer.assignment.start.trainable),
+        update_norm=update_norm(contribution, answer.assignment),
         **contribution.metrics,
     )
 
 
 def _measure(loop: Loop, state: RunState, stage: str) -> None:
-    """Evaluate the global model on every client's held-out rows, unless the journal has it already."""
+    """Evaluate the model (of each client, where it has its own) on every client's held-out rows, unless the journal
+    has it already."""
     if stage not in loop.stages:
         return
     done = {
@@ -184,7 +184,9 @@ def _measure(loop: Loop, state: RunState, stage: str) -> None:
     }
     missing = [client for client in loop.clients if client not in done]
     generate_rows = 0 if stage == "round" else loop.experiment.evaluation.generate_rows
-    assignments = evaluation_assignments(loop.experiment, state, missing, generate_rows=generate_rows)
+    assignments = evaluation_assignments(
+        loop.experiment, loop.method, loop.world, state, missing, generate_rows=generate_rows
+    )
     for answer in loop.engine.exchange(assignments):
         if isinstance(answer, Dropout):
             loop.journal("dropout", round=answer.round, client=answer.client, reason=f"evaluation: {answer.reason}")

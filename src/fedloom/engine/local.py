@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from fedloom.data.batches import evaluation_batches, training_batches
 from fedloom.data.examples import Generation
 from fedloom.engine.base import Federation, Reply
 from fedloom.engine.events import ClientBegins, Observer, silent
+from fedloom.engine.keeping import begun, put_away, store_of
 from fedloom.engine.sites import Site, Sites
 from fedloom.errors import FedLoomError
 from fedloom.evaluation.scores import answer_scores
@@ -29,13 +31,15 @@ from fedloom.training.memory import release
 class LocalEngine:
     """Exchanges assignments with clients in this process, through the same bytes as any other transport.
 
-    tokens_per_batch: size of an evaluation batch.
+    tokens_per_batch: size of an evaluation batch.  store: where each client has a directory of its own for what it
+        keeps; None: for methods whose clients keep nothing.
     """
 
     sites: Sites
     observe: Observer = silent
     max_new_tokens: int = 48
     tokens_per_batch: int = 1024
+    store: Path | None = None
 
     def describe(self) -> Federation:
         return self.sites.federation()
@@ -67,15 +71,18 @@ class LocalEngine:
     def _delivered(self, assignment: Assignment) -> tuple[Assignment, int]:
         """The assignment as it arrives at the client, its start in the layers, and how many bytes it was."""
         sent = assignment_to_bytes(assignment)
-        received = assignment_from_bytes(sent)
+        received = begun(assignment_from_bytes(sent), store_of(self.store, assignment))
         load_assignment(self.sites.base, received)
         return received.without_trunk(), len(sent)
 
     def _at_the_client(self, assignment: Assignment) -> bytes:
-        """All that happens at a site, from the assignment that arrived to the bytes that leave."""
+        """All that happens at a site after its start was loaded, up to the bytes that leave."""
         site = self.sites.site(assignment.client)
-        answered = self._train(site, assignment) if assignment.kind == "train" else self._evaluate(site, assignment)
-        return contribution_to_bytes(answered, assignment.trains)
+        if assignment.kind == "evaluate":
+            return contribution_to_bytes(self._evaluate(site, assignment), {})
+        answered = self._train(site, assignment)
+        put_away(assignment, answered.adapter, store_of(self.store, assignment))
+        return contribution_to_bytes(answered, assignment.sends)
 
     def _train(self, site: Site, assignment: Assignment) -> Contribution:
         base, work = self.sites.base, assignment.work

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import resource
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fedloom.adapters.adapter import Adapter
+from fedloom.aggregation.world import Start
 from fedloom.engine.drive import Loop, drive, journal_evaluation, loop_of, round_seconds
 from fedloom.engine.events import Observer, RunBegins, Stage, silent
+from fedloom.engine.keeping import own_model
 from fedloom.engine.local import LocalEngine
 from fedloom.engine.sites import Sites, lasting_facts, load_sites, refuse_changed
+from fedloom.errors import RunError
 from fedloom.export.peft import export_peft
 from fedloom.report.summary import RunSummary
 from fedloom.report.write import write_report
@@ -36,17 +41,39 @@ ALONE = "alone"
 class Result:
     """What a finished run leaves.
 
-    adapter: the global delta (trunk + shared) as one adapter.  digest: of that adapter.
+    own: client -> its own delta, of a method whose clients keep something; empty where all share one model.
     """
 
     directory: Path
-    adapter: Adapter
     state: RunState
     summary: RunSummary
+    own: Mapping[str, Adapter] = field(default_factory=dict)
+
+    @property
+    def adapter(self) -> Adapter:
+        """The global delta (trunk + shared) as one adapter. Raises: RunError where each client has its own."""
+        if self.own:
+            raise RunError(
+                f"{self.summary.method} leaves no global model: each client has its own",
+                where=self.directory,
+                expected=f"one of {', '.join(self.own)}",
+                do="Take result.own[client]",
+            )
+        return self.state.learned.delta()
 
     @property
     def digest(self) -> str:
-        return self.adapter.digest()
+        """As of `digest_of`."""
+        return digest_of(self.state, self.own)
+
+
+def digest_of(state: RunState, own: Mapping[str, Adapter]) -> str:
+    """Of the global delta; where each client has its own model, of that delta and of all of theirs, by name."""
+    shared = state.learned.delta().digest()
+    if not own:
+        return shared
+    lines = [shared, *(f"{client} {adapter.digest()}" for client, adapter in sorted(own.items()))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def run(
@@ -87,17 +114,18 @@ def _carry_on(experiment: Experiment, directory: RunDirectory, sites: Sites, obs
     observe(_begins(loop))
     question = experiment.evaluation.question
     if question and not _answered(directory, "base"):
-        _journal_answer(loop, sites, None, "base", question)
+        _journal_answer(loop, sites, Start(Adapter()), "base", question)
     state = drive(loop)
     if experiment.evaluation.baselines:
         _train_alone(loop, sites, state.round)
     if question and not _answered(directory, "final"):
-        _journal_answer(loop, sites, state, "final", question)
+        _ask_tuned(loop, sites, state, question)
     return _finish(loop, sites, state, began)
 
 
 def _loop(experiment: Experiment, directory: RunDirectory, sites: Sites, observe: Observer, **limits: Any) -> Loop:
-    engine = LocalEngine(sites, observe, max_new_tokens=experiment.evaluation.max_new_tokens)
+    tokens = experiment.evaluation.max_new_tokens
+    engine = LocalEngine(sites, observe, max_new_tokens=tokens, store=directory.clients)
     return loop_of(experiment, directory, engine, observe, **limits)
 
 
@@ -131,6 +159,7 @@ def _journal_start(loop: Loop) -> None:
         "run_started",
         name=experiment.name,
         method=experiment.method.name,
+        personal=loop.method.personal,
         base=facts.base,
         base_digest=facts.base_digest,
         task=experiment.model.task,
@@ -188,10 +217,24 @@ def alone_experiment(experiment: Experiment, client: str) -> Experiment:
     )
 
 
-def _journal_answer(loop: Loop, sites: Sites, state: RunState | None, stage: str, question: str) -> None:
-    loop.observe(Stage(f"asking the question of the {'base' if state is None else 'tuned model'}"))
-    text = sites.ask(state, question, loop.experiment.evaluation.max_new_tokens)
-    loop.journal("answer", stage=stage, question=question, text=text)
+def _ask_tuned(loop: Loop, sites: Sites, state: RunState, question: str) -> None:
+    """Ask the global model; where each client has its own, that of the first in the file that took part, by name."""
+    if not loop.method.personal:
+        _journal_answer(loop, sites, Start(Adapter(), trunk=state.learned.delta()), "final", question)
+        return
+    client = next(client.name for client in loop.experiment.active if client.name in state.last_rounds)
+    _journal_answer(loop, sites, _own(loop, state, client), "final", question, client=client)
+
+
+def _own(loop: Loop, state: RunState, client: str) -> Start:
+    return own_model(loop.method, loop.world, state, client, loop.directory.clients)
+
+
+def _journal_answer(loop: Loop, sites: Sites, start: Start, stage: str, question: str, **whose: str) -> None:
+    model = "base" if stage == "base" else f"tuned model{''.join(f' of {client}' for client in whose.values())}"
+    loop.observe(Stage(f"asking the question of the {model}"))
+    text = sites.ask(start, question, loop.experiment.evaluation.max_new_tokens)
+    loop.journal("answer", stage=stage, question=question, text=text, **whose)
 
 
 def _answered(directory: RunDirectory, stage: str) -> bool:
@@ -199,21 +242,30 @@ def _answered(directory: RunDirectory, stage: str) -> bool:
 
 
 def _finish(loop: Loop, sites: Sites, state: RunState, began: float) -> Result:
-    """Write the PEFT adapter and the report, and close the journal (again, if a resume found it closed)."""
+    """Write the PEFT adapter (of each client, where it has its own) and the report, and close the journal (again, if a
+    resume found it closed)."""
     loop.observe(Stage("writing the adapter and the report"))
-    adapter = state.learned.delta()
-    export_peft(loop.directory.adapter, adapter, state.head, sites.base)
+    took_part = [client for client in loop.clients if client in state.last_rounds] if loop.method.personal else []
+    own = {client: _own(loop, state, client).delta() for client in took_part}
+    for place, adapter in _adapters(loop.directory, state, own):
+        export_peft(place, adapter, state.head, sites.base)
     if not _records(loop.directory, "run_finished"):
         loop.journal(
             "run_finished",
             rounds=state.round,
-            digest=adapter.digest(),
+            digest=digest_of(state, own),
             seconds=round_seconds(began),
             peak_memory_bytes=peak_memory_bytes(),
-            adapter="adapter",
+            adapter="adapter/CLIENT" if own else "adapter",
         )
-    summary = write_report(loop.directory)
-    return Result(loop.directory.path, adapter, state, summary)
+    return Result(loop.directory.path, state, write_report(loop.directory), own)
+
+
+def _adapters(directory: RunDirectory, state: RunState, own: Mapping[str, Adapter]) -> list[tuple[Path, Adapter]]:
+    """Where each adapter of the run is written."""
+    if own:
+        return [(directory.adapter / client, adapter) for client, adapter in own.items()]
+    return [(directory.adapter, state.learned.delta())]
 
 
 def _records(directory: RunDirectory, kind: str) -> list[Any]:

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from fedloom import rng
-from fedloom.adapters.adapter import Adapter
 from fedloom.aggregation.world import Start
 from fedloom.data.clients import Sources, labels
 from fedloom.data.examples import Example, Message
@@ -19,7 +18,6 @@ from fedloom.data.tokens import Encoded, encode_all
 from fedloom.engine.base import ClientRows, Federation
 from fedloom.engine.events import Observer, Stage, silent
 from fedloom.errors import DataError, WrongBaseError
-from fedloom.rounds.state import RunState
 from fedloom.rounds.world import active_clients, world_of
 from fedloom.spec.experiment import Experiment
 from fedloom.training.base_model import BaseModel, load_base
@@ -75,9 +73,8 @@ class Sites:
             versions={"python": platform.python_version(), **{name: version(name) for name in REPORTED_PACKAGES}},
         )
 
-    def ask(self, state: RunState | None, question: str, max_new_tokens: int) -> str:
-        """One question to the global model, or (state None) to the base."""
-        start = Start(Adapter(), trunk=Adapter() if state is None else state.learned.delta())
+    def ask(self, start: Start, question: str, max_new_tokens: int) -> str:
+        """One question to a model; to the base if the start is empty."""
         load_start(self.base, start, {})
         return answer(self.base, [[Message("user", question)]], max_new_tokens, self.max_tokens)[0]
 

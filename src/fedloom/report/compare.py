@@ -18,7 +18,12 @@ def comparison_page(title: str, summaries: Mapping[str, RunSummary], notes: Mapp
     Raises: FedLoomError where plotly is not installed.
     """
     figures = Figures()
-    parts = [_warning(summaries), _table(summaries), _notes(notes or {}), _chart(summaries, figures)]
+    parts = [
+        _warning(summaries),
+        _table(summaries),
+        _notes(_all_notes(summaries, notes or {})),
+        _chart(summaries, figures),
+    ]
     some = next(iter(summaries.values()), None)
     said = [plural(len(summaries), "run")]
     if some is not None:
@@ -54,6 +59,16 @@ def _table(summaries: Mapping[str, RunSummary]) -> Html:
         "evaluation. Bold with a star: best of its column."
     )
     return section("Result", element("p", says, class_="soft"), content)
+
+
+def _all_notes(summaries: Mapping[str, RunSummary], notes: Mapping[str, str]) -> dict[str, str]:
+    """The notes, and of whose model each figure is where it is not the global one."""
+    personal = {label: summary.whose_model for label, summary in summaries.items() if summary.whose_model}
+    return {
+        label: ". ".join(part for part in (notes.get(label), personal.get(label)) if part)
+        for label in summaries
+        if label in notes or label in personal
+    }
 
 
 def _notes(notes: Mapping[str, str]) -> Html:

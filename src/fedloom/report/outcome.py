@@ -41,6 +41,8 @@ def _result_remarks(summary: RunSummary) -> Iterator[str]:
         yield "Bold with a star: the better of alone (this client's rows only, same steps) and federated."
     if summary.federated_round is not None and summary.finished is None:
         yield f"The run has not finished: federated is the model after round {summary.federated_round}."
+    if summary.whose_model and "federated" in summary.stages:
+        yield f"{summary.whose_model[0].upper()}{summary.whose_model[1:]}."
     for line in incomplete(summary):
         yield f"Not measured by all, {line}."
 
@@ -52,14 +54,14 @@ def _losses(stage: Stage) -> dict[str, float | None]:
 
 
 def questions(summary: RunSummary) -> Html:
-    """Each question with the answer of the base and of the federated model."""
+    """Each question with the answer of the base and of the federated model (of one client, where each has its own)."""
     if not summary.answers:
         return Html()
     return section("Before and after", *(_answer(answer) for answer in summary.answers))
 
 
 def _answer(answer: Answer) -> Html:
-    said = [("base model", answer.before), ("federated model", answer.after)]
+    said = [("base model", answer.before), (f"federated model{answer.whose}", answer.after)]
     cards = [
         element("div", element("h4", label), text.strip() or "(an empty answer)", class_="answer")
         for label, text in said

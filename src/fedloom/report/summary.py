@@ -60,6 +60,7 @@ def summarise(experiment: Experiment, records: Sequence[Record]) -> RunSummary:
         **{name: finished.get(name) for name in ("digest", "seconds", "peak_memory_bytes", "adapter")},
         settings=experiment.model_dump(mode="json", exclude_none=True),
         unknown=_unknown(kinds),
+        personal=bool(started.get("personal")),
     )
 
 
@@ -162,9 +163,14 @@ def _by_client(records: Iterable[Record], field: str) -> dict[str, float]:
 
 def _answers(records: Iterable[Record]) -> tuple[Answer, ...]:
     texts: dict[str, dict[str, str]] = {}
+    clients: dict[str, str | None] = {}
     for record in records:
-        texts.setdefault(str(record.get("question")), {})[str(record.get("stage"))] = str(record.get("text") or "")
-    return tuple(Answer(question, said.get("base"), said.get("final")) for question, said in texts.items())
+        question = str(record.get("question"))
+        texts.setdefault(question, {})[str(record.get("stage"))] = str(record.get("text") or "")
+        clients[question] = record.get("client") or clients.get(question)
+    return tuple(
+        Answer(question, said.get("base"), said.get("final"), clients[question]) for question, said in texts.items()
+    )
 
 
 def _events(records: Iterable[Record]) -> tuple[Event, ...]:

@@ -123,7 +123,8 @@ def answer_block(answer: Answer) -> RenderableType:
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for label, text in (("question", answer.question), ("before", answer.before), ("after", answer.after)):
+    after = f"after, model{answer.whose}" if answer.client else "after"
+    for label, text in (("question", answer.question), ("before", answer.before), (after, answer.after)):
         if text is not None:
             table.add_row(label, Text(text.strip() or "(an empty answer)"))
     return Padding(table, (0, 0, 0, 1))
@@ -161,6 +162,8 @@ def _result_caption(summary: RunSummary, shown: int) -> str | None:
     lines = []
     if "alone" in summary.stages and "federated" in summary.stages:
         lines.append("* the better of alone and federated")
+    if summary.whose_model and "federated" in summary.stages:
+        lines.append(summary.whose_model)
     if shown < len(summary.clients):
         lines.append(f"the {shown} clients of highest loss; {plural(len(summary.clients) - shown, 'other')} not shown")
     lines += [f"not measured by all: {line}" for line in incomplete(summary)]
@@ -170,6 +173,9 @@ def _result_caption(summary: RunSummary, shown: int) -> str | None:
 def _remarks(summaries: Mapping[str, RunSummary], notes: Mapping[str, str]) -> Iterable[Text]:
     for label, note in notes.items():
         yield Text(f"  {label}: {note}")
+    for label, summary in summaries.items():
+        if summary.whose_model:
+            yield Text(f"  {label}: {summary.whose_model}")
     differing = differences(summaries)
     if differing:
         yield Text(f"  These runs also differ in: {', '.join(differing)}.")

@@ -82,11 +82,26 @@ class Event:
 
 @dataclass(frozen=True)
 class Answer:
-    """One question and what the base and the tuned model said; None: not asked (yet)."""
+    """One question and what the base and the tuned model said; None: not asked (yet).
+
+    client: whose model answered after, where each client has its own.
+    """
 
     question: str
     before: str | None = None
     after: str | None = None
+    client: str | None = None
+
+    @property
+    def whose(self) -> str:
+        return "" if self.client is None else f" of {self.client}"
+
+
+def whose_models(method: str, absent: Iterable[str]) -> str:
+    """What figures of a method without a global model are of. absent: clients without a model of their own (yet)."""
+    without = ", ".join(absent)
+    told = f"each client is measured with its own model, as {method} makes no global one"
+    return f"{told}; {without} took no part: the base model" if without else told
 
 
 @dataclass(frozen=True)
@@ -96,6 +111,7 @@ class RunSummary:
     base, alone, federated: the base model, each client trained alone, and the global model on held-out text.
     federated_round: the round that the federated scores belong to.  seconds: wall clock, all included.
     unknown: journal records of kinds that this version does not know, counted.
+    personal: whether each client has a model of its own, which federated then means, and there is no global one.
     """
 
     name: str
@@ -124,6 +140,14 @@ class RunSummary:
     adapter: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     unknown: Mapping[str, int] = field(default_factory=dict)
+    personal: bool = False
+
+    @property
+    def whose_model(self) -> str | None:
+        """What federated means where it is not the global model; None where it is."""
+        if not self.personal:
+            return None
+        return "federated: " + whose_models(self.method, [one.name for one in self.clients if not one.contributions])
 
     @property
     def score(self) -> str:

@@ -36,25 +36,52 @@ def _training_assignment(
         head=state.head,
         seed=rng.child(experiment.seed, "client", client, round),
         work=local_work(experiment, round, method.rules(world.settings)),
+        keeps=method.kept_sides(start.trainable),
+        kept_round=state.last_rounds.get(client, 0),
     )
 
 
 def evaluation_assignments(
-    experiment: Experiment, state: RunState, clients: Iterable[str], *, generate_rows: int = 0
+    experiment: Experiment,
+    method: Method,
+    world: World,
+    state: RunState,
+    clients: Iterable[str],
+    *,
+    generate_rows: int = 0,
 ) -> Iterator[Assignment]:
-    """Measure the global model W0 + trunk + shared on each client's held-out rows."""
-    start = Start(trainable=Adapter(), trunk=state.learned.delta())
+    """Measure the global model W0 + trunk + shared on each client's held-out rows; where clients keep something, each
+    client's own model."""
+    common = None if method.personal else Start(trainable=Adapter(), trunk=state.learned.delta())
     for client in clients:
-        yield Assignment(
-            kind="evaluate",
-            round=state.round,
-            client=client,
-            start=start,
-            trains={},
-            head=state.head,
-            seed=rng.child(experiment.seed, "evaluate", client),
-            generate_rows=generate_rows,
-        )
+        seed = rng.child(experiment.seed, "evaluate", client)
+        yield evaluation_assignment(method, world, state, client, seed=seed, start=common, generate_rows=generate_rows)
+
+
+def evaluation_assignment(
+    method: Method,
+    world: World,
+    state: RunState,
+    client: str,
+    *,
+    seed: int,
+    start: Start | None = None,
+    generate_rows: int = 0,
+) -> Assignment:
+    """Measure one model. start: None for the client's own, which is what it would begin the next round from."""
+    start = method.dispatch(state.learned, world, client) if start is None else start
+    return Assignment(
+        kind="evaluate",
+        round=state.round,
+        client=client,
+        start=start,
+        trains={},
+        head=state.head,
+        seed=seed,
+        generate_rows=generate_rows,
+        keeps=method.kept_sides(start.trainable),
+        kept_round=state.last_rounds.get(client, 0),
+    )
 
 
 def local_work(experiment: Experiment, round: int, rules: LocalRules = NO_RULES) -> LocalWork:

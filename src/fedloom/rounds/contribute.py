@@ -1,11 +1,19 @@
-"""The client half of a round: what becomes of trained factors before they are sent."""
+"""The client half of a round: what it begins from, what it keeps, and what becomes of trained factors before they are
+sent."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.algebra import truncate
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.local_rules import kept_rank
+from fedloom.errors import RunError
 from fedloom.rounds.messages import Assignment
 
 
@@ -27,6 +35,64 @@ def pruned(trained: Adapter, start: Adapter, share: float) -> Adapter:
         return truncate(factors, kept) if shrank else factors
 
     return trained.map(smaller)
+
+
+def going_on(assignment: Assignment, kept: Mapping[str, Tensor]) -> Assignment:
+    """The assignment with the sides that this client kept in its start. kept: as of `kept_part`.
+
+    Raises: RunError naming client and module for a side that is missing, or of another shape than what was dispatched.
+    """
+
+    def filled(module: str, factors: Factors) -> Factors:
+        a, b = (
+            _kept_side(assignment, module, side, getattr(factors, side), kept)
+            if side in assignment.keeps.get(module, "")
+            else getattr(factors, side)
+            for side in "ab"
+        )
+        return Factors(a, b, factors.scaling)
+
+    return replace(assignment, start=replace(assignment.start, trainable=assignment.start.trainable.map(filled)))
+
+
+def _kept_side(
+    assignment: Assignment, module: str, side: str, dispatched: Tensor, kept: Mapping[str, Tensor]
+) -> Tensor:
+    found = kept.get(kept_name(module, side))
+    if found is None or found.shape != dispatched.shape:
+        raise RunError(
+            f"the {side} that this client kept does not fit",
+            where=f"client {assignment.client!r}, round {assignment.kept_round}, module {module!r}",
+            expected=f"shape {tuple(dispatched.shape)}",
+            found="none" if found is None else f"shape {tuple(found.shape)}",
+            do="Put the client's directory back as it was, or start a new run",
+        )
+    return found.to(dispatched.dtype)
+
+
+def kept_part(assignment: Assignment, trained: Adapter) -> dict[str, Tensor]:
+    """The sides that stay at the client after a round, by `kept_name`; those that it did not train too.
+
+    Raises: RunError for numbers that are not finite: the server cannot refuse what it does not see.
+    """
+    part = {
+        kept_name(module, side): getattr(factors, side)
+        for module, factors in trained.items()
+        for side in assignment.keeps.get(module, "")
+    }
+    for name, tensor in part.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise RunError(
+                "what this client would keep is not finite",
+                where=f"client {assignment.client!r}, round {assignment.round}, {name}",
+                do="Choose a smaller training.learning_rate; the client goes on from what it kept before",
+            )
+    return part
+
+
+def kept_name(module: str, side: str) -> str:
+    """The name of one kept side in a client's file."""
+    return f"{module}|{side}"
 
 
 def tail(factors: Factors, kept: int) -> float:

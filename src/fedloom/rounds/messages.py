@@ -45,6 +45,9 @@ class Assignment:
 
     kind: "train" sends back an adapter; "evaluate" only metrics of the start on held-out rows.
     trains: module -> sides that may change ("a", "b" or "ab"); the others come back untouched and do not travel.
+    keeps: module -> sides that the client has for itself: it trains them and never sends them.
+    kept_round: the last committed round that this client's contribution counted in, from which it takes those sides;
+        0: from the start, as it has none yet. Later they are not sent out either, so that they are NaN in what arrives.
     head: the trainables that are not LoRA, by name; empty for generation.
     generate_rows: held-out rows to answer (evaluate), 0 for the loss alone.
     seed: of the client's draws in this round.
@@ -59,6 +62,21 @@ class Assignment:
     seed: int
     work: LocalWork | None = None
     generate_rows: int = 0
+    keeps: Mapping[str, str] = field(default_factory=dict)
+    kept_round: int = 0
+
+    @property
+    def sends(self) -> dict[str, str]:
+        """module -> the sides that come back: trained, and not kept."""
+        return {
+            module: "".join(side for side in sides if side not in self.keeps.get(module, ""))
+            for module, sides in self.trains.items()
+        }
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether the client has something for itself."""
+        return any(self.keeps.values())
 
     def without_trunk(self) -> Assignment:
         """What is needed to judge an answer: the trunk, which may be large, does not change."""

@@ -12,10 +12,15 @@ from fedloom.aggregation.world import GlobalState
 
 @dataclass(frozen=True)
 class RunState:
-    """The method's state and the head (the few trainables that are not LoRA, by name; empty for generation)."""
+    """The method's state and the head (the few trainables that are not LoRA, by name; empty for generation).
+
+    last_rounds: client -> the last committed round that its contribution counted in. What clients keep for themselves
+        is not here: the server knows no more of it than from which round a client goes on.
+    """
 
     learned: GlobalState
     head: Mapping[str, Tensor] = field(default_factory=dict)
+    last_rounds: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def round(self) -> int:

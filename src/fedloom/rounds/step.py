@@ -80,4 +80,5 @@ def step(
         head={
             name: (tensor / tally.weight).to(state.head[name].dtype) for name, tensor in tally.head.value().sums.items()
         },
+        last_rounds={**state.last_rounds, **dict.fromkeys(tally.clients, round)},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 import torch
@@ -28,11 +29,11 @@ def validate(
 ) -> None:
     """Check one answer to a training assignment.
 
-    rows: training rows that the client registered.  max_update_norm: bound of |delta - start delta| (Frobenius).
+    rows: training rows that the client registered.  max_update_norm: bound of `update_norm`.
     Raises: ContributionRefusedError naming client and module for another round or client, examples that were not
         registered, missing or unknown modules, other shapes, ranks, scalings or dtypes, changed frozen factors,
-        numbers that are not finite or absurdly large, a head that does not fit, an update above the bound, or metrics
-        that are no numbers or have names of the journal.
+        factors that were to stay at the client, numbers that are not finite or absurdly large, a head that does not
+        fit, an update above the bound, or metrics that are no numbers or have names of the journal.
     """
     client = assignment.client
     _check_identity(contribution, assignment)
@@ -49,15 +50,33 @@ def validate(
         raise ContributionRefusedError(client, what, module=module, expected=f"the {len(expected)} modules assigned")
     for module, factors in contribution.adapter.items():
         start = assignment.start.trainable[module]
-        _check_factors(client, module, factors, start, assignment.trains[module], _ranks(assignment, start))
+        _check_factors(client, module, factors, start, _ranks(assignment, start))
+        _check_untouched(client, module, factors, start, assignment)
     _check_head(contribution, assignment)
     _check_metrics(contribution, client)
     bound = ABSURD if max_update_norm is None else min(max_update_norm, ABSURD)
-    moved = distance(contribution.adapter, assignment.start.trainable)
+    moved = update_norm(contribution, assignment)
     if not moved <= bound:
         raise ContributionRefusedError(
             client, "the update is too large", expected=f"a norm of at most {bound:g}", found=f"{moved:g}"
         )
+
+
+def update_norm(contribution: Contribution, assignment: Assignment) -> float:
+    """|delta - start delta| (Frobenius norm); where the client keeps a side, the norm of the change of those sent.
+
+    The server cannot know the delta of a client that keeps its b: by the b that was dispatched it would always be 0.
+    """
+    if not assignment.is_personal:
+        return distance(contribution.adapter, assignment.start.trainable)
+    sides = assignment.sends
+    return math.sqrt(
+        math.fsum(
+            float((getattr(factors, side).double() - getattr(assignment.start.trainable[module], side)).square().sum())
+            for module, factors in contribution.adapter.items()
+            for side in sides[module]
+        )
+    )
 
 
 def _check_identity(contribution: Contribution, assignment: Assignment) -> None:
@@ -77,9 +96,7 @@ def _ranks(assignment: Assignment, start: Factors) -> tuple[int, ...]:
     return (start.rank,) if share is None else (start.rank, kept_rank(start.rank, share))
 
 
-def _check_factors(
-    client: str, module: str, found: Factors, start: Factors, sides: str, ranks: tuple[int, ...]
-) -> None:
+def _check_factors(client: str, module: str, found: Factors, start: Factors, ranks: tuple[int, ...]) -> None:
     def refuse(what: str, expected: object, value: object) -> None:
         raise ContributionRefusedError(client, what, module=module, expected=expected, found=value)
 
@@ -96,9 +113,19 @@ def _check_factors(
     largest = max(_largest(found.a), _largest(found.b))
     if largest > ABSURD:
         refuse("the factors hold absurdly large numbers", f"at most {ABSURD:g}", f"{largest:g}")
+
+
+def _check_untouched(client: str, module: str, found: Factors, start: Factors, assignment: Assignment) -> None:
     for side in "ab":
-        if side not in sides and not torch.equal(getattr(found, side), getattr(start, side)):
-            refuse(f"the frozen factor {side} was changed", "the one dispatched", "another one")
+        if side in assignment.sends[module] or torch.equal(getattr(found, side), getattr(start, side)):
+            continue
+        kept = side in assignment.keeps.get(module, "")
+        what = (
+            f"the factor {side} was sent, which stays at its client"
+            if kept
+            else f"the frozen factor {side} was changed"
+        )
+        raise ContributionRefusedError(client, what, module=module, expected="the one dispatched", found="another one")
 
 
 def _check_head(contribution: Contribution, assignment: Assignment) -> None:

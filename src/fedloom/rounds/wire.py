@@ -1,6 +1,7 @@
 """Assignments and contributions as bytes: safetensors with a self-describing header, no pickle.
 
-A factor that a client does not train does not travel back: the server knows what it dispatched.
+A factor that a client does not train does not travel back: the server knows what it dispatched. One that a client keeps
+for itself never travels back, and travels out only before the client has one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from fedloom.aggregation.world import Start
 from fedloom.errors import AdapterError
 from fedloom.rounds.messages import Assignment, Contribution, LocalWork
 
-PROTOCOL = 1
+PROTOCOL = 2
 _FACTS = "message"
 
 
@@ -29,17 +30,37 @@ def assignment_to_bytes(assignment: Assignment) -> bytes:
         "round": assignment.round,
         "client": assignment.client,
         "trains": dict(assignment.trains),
+        "keeps": dict(assignment.keeps),
+        "kept_round": assignment.kept_round,
         "seed": assignment.seed,
         "work": None if assignment.work is None else asdict(assignment.work),
         "generate_rows": assignment.generate_rows,
     }
     adapters = {"trainable": assignment.start.trainable, "trunk": assignment.start.trunk}
-    return to_bytes(adapters, assignment.head, facts={_FACTS: json.dumps(facts, sort_keys=True)})
+    return to_bytes(
+        adapters,
+        assignment.head,
+        facts={_FACTS: json.dumps(facts, sort_keys=True)},
+        sides=_sent_out(assignment),
+        whole=("trunk",),
+    )
+
+
+def _sent_out(assignment: Assignment) -> dict[str, str]:
+    """module -> the sides of the trainable start that the client does not have already."""
+    there = assignment.keeps if assignment.kept_round else {}
+    return {
+        module: "".join(side for side in "ab" if side not in there.get(module, ""))
+        for module in assignment.start.trainable
+    }
 
 
 def assignment_from_bytes(data: bytes) -> Assignment:
-    """The assignment again. Raises: AdapterError for bytes that are not one, or of another protocol."""
-    adapters, head, facts = from_bytes(data, where="assignment")
+    """The assignment again; sides that the client keeps, and has, are NaN until `contribute.going_on` fills them in.
+
+    Raises: AdapterError for bytes that are not one, or of another protocol.
+    """
+    adapters, head, facts = from_bytes(data, where="assignment", blank=("trainable",))
     message = _message(facts, "assignment")
     work = message.pop("work")
     return Assignment(
@@ -54,8 +75,8 @@ def _work(table: dict[str, Any]) -> LocalWork:
     return LocalWork(**{**table, "penalties": tuple(Penalty(**penalty) for penalty in table["penalties"])})
 
 
-def contribution_to_bytes(contribution: Contribution, trains: Mapping[str, str]) -> bytes:
-    """What a client sends: only the sides of each module that it trained."""
+def contribution_to_bytes(contribution: Contribution, sends: Mapping[str, str]) -> bytes:
+    """What a client sends: only the sides of each module that the assignment lets travel (`Assignment.sends`)."""
     facts = {
         "protocol": PROTOCOL,
         "round": contribution.round,
@@ -67,12 +88,12 @@ def contribution_to_bytes(contribution: Contribution, trains: Mapping[str, str])
         {"adapter": contribution.adapter},
         contribution.head,
         facts={_FACTS: json.dumps(facts, sort_keys=True)},
-        sides=trains,
+        sides=sends,
     )
 
 
 def contribution_from_bytes(data: bytes, *, start: Adapter) -> Contribution:
-    """The contribution again; frozen factors are taken from the start that was dispatched."""
+    """The contribution again; what did not travel is taken from the start that was dispatched."""
     adapters, head, facts = from_bytes(data, where="contribution", restore={"adapter": start})
     return Contribution(adapter=adapters["adapter"], head=head, **_message(facts, "contribution"))
 

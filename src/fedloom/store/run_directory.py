@@ -32,7 +32,8 @@ CREATED, COMMITTED = "run_created", "round_committed"
 class RunDirectory:
     """The directory of one run.
 
-    path: runs/<name>.  journal: its record.  adapter, report, plan: where results go.
+    path: runs/<name>.  journal: its record.  adapter, report, plan: where results go.  clients: where the clients of a
+    run on one machine keep what stays with them, each below its name; nothing of it is read here.
     Reading needs no lock. `create`, `open(to_write=True)` and the first `save_round` take it; it ends with `close`,
     with the `with` block, or with the process.
     """
@@ -43,6 +44,7 @@ class RunDirectory:
         self.adapter = path / "adapter"
         self.report = path / "report.html"
         self.plan = path / "plan.json"
+        self.clients = path / "clients"
         self._configuration = path / "experiment.toml"
         self._rounds = path / "rounds"
         self._release: weakref.finalize | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +16,15 @@ from fedloom.adapters.factors import Factors
 from fedloom.aggregation.method import Law
 from fedloom.aggregation.registry import METHODS
 from fedloom.engine.base import ClientRows, Federation, Reply
+from fedloom.engine.keeping import begun, put_away, store_of
 from fedloom.rounds.contribute import prepared
 from fedloom.rounds.messages import Assignment, Contribution, Dropout
-from fedloom.rounds.wire import assignment_to_bytes, contribution_from_bytes, contribution_to_bytes
+from fedloom.rounds.wire import (
+    assignment_from_bytes,
+    assignment_to_bytes,
+    contribution_from_bytes,
+    contribution_to_bytes,
+)
 from fedloom.spec.experiment import ClientTable, Experiment, MethodTable, RoundsTable, TrainingTable
 
 MODULES = {"layers.0.q_proj": (12, 10), "layers.1.v_proj": (8, 10)}
@@ -37,12 +44,14 @@ class PretendEngine:
     """Every client moves its factors by noise from its seed; the loss is the distance from a target delta of norm 1.
 
     change: what becomes of a contribution on its way (poison it, drop it out).
+    store: where each client has a directory of its own, for methods whose clients keep something.
     """
 
     clients: tuple[str, ...]
     modules: Mapping[str, tuple[int, int]] = field(default_factory=lambda: dict(MODULES))
     change: Change = unchanged
     step: float = 0.1
+    store: Path | None = None
 
     def describe(self) -> Federation:
         rows = {client: ClientRows(train=10, held_out=2, dropped=0) for client in self.clients}
@@ -52,14 +61,23 @@ class PretendEngine:
     def exchange(self, assignments: Iterable[Assignment]) -> Iterator[Reply | Dropout]:
         for assignment in assignments:
             down = assignment_to_bytes(assignment)
-            own = self._trained(assignment) if assignment.kind == "train" else self._measured(assignment)
+            own = self._at_the_client(assignment_from_bytes(down))
             answered = self.change(assignment, own)
             if isinstance(answered, Dropout):
                 yield answered
             else:
-                up = contribution_to_bytes(answered, assignment.trains)
+                up = contribution_to_bytes(answered, assignment.sends)
                 again = contribution_from_bytes(up, start=assignment.start.trainable)
                 yield Reply(assignment, again, bytes_down=len(down), bytes_up=len(up))
+
+    def _at_the_client(self, received: Assignment) -> Contribution:
+        store = store_of(self.store, received)
+        assignment = begun(received, store)
+        if assignment.kind == "evaluate":
+            return self._measured(assignment)
+        answered = self._trained(assignment)
+        put_away(assignment, answered.adapter, store)
+        return answered
 
     def _trained(self, assignment: Assignment) -> Contribution:
         draw = rng.generator(assignment.seed, "pretend")
@@ -82,9 +100,12 @@ class PretendEngine:
         )
 
     def _measured(self, assignment: Assignment) -> Contribution:
-        loss = norm(subtract(assignment.start.delta(), _target(self.modules)))
-        metrics = {"loss": loss, "label_tokens": 5.0, "rows": 2.0}
+        metrics = {"loss": self.loss_of(assignment.start.delta()), "label_tokens": 5.0, "rows": 2.0}
         return Contribution(assignment.round, assignment.client, examples=2, metrics=metrics)
+
+    def loss_of(self, delta: Adapter) -> float:
+        """What every client measures of a model."""
+        return norm(subtract(delta, _target(self.modules)))
 
 
 def pretend_experiment(

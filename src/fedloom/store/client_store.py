@@ -1,0 +1,119 @@
+"""What one client keeps on its own disk from round to round. Only the client half uses it; it never travels."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from fedloom.adapters.io import from_bytes, to_bytes
+from fedloom.errors import AdapterError, CheckpointDamagedError, RunError
+from fedloom.store.durable import cannot_write, sync_directory
+from fedloom.store.unfinished import remove_abandoned, replace_file
+
+_ROUND_FILE = re.compile(r"([0-9]{4,})\.safetensors")
+_UNFINISHED = re.compile(r"\.([0-9]{4,}\.safetensors)\.tmp-[0-9]+")
+_DIGEST = "digest"
+
+
+@dataclass(frozen=True)
+class ClientStore:
+    """One file of tensors for each round that the client trained in: NNNN.safetensors, there completely or not at all.
+
+    directory: of this client alone; it is made when there is something to keep. One process at a time may write.
+    Files of rounds that counted stay, as the server's checkpoints do: any of those rounds can be gone back to, measured
+    and exported again.
+    """
+
+    directory: Path
+
+    def save(self, round: int, tensors: Mapping[str, Tensor]) -> None:
+        """Keep this for the time after a round, durably; what an earlier attempt at the round left is replaced.
+
+        Raises: RunError if it cannot be written; the files of earlier rounds are as they were.
+        """
+        facts = {"round": str(round), _DIGEST: _digest(tensors)}
+        path = self._path(round)
+        try:
+            self._make_directory()
+        except OSError as error:
+            intact = "Nothing of this client is lost"
+            raise cannot_write(error, path, needed_bytes=0, intact=intact) from error
+        intact = "What the client kept of earlier rounds is intact"
+        replace_file(path, to_bytes({}, tensors, facts=facts), intact=intact, again="resume")
+
+    def load(self, round: int) -> dict[str, Tensor]:
+        """What was kept after a round.
+
+        Raises: RunError if there is no such file; CheckpointDamagedError if it is not as it was written.
+        """
+        path = self._path(round)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise RunError(
+                f"what this client kept of round {round} cannot be read",
+                where=path,
+                expected="the file of the last round that its contribution counted in",
+                found=f"{error.strerror}; files of rounds {self.rounds()}",
+                do="Put the client's directory back from a copy, or start a new run",
+            ) from error
+        return _checked(data, path, round)
+
+    def rounds(self) -> list[int]:
+        """The rounds that there is a file of, in order."""
+        if not self.directory.is_dir():
+            return []
+        names = (_ROUND_FILE.fullmatch(entry.name) for entry in self.directory.iterdir())
+        return sorted(int(name[1]) for name in names if name)
+
+    def forget_after(self, round: int) -> list[int]:
+        """Remove the files of all later rounds, and what killed processes left; returns those rounds.
+
+        round: the last one that counted. Later ones were never committed, refused, or rolled back: nothing may go on
+            from them.
+        Raises: RunError if one cannot be removed.
+        """
+        left = [later for later in self.rounds() if later > round]
+        try:
+            for later in left:
+                self._path(later).unlink()
+        except OSError as error:
+            raise cannot_write(error, self.directory, needed_bytes=0, intact="Nothing was changed") from error
+        for entry in list(self.directory.iterdir()) if self.directory.is_dir() else ():
+            if unfinished := _UNFINISHED.fullmatch(entry.name):
+                remove_abandoned(self.directory / unfinished[1])
+        return left
+
+    def _make_directory(self) -> None:
+        """The directory, and its name on the disk: without that a file in it could be gone after a power cut."""
+        missing = [path for path in (self.directory, *self.directory.parents) if not path.exists()]
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for path in missing:
+            sync_directory(path.parent)
+
+    def _path(self, round: int) -> Path:
+        return self.directory / f"{round:04d}.safetensors"
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Of names, shapes, dtypes and numbers: equal tensors are equal bytes."""
+    return hashlib.sha256(to_bytes({}, dict(sorted(tensors.items())), facts={})).hexdigest()
+
+
+def _checked(data: bytes, path: Path, round: int) -> dict[str, Tensor]:
+    do = "Put the client's directory back from a copy, or start a new run"
+    try:
+        _, tensors, facts = from_bytes(data, where=str(path))
+    except AdapterError as error:
+        raise CheckpointDamagedError("what this client kept is damaged", where=path, found=error.what, do=do) from error
+    expected = {"round": str(round), _DIGEST: _digest(tensors)}
+    if facts != expected:
+        raise CheckpointDamagedError(
+            "what this client kept is damaged, or of another round", where=path, expected=expected, found=facts, do=do
+        )
+    return tensors

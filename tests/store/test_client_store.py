@@ -1,0 +1,120 @@
+"""What a client keeps is there completely or not at all, known by its digest, and never older or newer than asked."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fedloom.errors import CheckpointDamagedError, RunError
+from fedloom.store import unfinished
+from fedloom.store.client_store import ClientStore
+
+SCRIPT = Path(__file__).with_name("killed_saves.py")
+
+
+def value(number: float) -> dict[str, torch.Tensor]:
+    return {"layers.0.v|b": torch.full((3, 2), number), "layers.0.q|b": torch.full((4, 1), -number)}
+
+
+@pytest.fixture
+def store(tmp_path) -> ClientStore:
+    return ClientStore(tmp_path / "clients" / "site-a")
+
+
+def test_every_round_is_kept_and_comes_back_bit_for_bit(store):
+    for round in (1, 2, 12345):
+        store.save(round, value(round + 0.1))
+    assert store.rounds() == [1, 2, 12345]
+    for round in (1, 2, 12345):
+        again = store.load(round)
+        assert again.keys() == value(0).keys()
+        assert all(torch.equal(again[name], tensor) for name, tensor in value(round + 0.1).items())
+
+
+def test_a_round_that_is_trained_again_replaces_its_file(store):
+    store.save(3, value(1.0))
+    store.save(3, value(2.0))
+    assert store.rounds() == [3]
+    assert torch.equal(store.load(3)["layers.0.v|b"], value(2.0)["layers.0.v|b"])
+
+
+def test_what_is_not_there_is_named_with_what_is(store):
+    with pytest.raises(RunError, match=r"site-a/0002.*round 2.*files of rounds \[\]"):
+        store.load(2)
+    store.save(1, value(1.0))
+    with pytest.raises(RunError, match=r"files of rounds \[1\].*from a copy"):
+        store.load(2)
+
+
+@pytest.mark.parametrize("position", [-1, -20, 40, 3])
+def test_a_damaged_file_is_named(store, position):
+    store.save(1, value(1.0))
+    path = store.directory / "0001.safetensors"
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointDamagedError, match=r"0001\.safetensors.*damaged"):
+        store.load(1)
+
+
+def test_the_file_of_another_round_is_not_taken_for_this_one(store):
+    store.save(1, value(1.0))
+    (store.directory / "0001.safetensors").rename(store.directory / "0002.safetensors")
+    with pytest.raises(CheckpointDamagedError, match="another round"):
+        store.load(2)
+
+
+def test_later_files_and_those_of_dead_processes_are_removed_and_nothing_else(store):
+    for round in (1, 2, 3, 5):
+        store.save(round, value(round))
+    dead, alive = (f".0004.safetensors.tmp-{process}" for process in (2**22 + 1, os.getpid()))
+    for name in (dead, alive, "notes.txt"):
+        (store.directory / name).write_text("x")
+    assert store.forget_after(2) == [3, 5]
+    assert store.rounds() == [1, 2]
+    assert sorted(entry.name for entry in store.directory.iterdir())[:1] == [alive]
+    assert (store.directory / "notes.txt").exists()
+    assert not (store.directory / dead).exists()
+    assert store.forget_after(2) == []
+
+
+def test_a_client_that_kept_nothing_yet_has_nothing_to_forget(store):
+    assert store.rounds() == []
+    assert store.forget_after(0) == []
+    assert not store.directory.exists()
+
+
+def test_a_full_disk_is_an_error_that_can_be_read_and_loses_nothing(store, monkeypatch):
+    store.save(1, value(1.0))
+
+    def full(path, data):
+        path.write_bytes(data[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(unfinished, "write_file", full)
+    with pytest.raises(RunError, match=r"disk is full.*earlier rounds is intact.*resume"):
+        store.save(2, value(2.0))
+    assert [entry.name for entry in store.directory.iterdir()] == ["0001.safetensors"]
+    assert torch.equal(store.load(1)["layers.0.v|b"], value(1.0)["layers.0.v|b"])
+
+
+def test_a_place_below_a_file_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunError, match="cannot be written"):
+        ClientStore(tmp_path / "file" / "a").save(1, value(1.0))
+
+
+def test_killed_at_any_call_of_a_save_earlier_rounds_are_whole_and_the_round_is_old_new_or_gone(tmp_path):
+    command = [sys.executable, str(SCRIPT), str(tmp_path), "write", "fsync", "rename", "open", "unlink"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    kills = json.loads(done.stdout)
+    assert len(kills) > 6
+    assert all(kill["found"]["1"] == 1.0 for kill in kills)
+    assert {kill["found"].get("2") for kill in kills} == {2.0, None, 9.0}
+    assert {kill["after"] for kill in kills} == {9.0}
+    assert all(kill["left"] == ["0001.safetensors", "0002.safetensors"] for kill in kills)
