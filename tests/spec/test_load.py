@@ -40,7 +40,8 @@ CASES = {
     "below": ("[data]\nholdout = 1.0", "line 2: [data] holdout: expected a number below 1, found 1.0"),
     "choice": (
         '[model]\ntask = "generatio"',
-        "line 2: [model] task: expected 'generation' or 'classification', found \"generatio\"; did you mean gen",
+        "line 2: [model] task: expected 'generation', 'classification' or 'image-classification', "
+        'found "generatio"; did you mean generation?',
     ),
     "either of two types": ("lora.targets = 3", "line 1: [lora] targets: expected 'auto' or a list, found 3"),
     "number for a table": ("training = 3", "line 1: [training]: expected a table [training], found 3"),

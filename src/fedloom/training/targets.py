@@ -11,6 +11,8 @@ from torch import nn
 
 from fedloom.errors import ModelError
 
+ATTENTION = ("q_proj", "v_proj", "query", "value")  # of models of images, for which PEFT lists no usual targets
+
 
 def shape_of(module: nn.Module) -> tuple[int, int] | None:
     """(out, in) of a linear layer, by its own fields; None for any other module."""
@@ -53,7 +55,7 @@ def _usual(model: Any, linear: list[str]) -> tuple[list[str], str]:
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as usual
 
     kind = str(getattr(model.config, "model_type", ""))
-    rule = usual.get(kind)
+    rule = usual.get(kind) or (ATTENTION if getattr(model, "main_input_name", "") == "pixel_values" else None)
     chosen = [name for name in linear if _follows(name, rule)] if rule else []
     if rule and chosen:
         return sorted(chosen), f"auto: the usual ones of {kind}: {rule if isinstance(rule, str) else ', '.join(rule)}"
