@@ -106,6 +106,7 @@ def _content(path: str, folder: Path | None, where: str) -> bytes:
 def _decoded(content: bytes, where: str) -> np.ndarray:
     pillow, operations = _pillow(where)
     try:
+        pillow.open(io.BytesIO(content)).verify()  # the checksums of PNG: what is cut off may be no pixel
         with pillow.open(io.BytesIO(content)) as opened:
             opened.load()
             if opened.mode in TOO_DEEP:
