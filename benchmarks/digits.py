@@ -48,16 +48,16 @@ CLASSES = tuple(map(str, range(10)))
 SIDE, WIDTH, LAYERS, HEADS = 8, 64, 3, 4
 PRETEXT_SHARE, TEST_SHARE = 1 / 3, 0.2
 PRETEXT_STEPS, PRETEXT_BATCH, PRETEXT_RATE = 600, 128, 2e-3
-RANKS = (2, 8, 32)
-EPOCHS, BATCH, SCALING, WARMUP = 20, 32, 2.0, 0.05
-RATE, HEAD_RATE, FULL_RATE = 2e-2, 1e-2, 1e-3
+RATES = {0: 1e-2, 2: 2e-2, 8: 1e-2, 32: 5e-3}  # rank -> rate of the factors; 0 is the head alone
+EPOCHS, BATCH, SCALING, WARMUP = 40, 32, 2.0, 0.05
+HEAD_RATE, FULL_RATE = 1e-2, 2e-3
 
 
 def pretext_and_task(seed: int = 0) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Two disjoint parts, each (images, classes). Shapes: (n, 8, 8) in uint8 from 0 to 255, (n,)."""
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    order = np.random.default_rng(rng.child(seed, "digits", "parts")).permutation(len(images))
+    order = np.random.default_rng(rng.child(seed, "digits", "halves")).permutation(len(images))
     first, second = np.split(order, [round(PRETEXT_SHARE * len(order))])
     return (images[first], digits.target[first]), (images[second], digits.target[second])
 
@@ -152,7 +152,7 @@ def steps_for(rows: Sequence[Row]) -> int:
 def lora_accuracy(base: BaseModel, rows: dict[str, list[Row]], rank: int, seed: int) -> float:
     """Of one site that trains factors of a rank and the head; of the head alone for rank 0."""
     steps = steps_for(rows["train"])
-    work = LocalWork(steps, 0, steps, BATCH, 1, RATE, HEAD_RATE, "cosine", WARMUP, 0.0, 1.0, SIDE, 0.0)
+    work = LocalWork(steps, 0, steps, BATCH, 1, RATES[rank], HEAD_RATE, "cosine", WARMUP, 0.0, 1.0, SIDE, 0.0)
     start = Start(_factors(base, rank, seed) if rank else Adapter())
     trains = dict.fromkeys(start.trainable, "ab")
     assignment = Assignment("train", 1, "central", start, trains, base.head_tensors(), seed, work)
@@ -197,7 +197,7 @@ def measure(seed: int, folder: Path) -> dict[str, float]:
     found = {"pretraining seconds": time.perf_counter() - began}
     base = load_base(ModelTable(id=str(directory), task=TASK, dtype="float32"), LoraTable(), CLASSES)
     rows = {split: encoded(base, part) for split, part in digit_rows(seed).items()}
-    for rank in (0, *RANKS):
+    for rank in RATES:
         found[f"LoRA rank {rank}" if rank else "head alone"] = lora_accuracy(base, rows, rank, seed)
     return found | {"full fine-tuning": full_accuracy(directory, rows, seed)}
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from transformers import AutoImageProcessor
-from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from fedloom.errors import DataError, ModelError
 from fedloom.spec.experiment import LoraTable, ModelTable
-from fedloom.testing.tiny import tiny_vit
+from fedloom.testing.tiny import tiny_image_processor, tiny_vit
 from fedloom.training.base_model import load_base
 from fedloom.training.image_reader import load_reader
 
@@ -25,9 +24,7 @@ def reader_of(path):
 @pytest.fixture
 def with_processor(tmp_path):
     tiny_vit(tmp_path, channels=3)
-    processor = ViTImageProcessorPil(size={"height": 8, "width": 8}, image_mean=[0.2] * 3, image_std=[0.4] * 3)
-    processor.save_pretrained(tmp_path)
-    return tmp_path
+    return tiny_image_processor(tmp_path, mean=[0.2] * 3, std=[0.4] * 3)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

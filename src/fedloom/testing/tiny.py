@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,18 @@ def tiny_vit(directory: Path, *, labels: int = 2, channels: int = 1, size: int =
     )
     config.num_labels = labels
     return _saved(ViTForImageClassification, config, directory, seed, tokenizer=False)
+
+
+def tiny_image_processor(directory: Path, *, mean: list[float], std: list[float], size: int = 8) -> Path:
+    """Put an image processor beside a ViT: it resizes to a square, and normalises each channel."""
+    settings = {
+        "image_processor_type": "ViTImageProcessor",
+        "size": {"height": size, "width": size},
+        "image_mean": mean,
+        "image_std": std,
+    }
+    (directory / "preprocessor_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return directory
 
 
 def _common() -> dict[str, Any]:

@@ -29,7 +29,7 @@ class ProcessorReader:
             found = self.processor([pixels], return_tensors="np", input_data_format="channels_last")
         except (ValueError, TypeError, RuntimeError, OSError) as problem:
             raise DataError(f"the model's image processor refuses the image: {problem}", where=where) from problem
-        return found["pixel_values"][0]
+        return np.asarray(found["pixel_values"][0])
 
     def save(self, directory: Path) -> None:
         self.processor.save_pretrained(directory)
