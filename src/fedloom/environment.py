@@ -15,8 +15,8 @@ QUIET = {
 # Threads of torch that wait for each other sleep instead of spinning: on a machine that has other work to do, spinning
 # made training three times slower; on an idle one sleeping costs about a sixth. OMP_WAIT_POLICY=active undoes it.
 SHARED_MACHINE = {"OMP_WAIT_POLICY": "passive"}
-# oneDNN keeps compiled kernels for each length of text it has seen, and torch holds 1,024 of them as well: 5 MB for each
-# new length. The 64 latest are enough for the layers of a batch, and as fast.
+# oneDNN keeps compiled kernels for each length of text it has seen, and torch holds 1,024 of them as well: 5 MB for
+# every new length. The 64 latest are enough for the layers of a batch, and as fast.
 SMALL_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
 
 for name, value in (QUIET | SHARED_MACHINE | SMALL_CACHES).items():

@@ -7,7 +7,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from fedloom.data.sources import read_rows
+from fedloom.data.sources import read_rows, source_folder
 from fedloom.errors import DataError
 
 ROWS = [{"prompt": "Why?", "response": "Because."}, {"prompt": "Wo, genau?", "response": "Über\nall"}]
@@ -145,3 +145,12 @@ def test_docstrings_of_several_packages():
     for source in ("docstrings:", "docstrings:shutils"):
         with pytest.raises(DataError, match="client 'a', docstrings:"):
             read_rows(source, client="a")
+
+
+def test_paths_in_rows_are_relative_to_the_folder_of_the_source(tmp_path):
+    (tmp_path / "saved").mkdir()
+    saved = tmp_path / "saved"
+    assert source_folder(str(tmp_path / "a.csv")) == tmp_path
+    assert source_folder(str(saved)) == source_folder(f"hf:{saved}") == source_folder(f"hf:{saved}:train") == saved
+    assert source_folder("hf:owner/name:train") is None
+    assert source_folder("docstrings:json") is None

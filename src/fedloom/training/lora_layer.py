@@ -80,22 +80,16 @@ class LoraLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.dropout > 0 and self.training and self.a is not None:
             return self._with_dropout(x)
-        pair = self._pair(x.dtype)
-        return self.base(x) if pair is None else add_low_rank(x, self.base, *pair)
+        if self.a is None or self.b is None:
+            return self.base(x) if self.trunk is None else add_low_rank(x, self.base, *self.trunk)
+        a, b = self.a.to(x.dtype), (self.scaling * self.b).to(x.dtype)
+        return add_low_rank(x, self.base, a, b, self.trunk)
 
     def _with_dropout(self, x: Tensor) -> Tensor:
         """Only the trainable branch loses inputs; the trunk is part of what is already known."""
         y = self.base(x) if self.trunk is None else add_low_rank(x, self.base, *self.trunk)
         a, b = self.a.to(x.dtype), (self.scaling * self.b).to(x.dtype)  # type: ignore[union-attr, operator]
         return y + nn.functional.dropout(x, self.dropout) @ a.T @ b.T
-
-    def _pair(self, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
-        if self.a is None or self.b is None:
-            return self.trunk
-        a, b = self.a.to(dtype), (self.scaling * self.b).to(dtype)
-        if self.trunk is None:
-            return a, b
-        return torch.cat([a, self.trunk[0]]), torch.cat([b, self.trunk[1]], dim=1)
 
 
 def _master(side: Tensor, device: torch.device, trains: bool) -> nn.Parameter:

@@ -7,18 +7,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+Pair = tuple[Tensor, Tensor]
 
-def add_low_rank(x: Tensor, base: nn.Module, a: Tensor, b: Tensor) -> Tensor:
-    """base(x) + (x a^T) b^T.
 
-    Shapes: x (.., in), a (rank, in), b (out, rank).
+def add_low_rank(x: Tensor, base: nn.Module, a: Tensor, b: Tensor, frozen: Pair | None = None) -> Tensor:
+    """base(x) + (x a^T) b^T, and the same of a pair that is not trained.
+
+    Shapes: x (.., in), a (rank, in), b (out, rank); so is the frozen pair, of another rank.
     """
     weight: Any = getattr(base, "weight", None)
     if not _is_plain(base, weight):
-        return base(x) + (x @ a.T) @ b.T
+        y = base(x) + (x @ a.T) @ b.T
+        return y if frozen is None else y + (x @ frozen[0].T) @ frozen[1].T
     rows = x.reshape(-1, x.shape[-1])
     matrix = weight.T if isinstance(base, nn.Linear) else weight
-    y = LowRankProduct.apply(rows, matrix, base.bias, a, b)
+    y = LowRankProduct.apply(rows, matrix, base.bias, a, b, frozen)
     return y.view(*x.shape[:-1], y.shape[-1])
 
 
@@ -28,23 +31,30 @@ def _is_plain(base: nn.Module, weight: Any) -> bool:
 
 
 class LowRankProduct(torch.autograd.Function):
-    """y = x w + bias + (x a^T) b^T for a frozen w (in, out).
+    """y = x w + bias + (x a^T) b^T + (x c^T) d^T for a frozen w (in, out) and a frozen pair (c, d).
 
-    dh = g b;  da = dh^T x;  db = g^T h;  dx = g w^T + dh a, with h = x a^T.  Saves x and h only, and adds in place.
+    dh = g b;  da = dh^T x;  db = g^T h;  dx = g w^T + dh a + (g d) c, with h = x a^T.  Saves x and h only, and adds in
+    place: of the frozen pair, which may be as wide as the layer, nothing new is kept.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, frozen: Pair | None
+    ) -> Tensor:
         h = x @ a.T
         y = x @ w if bias is None else torch.addmm(bias, x, w)
-        ctx.save_for_backward(x, w, a, b, h)
-        return y.addmm_(h, b.T)
+        ctx.save_for_backward(x, w, a, b, h, *(frozen or ()))
+        y.addmm_(h, b.T)
+        return y if frozen is None else y.addmm_(x @ frozen[0].T, frozen[1].T)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, w, a, b, h = ctx.saved_tensors
+        x, w, a, b, h, *frozen = ctx.saved_tensors
         (g,) = grads
-        needs_x, _, _, needs_a, needs_b = ctx.needs_input_grad
+        needs_x, _, _, needs_a, needs_b, _ = ctx.needs_input_grad
         dh = g @ b if needs_x or needs_a else None
         dx = (g @ w.T).addmm_(dh, a) if needs_x else None
-        return dx, None, None, dh.T @ x if needs_a else None, g.T @ h if needs_b else None  # type: ignore[union-attr]
+        if dx is not None and frozen:
+            dx.addmm_(g @ frozen[1], frozen[0])
+        da = dh.T @ x if needs_a else None  # type: ignore[union-attr]
+        return dx, None, None, da, g.T @ h if needs_b else None, None
