@@ -7,7 +7,7 @@ right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from fedloom.rng import generator
 
 def kaiming_rows(rows: int, columns: int, draws: torch.Generator) -> Tensor:
     """Random rows of a, uniform in +-1/sqrt(columns). Shape: (rows, columns).  Source: the initial a of PEFT."""
-    return torch.empty(rows, columns).uniform_(-1.0, 1.0, generator=draws) / columns**0.5
+    return torch.empty(rows, columns, device=draws.device).uniform_(-1.0, 1.0, generator=draws) / columns**0.5
 
 
 def common_rows(world: World, module: str, rounds: int = 0) -> Tensor:
@@ -70,13 +70,15 @@ def sum_name(module: str, side: Side) -> str:
     return f"{module}|{side}"
 
 
-def lift_padded(adapter: Adapter, weight: float, facts: ClientFacts) -> Summand:
-    """weight * a and weight * scaling * b, both to be padded with zeros to the bank's rank."""
+def lift_padded(adapter: Adapter, weight: float, facts: ClientFacts, sides: Sequence[Side] = ("a", "b")) -> Summand:
+    """weight * a and weight * scaling * b (those of `sides`), to be padded with zeros to the bank's rank."""
     terms: dict[str, Term] = {}
     for module, factors in adapter.items():
         (outputs, inputs), rank = factors.shape, facts.world.max_rank(module)
-        terms[sum_name(module, "a")] = Term(factors.a, weight, (rank, inputs))
-        terms[sum_name(module, "b")] = Term(factors.b, weight * factors.scaling, (outputs, rank))
+        if "a" in sides:
+            terms[sum_name(module, "a")] = Term(factors.a, weight, (rank, inputs))
+        if "b" in sides:
+            terms[sum_name(module, "b")] = Term(factors.b, weight * factors.scaling, (outputs, rank))
     return Summand(terms=terms, weights=dict.fromkeys(adapter, weight))
 
 

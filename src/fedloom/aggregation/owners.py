@@ -6,6 +6,7 @@ owns keeps its previous row and column.  Source: RBLA (Tian et al., 2024, arXiv 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -15,15 +16,16 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.bank import lift_padded, sum_name
 from fedloom.aggregation.summand import Summand
-from fedloom.aggregation.world import ClientFacts
+from fedloom.aggregation.world import ClientFacts, Side
 
 
-def lift_owned(adapter: Adapter, weight: float, facts: ClientFacts) -> Summand:
-    """The padded factors, and for each rank index the weight and the number of those who own it."""
-    padded = lift_padded(adapter, weight, facts)
+def lift_owned(adapter: Adapter, weight: float, facts: ClientFacts, sides: Sequence[Side] = ("a", "b")) -> Summand:
+    """The padded factors (those of `sides`), and for each rank index the weight and the number of those who own it."""
+    padded = lift_padded(adapter, weight, facts, sides)
     owners: dict[str, Tensor] = {}
     for module, factors in adapter.items():
-        present = (torch.arange(facts.world.max_rank(module)) < factors.rank).to(torch.float64)
+        indices = torch.arange(facts.world.max_rank(module), device=factors.a.device)
+        present = (indices < factors.rank).to(torch.float64)
         owners[sum_name(module, "owners")] = weight * present
         owners[sum_name(module, "count")] = present
     return replace(padded, sums=owners)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.algebra import is_wide, stack, written_out
-from fedloom.adapters.factors import Factors
+from fedloom.adapters.sums import Identities
+from fedloom.aggregation.running_stack import RunningStack
 from fedloom.errors import AggregationError
 
 
@@ -25,18 +25,17 @@ class Term:
     weight: float
     shape: tuple[int, ...]
 
-    def zeros(self) -> Tensor:
-        """A sum of such terms before the first one, in float32 or better."""
-        return self.tensor.new_zeros(self.shape, dtype=torch.promote_types(self.tensor.dtype, torch.float32))
-
     def add_to_(self, running: Tensor) -> Tensor:
         """Add the term in place."""
         running[tuple(slice(size) for size in self.tensor.shape)].add_(self.tensor, alpha=self.weight)
         return running
 
     def dense(self) -> Tensor:
-        """The tensor that the term stands for, of the full shape."""
-        return self.add_to_(self.zeros())
+        """The tensor that the term stands for, of the full shape, in float32 or better."""
+        dtype = torch.promote_types(self.tensor.dtype, torch.float32)
+        if self.tensor.shape == self.shape:  # zeros would be one pass more
+            return self.tensor.to(dtype) * self.weight
+        return self.add_to_(self.tensor.new_zeros(self.shape, dtype=dtype))
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Summand:
     """One client's lifted contribution, or the sum of several: both are the same kind of value.
 
     sums: tensors that add elementwise, by name.
-    stack: an adapter whose deltas add, by stacking factors (written out once a stack is wider than its layer).
+    stack: an adapter whose deltas add, by stacking factors (written out where that is smaller).
     weights: module -> total weight of those who trained it; a method divides by it, so that partial
         participation and clients that lack a module need no special case.
     terms: what becomes part of `sums` when it is added; a sum has none.
@@ -70,15 +69,14 @@ class Summand:
 class RunningSum:
     """A sum that grows in place, one pass over each summand: the one mutable value here, of whoever made it alone.
 
-    Tensors are added into its own; factors wait in a list and are stacked once, at the end. Where their ranks exceed
-    twice the layer's smaller side they are written out, so that memory does not grow with the number of clients.
+    Tensors are added into its own; factors wait and are stacked once, at the end, unless the delta itself is smaller
+    (see `RunningStack`): memory does not grow with the number of clients.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self._sums: dict[str, Tensor] = {}
-        self._parts: dict[str, list[Factors]] = {}
-        self._ranks: dict[str, int] = {}
+        self._stacks: dict[str, RunningStack] = {}
         self._weights: dict[str, float] = {}
 
     def add_(self, summand: Summand) -> None:
@@ -87,23 +85,16 @@ class RunningSum:
         for name, tensor in summand.sums.items():
             self._sums[name] = self._sums[name].add_(tensor) if name in self._sums else tensor.clone()
         for name, term in summand.terms.items():
-            self._sums[name] = term.add_to_(self._sums[name] if name in self._sums else term.zeros())
+            self._sums[name] = term.add_to_(self._sums[name]) if name in self._sums else term.dense()
         for module, factors in summand.stack.items():
-            self._stack_(module, factors)
+            self._stacks.setdefault(module, RunningStack()).add_(factors)
         for module, weight in summand.weights.items():
             self._weights[module] = self._weights.get(module, 0.0) + weight
 
-    def _stack_(self, module: str, factors: Factors) -> None:
-        parts = self._parts.setdefault(module, [])
-        parts.append(factors)
-        self._ranks[module] = self._ranks.get(module, 0) + factors.rank
-        if is_wide(factors.shape, self._ranks[module]):
-            parts[:] = [written_out(stack(parts))]
-            self._ranks[module] = parts[0].rank
-
     def value(self) -> Summand:
         """What was added so far. Its tensors are the sum's own: nothing is to be added after this."""
-        stacks = {module: stack(parts) for module, parts in self._parts.items()}
+        identities = Identities()
+        stacks = {module: running.value(identities) for module, running in self._stacks.items()}
         return Summand(self._sums, Adapter(stacks), self._weights)
 
     def total(self) -> Summand:

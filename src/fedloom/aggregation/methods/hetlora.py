@@ -69,7 +69,9 @@ def _lift(adapter: Adapter, weight: float, facts: ClientFacts) -> Summand:
 
 def _ranks(adapter: Adapter, facts: ClientFacts) -> dict[str, Tensor]:
     """One number for every client, all zero but the sender's, so that the sum tells each rank."""
-    own = torch.tensor([client == facts.client for client in sorted(facts.world.slots)], dtype=torch.float64)
+    own = torch.tensor(
+        [client == facts.client for client in sorted(facts.world.slots)], dtype=torch.float64, device="cpu"
+    )
     return {_rank_name(module): own * factors.rank for module, factors in adapter.items()}
 
 
