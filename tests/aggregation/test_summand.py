@@ -5,7 +5,8 @@ import torch
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
-from fedloom.aggregation.summand import RunningSum, Summand, Term, total
+from fedloom.aggregation.summand import RunningSum, Summand, total
+from fedloom.aggregation.term import Term
 from fedloom.errors import AggregationError
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.algebra import stack_adapters, truncate
 from fedloom.adapters.factors import Factors
-from fedloom.aggregation.summand import Summand, Term
+from fedloom.aggregation.summand import Summand
+from fedloom.aggregation.term import Term
 from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts, Side, Slot, Start, World
 from fedloom.rng import generator
 

@@ -25,7 +25,8 @@ OTHER: dict[Side, Side] = {"a": "b", "b": "a"}
 def lift_side(adapter: Adapter, weight: float, facts: ClientFacts, side: Side, method: str) -> Summand:
     """weight * one side, and who owns which rank index. Raises: AggregationError if the other side was changed."""
     for module, new in adapter.items():
-        if not torch.equal(getattr(new, OTHER[side]), getattr(facts.start_of(module), OTHER[side])):
+        sent, frozen = getattr(new, OTHER[side]), getattr(facts.start_of(module), OTHER[side])
+        if sent is not frozen and not torch.equal(sent, frozen):  # torch compares also what is the same tensor
             raise AggregationError(
                 f"{method} is exact only while all clients keep the common {OTHER[side]}",
                 where=f"client {facts.client!r}, module {module!r}",

@@ -5,37 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.sums import Identities
 from fedloom.aggregation.running_stack import RunningStack
+from fedloom.aggregation.running_terms import RunningTerms
+from fedloom.aggregation.term import Term
 from fedloom.errors import AggregationError
-
-
-@dataclass(frozen=True, eq=False)
-class Term:
-    """weight * tensor, in the leading rows and columns of a tensor of zeros: neither multiplied nor padded yet.
-
-    Shapes: tensor at most `shape` in every dimension.
-    """
-
-    tensor: Tensor
-    weight: float
-    shape: tuple[int, ...]
-
-    def add_to_(self, running: Tensor) -> Tensor:
-        """Add the term in place."""
-        running[tuple(slice(size) for size in self.tensor.shape)].add_(self.tensor, alpha=self.weight)
-        return running
-
-    def dense(self) -> Tensor:
-        """The tensor that the term stands for, of the full shape, in float32 or better."""
-        dtype = torch.promote_types(self.tensor.dtype, torch.float32)
-        if self.tensor.shape == self.shape:  # zeros would be one pass more
-            return self.tensor.to(dtype) * self.weight
-        return self.add_to_(self.tensor.new_zeros(self.shape, dtype=dtype))
 
 
 @dataclass(frozen=True)
@@ -76,6 +53,7 @@ class RunningSum:
     def __init__(self) -> None:
         self.count = 0
         self._sums: dict[str, Tensor] = {}
+        self._terms: dict[str, RunningTerms] = {}
         self._stacks: dict[str, RunningStack] = {}
         self._weights: dict[str, float] = {}
 
@@ -85,7 +63,7 @@ class RunningSum:
         for name, tensor in summand.sums.items():
             self._sums[name] = self._sums[name].add_(tensor) if name in self._sums else tensor.clone()
         for name, term in summand.terms.items():
-            self._sums[name] = term.add_to_(self._sums[name]) if name in self._sums else term.dense()
+            self._terms.setdefault(name, RunningTerms()).add_(term)
         for module, factors in summand.stack.items():
             self._stacks.setdefault(module, RunningStack()).add_(factors)
         for module, weight in summand.weights.items():
@@ -95,6 +73,9 @@ class RunningSum:
         """What was added so far. Its tensors are the sum's own: nothing is to be added after this."""
         identities = Identities()
         stacks = {module: running.value(identities) for module, running in self._stacks.items()}
+        for name, terms in self._terms.items():
+            self._sums[name] = self._sums[name].add_(terms.value()) if name in self._sums else terms.value()
+        self._terms = {}
         return Summand(self._sums, Adapter(stacks), self._weights)
 
     def total(self) -> Summand:
