@@ -1,10 +1,19 @@
 """One server step at Llama-7B's shapes: every method against the dense way, PEFT, and one copy of the incoming bytes.
 
 Each contender runs in a process of its own, on ten clients of ranks 64, 32, 16, 16, 8, 8, 4, 4, 4, 4 (16 for all where
-a method wants equal ranks). The server's time is lift, sum and finish, the best of a few; its memory is what the peak
-resident set grew by over the incoming factors, in the first of them. "rounding" is the distance to the same method on
-float64 factors, "to exact mean" that to sum_k p_k (trunk_k + s_k b_k a_k), formed densely in float64: methods that are
-not exact are away from it by design. Errors are of one module, in Frobenius norm. Prints tables and writes
+a method wants equal ranks). The server's step is lift, sum and finish; times are medians, with the range, of `repeats`
+steps after a first one.
+
+"x copy" is the step against one copy of the tensors that travel up, every one cloned. Steps and copies take turns in
+every process, and all copies of the same tensors, whichever process made them, give one median. Both take memory from
+what the process has been given before (the C library is told to keep it), so that neither waits for new pages; "new
+pages" is the same comparison with all free memory handed back before every step and every copy. Threads that wait
+sleep, as they do under `fedloom run`, unless OMP_WAIT_POLICY says otherwise.
+
+The peak is what the resident set grew by over the incoming factors during one step. "rounding" is the distance to the
+same method on float64 factors, "to mean" that to sum_k p_k (trunk_k + s_k b_k a_k), formed densely in float64: methods
+that are not exact are away from it by design. Errors are of one module, in Frobenius norm. `--clients 1000` also
+streams so many clients through every method, one by one, and tells what the server holds. Prints tables and writes
 results/aggregation.json.
 
     python benchmarks/aggregation.py [--modules qv|qkvo|all] [--layers 8] [--threads 2] [--clients 1000] [--quick]
@@ -14,9 +23,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -31,26 +43,50 @@ LAYERS_OF_THE_MODEL = 32
 LATER_ROUNDS = {"loom": 2}  # in round 2 its stack holds the starts and the global delta as well
 
 
+WAITING = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive")}
+KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**26)}
+
+
 def in_own_process(size: Size, *task: Any) -> dict[str, Any]:
     command = [sys.executable, str(Path(__file__).with_name("contenders.py")), json.dumps([task, vars(size)])]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    allocation = KEPT_MEMORY if task[0] == "method" else {}  # in the others memory is what is asked
+    environment = {**os.environ, **WAITING, **allocation, "OMP_NUM_THREADS": str(size.threads)}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def contenders(size: Size) -> dict[str, dict[str, Any]]:
     rows = {"dense SVD (FlexLoRA's way)": in_own_process(size, "dense")}
     for kind in ("svd", "cat"):
-        rows[f"PEFT add_weighted_adapter {kind}"] = in_own_process(size, "peft", kind)
+        rows[f"PEFT merge, {kind}"] = in_own_process(size, "peft", kind)
     for name in METHODS:
         rows[name] = in_own_process(size, "method", name, 1)
         if name in LATER_ROUNDS:
             rows[f"{name}, round {LATER_ROUNDS[name]}"] = in_own_process(size, "method", name, LATER_ROUNDS[name])
-    slowest = rows["dense SVD (FlexLoRA's way)"]["seconds"]
+    copies, new_copies = shared_copies(rows), shared_copies(rows, "new_pages")
+    slowest = median(rows["dense SVD (FlexLoRA's way)"]["seconds"])
     for row in rows.values():
-        row["seconds_per_module"] = row["seconds"] / row["modules"]
+        row["seconds_per_module"] = median(row["seconds"]) / row["modules"]
         row["times_faster_than_dense"] = slowest / row["seconds_per_module"]
-        row["times_the_copy"] = row["seconds"] / row["copy_seconds"] if "copy_seconds" in row else None
+        if "incoming" in row:
+            row["times_the_copy"] = median(row["seconds"]) / copies[row["incoming"]]
+            row["times_the_copy_on_new_pages"] = median(row["new_pages"]["seconds"]) / new_copies[row["incoming"]]
     return rows
+
+
+def shared_copies(rows: dict[str, dict[str, Any]], part: str | None = None) -> dict[str, float]:
+    """The median seconds of one copy of each set of incoming tensors, over all processes; of one part of the rows."""
+    samples: dict[str, list[float]] = {}
+    for row in rows.values():
+        if "incoming" in row:
+            samples.setdefault(row["incoming"], []).extend((row[part] if part else row)["copy_seconds"])
+    return {incoming: median(seconds) for incoming, seconds in samples.items()}
+
+
+COLUMNS = (
+    *("contender", "ms/module", "from-to", "whole, s", "x dense", "x copy", "new pages"),
+    *("peak MiB", "modules", "rounding", "to mean"),
+)
 
 
 def table_of(rows: dict[str, dict[str, Any]], size: Size) -> Table:
@@ -60,21 +96,23 @@ def table_of(rows: dict[str, dict[str, Any]], size: Size) -> Table:
         caption=f"dense and PEFT: one module of {size.hidden} x {size.hidden}, multiplied; whole model: {whole} modules"
         "; equal rank 16: " + ", ".join(name for name in METHODS if ranks_of(METHODS[name]) != RANKS),
     )
-    heads = ("contender", "ms/module", "whole, s", "x dense", "x copy", "peak MiB", "of modules", "rounding", "to mean")
-    for head in heads:
+    for head in COLUMNS:
         table.add_column(head, justify="left" if head == "contender" else "right")
     for name, row in rows.items():
         per_module = row["seconds_per_module"]
-        copies = f"{row['times_the_copy']:.2f}" if row["times_the_copy"] else ""
-        rounding = f"{row['rounding']:.1e}" if "rounding" in row else ""
-        figures = (
+        fastest, slowest = (1e3 * seconds / row["modules"] for seconds in (min(row["seconds"]), max(row["seconds"])))
+        table.add_row(
+            name,
             f"{1e3 * per_module:.2f}",
+            f"{fastest:.2f}-{slowest:.2f}",
             f"{whole * per_module:.2f}",
             f"{row['times_faster_than_dense']:,.0f}",
-            copies,
+            *(f"{row[key]:.2f}" if key in row else "" for key in ("times_the_copy", "times_the_copy_on_new_pages")),
+            f"{row['peak_bytes'] / 2**20:,.0f}",
+            str(row["modules"]),
+            f"{row['rounding']:.1e}" if "rounding" in row else "",
+            f"{row['to_exact_mean']:.1e}",
         )
-        memory = (f"{row['peak_bytes'] / 2**20:,.0f}", str(row["modules"]))
-        table.add_row(name, *figures, *memory, rounding, f"{row['to_exact_mean']:.1e}")
     return table
 
 
@@ -90,6 +128,18 @@ def stream_table(rows: dict[str, dict[str, Any]], clients: int, side: int) -> Ta
     return table
 
 
+def machine() -> dict[str, Any]:
+    cpu = Path("/proc/cpuinfo").read_text().split("model name", 1)[1].split(":", 1)[1].splitlines()[0].strip()
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "torch": torch.__version__,
+        **WAITING,
+        **KEPT_MEMORY,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--modules", choices=MODULES, default="qv")
@@ -103,7 +153,7 @@ def main() -> None:
     sides = (96, 160, 1) if options.quick else (4096, 11008, options.layers)
     stream_side = 32 if options.quick else 1024
     size = Size(*sides, options.modules, options.threads, options.repeats, stream_side)
-    record: dict[str, Any] = {"size": vars(size), "torch": torch.__version__, "contenders": contenders(size)}
+    record: dict[str, Any] = {"size": vars(size), "machine": machine(), "contenders": contenders(size)}
     console = Console(width=140)
     console.print(table_of(record["contenders"], size))
     if options.clients:

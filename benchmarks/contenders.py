@@ -6,16 +6,14 @@ python benchmarks/contenders.py '[["method", "loom", 1], {"hidden": 4096, ..}]'
 from __future__ import annotations
 
 import json
-import resource
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import forget_peak, in_turns, measured, peak_bytes, resident_bytes, timed
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
@@ -23,13 +21,16 @@ from fedloom.aggregation.method import Law, Method
 from fedloom.aggregation.registry import METHODS
 from fedloom.aggregation.summand import RunningSum
 from fedloom.aggregation.trials import Standing, Upload
-from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts, Slot, World
+from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts, Slot, Start, World
 from fedloom.rng import generator
+from fedloom.training.memory import release
 
 RANKS = (64, 32, 16, 16, 8, 8, 4, 4, 4, 4)
 EQUAL_RANK = 16
 ALPHA = 16.0
 MODULES = {"qv": ("q", "v"), "qkvo": ("q", "k", "v", "o"), "all": ("q", "k", "v", "o", "gate", "up", "down")}
+NEW_PAGES_REPEATS = 5
+DENSE_REPEATS = 2  # of the contenders that take many seconds a module, besides the first
 STEPS = (10, 30, 100, 300)  # clients after which a stream looks at its memory
 
 
@@ -70,9 +71,15 @@ def weight_of(client: str) -> float:
     return 100.0 + 37 * (int(client.split()[1]) % 7)
 
 
+def judged(world: World) -> str:
+    """The module whose errors are told."""
+    return max(world.modules)
+
+
 def upload(method: Method, state: GlobalState, world: World, client: str) -> Upload:
-    """A client's start with noise on the sides that it trains, as local steps leave it."""
+    """A client's start with noise on the sides that it trains, as local steps leave it; a trunk where it is judged."""
     start, draws = method.dispatch(state, world, client), generator(0, "benchmark", state.rounds, client)
+    start = replace(start, trunk=only(start.trunk, judged(world)))
 
     def moved(module: str, factors: Factors) -> Factors:
         a, b = (
@@ -95,27 +102,6 @@ def aggregate(method: Method, state: GlobalState, world: World, sent: list[Uploa
     return method.finish(running.total(), state, RoundFacts(world, state.rounds + 1, tuple(one.client for one in sent)))
 
 
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-def peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def timed(act: Callable[[], Any]) -> tuple[float, Any]:
-    began = time.perf_counter()
-    result = act()
-    return time.perf_counter() - began, result
-
-
-def measured(act: Callable[[], Any]) -> tuple[dict[str, float], Any]:
-    """Seconds and the memory that the call took, and its result."""
-    before = resident_bytes()
-    seconds, result = timed(act)
-    return {"seconds": seconds, "peak_bytes": max(0, peak_bytes() - before)}, result
-
-
 def incoming(method: Method, sent: list[Upload], round: int) -> list[torch.Tensor]:
     """The tensors that travel up."""
     return [
@@ -134,7 +120,7 @@ def dense(adapter: Adapter, module: str) -> torch.Tensor:
 def outcome(method: Method, world: World, sent: list[Upload], after: GlobalState, module: str) -> torch.Tensor:
     """The global delta of one module; where clients keep something, the mean of their models after the round."""
     if not method.personal:
-        return dense(after.delta(), module)
+        return dense(after.trunk, module) + dense(after.shared, module)
     slots = {client: {module: own[module]} for client, own in world.slots.items()}
     small = replace(world, modules={module: world.modules[module]}, slots=slots)
     dtype = after.shared[module].a.dtype
@@ -148,9 +134,10 @@ def errors(
     method: Method, world: World, before: GlobalState, sent: list[Upload], after: GlobalState
 ) -> dict[str, float]:
     """The result of one module against the method in float64 and against the dense mean of the clients' models."""
-    module = sorted(world.modules)[-1]
+    module = judged(world)
     got, whole = outcome(method, world, sent, after, module), sum(one.weight for one in sent)
-    mean = sum((one.weight / whole * dense(one.model, module) for one in sent), torch.zeros(()))
+    models = ((one.weight / whole, Start(only(one.adapter, module), one.start.trunk)) for one in sent)
+    mean = sum((share * dense(model.delta(), module) for share, model in models), torch.zeros(()))
     single, double = (
         outcome(method, world, sent, alone(method, world, before, sent, module, dtype), module)
         for dtype in (torch.float32, torch.float64)
@@ -161,25 +148,28 @@ def errors(
     }
 
 
+def only(adapter: Adapter, module: str, dtype: torch.dtype = torch.float32) -> Adapter:
+    return Adapter({module: adapter[module].to(dtype)} if module in adapter else {})
+
+
+def of_one(state: GlobalState, module: str, dtype: torch.dtype = torch.float32) -> GlobalState:
+    return replace(state, shared=only(state.shared, module, dtype), trunk=only(state.trunk, module, dtype))
+
+
 def alone(
     method: Method, world: World, before: GlobalState, sent: list[Upload], module: str, dtype: torch.dtype
 ) -> GlobalState:
     """The same step on one module only, in another precision."""
-
-    def only(adapter: Adapter) -> Adapter:
-        return Adapter({module: adapter[module].to(dtype)} if module in adapter else {})
-
     small = replace(world, modules={module: world.modules[module]})
-    state = replace(before, shared=only(before.shared), trunk=only(before.trunk))
-    return aggregate(
-        method,
-        state,
-        small,
-        [
-            replace(one, adapter=only(one.adapter), start=replace(one.start, trainable=only(one.start.trainable)))
-            for one in sent
-        ],
-    )
+    uploads = [
+        replace(
+            one,
+            adapter=only(one.adapter, module, dtype),
+            start=Start(only(one.start.trainable, module, dtype), only(one.start.trunk, module, dtype)),
+        )
+        for one in sent
+    ]
+    return aggregate(method, of_one(before, module, dtype), small, uploads)
 
 
 def run_method(size: Size, name: str, round: int) -> dict[str, Any]:
@@ -189,20 +179,22 @@ def run_method(size: Size, name: str, round: int) -> dict[str, Any]:
     for _ in range(round - 1):
         state = aggregate(method, state, world, [upload(method, state, world, client) for client in world.slots])
     sent = [upload(method, state, world, client) for client in world.slots]
-    tensors = incoming(method, sent, round)
     figures, after = measured(lambda: aggregate(method, state, world, sent))
-    copying = []
-    for _ in range(size.repeats):  # in turns, so that whatever else the machine does hits both
-        copying.append(timed(lambda: [tensor.clone() for tensor in tensors])[0])
-        del after
-        again, after = timed(lambda: aggregate(method, state, world, sent))
-        figures["seconds"] = min(figures["seconds"], again)
+    found = errors(method, world, state, sent, after)
+    del after
+    tensors = incoming(method, sent, round)
+    acts = (lambda: aggregate(method, state, world, sent), lambda: [tensor.clone() for tensor in tensors])
+    steps, copies = in_turns(size.repeats, *acts)
+    new_steps, new_copies = in_turns(min(NEW_PAGES_REPEATS, size.repeats), *acts, before=release)
     return {
         **figures,
         "modules": len(shapes),
-        "copy_seconds": min(copying),
+        "seconds": steps,
+        "copy_seconds": copies,
+        "new_pages": {"seconds": new_steps, "copy_seconds": new_copies},
+        "incoming": f"{len(tensors)} tensors of {sorted({tensor.numel() for tensor in tensors})} numbers",
         "incoming_bytes": sum(tensor.nbytes for tensor in tensors),
-        **errors(method, world, state, sent, after),
+        **found,
     }
 
 
@@ -235,6 +227,7 @@ def run_dense(size: Size) -> dict[str, Any]:
         return torch.linalg.svd(mean, full_matrices=False)
 
     figures, (u, s, v) = measured(decompose)
+    figures["seconds"] += [timed(decompose)[0] for _ in range(min(DENSE_REPEATS, size.repeats))]
     return {**figures, "modules": 1, "to_exact_mean": distance_to_mean(u * s @ v, sent, shares)}
 
 
@@ -264,6 +257,7 @@ def run_stream(size: Size, name: str, clients: int) -> dict[str, Any]:
     shapes = {"layers.00.q": (size.stream, size.stream)}
     world = world_of(method, shapes, tuple(islice(cycle(ranks_of(method)), clients)))
     state, running = method.init(world), RunningSum()
+    forget_peak()
     upload(method, state, world, min(world.slots))  # what the first use of the library takes is not the server's
     before, seconds, seen = resident_bytes(), 0.0, {}
     for count, one in enumerate(stream(method, state, world), 1):

@@ -119,12 +119,20 @@ def test_factors_of_a_spectrum_have_orthonormal_a_and_the_wanted_scaling(scaling
     assert_near(made.a @ made.a.T, torch.eye(3, dtype=torch.float64), 1.0)
 
 
-@pytest.mark.parametrize(("sides_", "rank", "kept"), [(2, 8, 8), (2, 9, 4), (1, 4, 4), (1, 5, 4)])
-def test_compress_wide_shortens_only_what_is_wide(sides_, rank, kept):
-    wide = Adapter({"m": random_factors(0, (4, 6), rank)})
-    compressed = algebra.compress_wide(wide, sides=sides_)
-    assert compressed["m"].rank == kept
-    assert_near(dense(compressed["m"]), dense(wide["m"]))
+@pytest.mark.parametrize("shape", [(4, 6), (6, 4)])
+@pytest.mark.parametrize(("ranks", "kept"), [((1, 3), 4), ((2, 3), 4), ((5,), 4), ((9, 2), 4), ((2,), 2)])
+def test_adapters_are_added_as_a_stack_or_written_out_if_that_is_narrower(shape, ranks, kept):
+    adapters = [Adapter({"m": random_factors(seed, shape, rank, 0.5 + seed)}) for seed, rank in enumerate(ranks)]
+    added = algebra.add_adapters(adapters)
+    assert added["m"].rank == kept
+    assert_near(dense(added["m"]), sum(dense(adapter["m"]) for adapter in adapters))
+
+
+def test_layers_that_are_written_out_share_their_identity():
+    wide = Adapter({name: random_factors(seed, (4, 6), 5) for seed, name in enumerate("qk")})
+    added = algebra.add_adapters([wide])
+    assert added["q"].b.data_ptr() == added["k"].b.data_ptr()
+    assert torch.equal(added["q"].b, torch.eye(4))
 
 
 @st.composite

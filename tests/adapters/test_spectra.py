@@ -120,3 +120,31 @@ def test_what_is_not_finite_is_never_taken_for_nothing():
     except RuntimeError:  # torch.linalg.LinAlgError, where the library notices
         return
     assert not bool(torch.isfinite(found.factors().delta()).all())
+
+
+@pytest.mark.parametrize(("kind", "eigen"), [(plain, False), (steep, False), (nearly_equal, True), (with_zeros, True)])
+def test_eigenvectors_are_only_taken_where_columns_are_nearly_dependent(monkeypatch, kind, eigen):
+    asked = []
+    slow = algebra._eigen_roots
+    monkeypatch.setattr(algebra, "_eigen_roots", lambda *parts: asked.append(parts) or slow(*parts))
+    assert_decomposes(algebra.spectrum(kind(3, (40, 30), 8)), kind(3, (40, 30), 8))
+    assert bool(asked) == eigen
+
+
+def test_stacks_are_made_and_decomposed_in_batches_of_a_bounded_size(monkeypatch):
+    deltas = {f"{number}": plain(number, (40, 30), 3) for number in range(5)}
+    monkeypatch.setattr(algebra, "BATCH", 2 * 3 * (40 + 30 + 3))
+    assert [list(modules) for modules in algebra._batches({m: [f] for m, f in deltas.items()})] == [
+        ["0", "1"],
+        ["2", "3"],
+        ["4"],
+    ]
+    for module, found in algebra.spectra(deltas).items():
+        assert_decomposes(found, deltas[module])
+
+
+@pytest.mark.parametrize("ranks", [(2, 3), (7, 9, 20)])
+def test_the_spectrum_of_a_sum_is_that_of_its_parts_together(ranks):
+    parts = [plain(seed, (30, 20), rank).scaled(seed + 1) for seed, rank in enumerate(ranks)]
+    found = algebra.spectra_of_sums({"m": parts})["m"]
+    assert_decomposes(found, algebra.stack(parts))

@@ -7,7 +7,7 @@ right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,14 +15,15 @@ from torch import Tensor
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.algebra import stack_adapters, truncate
 from fedloom.adapters.factors import Factors
-from fedloom.aggregation.summand import Summand, Term
+from fedloom.aggregation.summand import Summand
+from fedloom.aggregation.term import Term
 from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts, Side, Slot, Start, World
 from fedloom.rng import generator
 
 
 def kaiming_rows(rows: int, columns: int, draws: torch.Generator) -> Tensor:
     """Random rows of a, uniform in +-1/sqrt(columns). Shape: (rows, columns).  Source: the initial a of PEFT."""
-    return torch.empty(rows, columns).uniform_(-1.0, 1.0, generator=draws) / columns**0.5
+    return torch.empty(rows, columns, device=draws.device).uniform_(-1.0, 1.0, generator=draws) / columns**0.5
 
 
 def common_rows(world: World, module: str, rounds: int = 0) -> Tensor:
@@ -70,8 +71,8 @@ def sum_name(module: str, side: Side) -> str:
     return f"{module}|{side}"
 
 
-def lift_padded(adapter: Adapter, weight: float, facts: ClientFacts, sides: str = "ab") -> Summand:
-    """weight * a and weight * scaling * b (or one of them), to be padded with zeros to the bank's rank."""
+def lift_padded(adapter: Adapter, weight: float, facts: ClientFacts, sides: Sequence[Side] = ("a", "b")) -> Summand:
+    """weight * a and weight * scaling * b (those of `sides`), to be padded with zeros to the bank's rank."""
     terms: dict[str, Term] = {}
     for module, factors in adapter.items():
         (outputs, inputs), rank = factors.shape, facts.world.max_rank(module)

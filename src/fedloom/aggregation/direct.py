@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -84,6 +84,13 @@ def _weights_by_name(weights: Any, named: Mapping[str, Adapter], *, by_name: boo
                 "weights by client need adapters of the same clients", expected=sorted(named), found=sorted(weights)
             )
         return dict(weights)
+    if not isinstance(weights, Collection) or isinstance(weights, str | bytes | Set):
+        raise AggregationError(
+            "there must be one weight for each adapter",
+            expected=f"{len(named)} numbers in a list, or by client if the adapters are",
+            found=type(weights).__name__,
+            do="Give each adapter its number of examples",
+        )
     if len(weights) != len(named):
         raise AggregationError("there must be one weight for each adapter", expected=len(named), found=len(weights))
     return dict(zip(named, weights, strict=True))

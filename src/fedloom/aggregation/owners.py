@@ -6,6 +6,7 @@ owns keeps its previous row and column.  Source: RBLA (Tian et al., 2024, arXiv 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -18,15 +19,21 @@ from fedloom.aggregation.summand import Summand
 from fedloom.aggregation.world import ClientFacts, Side
 
 
-def lift_owned(adapter: Adapter, weight: float, facts: ClientFacts, sides: str = "ab") -> Summand:
-    """The padded factors (these sides), and for each rank index the weight and the number of those who own it."""
-    padded = lift_padded(adapter, weight, facts, sides)
-    owners: dict[str, Tensor] = {}
+def lift_owned(adapter: Adapter, weight: float, facts: ClientFacts, sides: Sequence[Side] = ("a", "b")) -> Summand:
+    """The padded factors (those of `sides`), and for each rank index the weight of those who own it."""
+    return replace(lift_padded(adapter, weight, facts, sides), sums=owned(adapter, facts, "owners", weight))
+
+
+def owned(adapter: Adapter, facts: ClientFacts, name: str, value: float) -> dict[str, Tensor]:
+    """By the modules' names for `name`: the value at each rank index that the client owns. Shape: (largest rank,)."""
+    marks: dict[tuple[int, int, torch.device], Tensor] = {}  # modules of equal ranks share them
+    found: dict[str, Tensor] = {}
     for module, factors in adapter.items():
-        present = (torch.arange(facts.world.max_rank(module)) < factors.rank).to(torch.float64)
-        owners[sum_name(module, "owners")] = weight * present
-        owners[sum_name(module, "count")] = present
-    return replace(padded, sums=owners)
+        key = (factors.rank, facts.world.max_rank(module), factors.a.device)
+        if key not in marks:
+            marks[key] = (torch.arange(key[1], device=key[2]) < key[0]).to(torch.float64) * value
+        found[sum_name(module, name)] = marks[key]
+    return found
 
 
 def mean_over_owners(total: Summand, module: str, previous: Factors) -> Factors:

@@ -38,6 +38,7 @@ def dispatch_leading(state: GlobalState, world: World, client: str) -> Start:
         b = a.new_zeros(world.modules[module][0], slot.rank)
         if module in state.shared:
             known = state.shared[module]
+            a, b = a.to(known.a), b.to(known.b)
             count = min(known.rank, slot.rank)
             a = torch.cat([known.a[:count], a[count:]])
             b = torch.cat([known.b[:, :count], b[:, count:]], dim=1)

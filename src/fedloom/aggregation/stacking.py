@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.algebra import compress_wide, precise, stack_adapters
+from fedloom.adapters.algebra import add_adapters, precise
 from fedloom.aggregation.summand import Summand
 from fedloom.aggregation.world import ClientFacts, GlobalState, World
 
@@ -28,4 +28,4 @@ def mean_stack(total: Summand) -> Adapter:
 
 def trunk_moved(state: GlobalState, change: Adapter, world: World) -> GlobalState:
     """The state with the change in its trunk."""
-    return replace(state, trunk=compress_wide(stack_adapters([state.trunk, change]), sides=1))
+    return replace(state, trunk=add_adapters([state.trunk, change]))

@@ -5,38 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.algebra import is_wide, stack, written_out
-from fedloom.adapters.factors import Factors
+from fedloom.adapters.sums import Identities
+from fedloom.aggregation.running_stack import RunningStack
+from fedloom.aggregation.running_terms import RunningTerms
+from fedloom.aggregation.term import Term
 from fedloom.errors import AggregationError
-
-
-@dataclass(frozen=True, eq=False)
-class Term:
-    """weight * tensor, in the leading rows and columns of a tensor of zeros: neither multiplied nor padded yet.
-
-    Shapes: tensor at most `shape` in every dimension.
-    """
-
-    tensor: Tensor
-    weight: float
-    shape: tuple[int, ...]
-
-    def zeros(self) -> Tensor:
-        """A sum of such terms before the first one, in float32 or better."""
-        return self.tensor.new_zeros(self.shape, dtype=torch.promote_types(self.tensor.dtype, torch.float32))
-
-    def add_to_(self, running: Tensor) -> Tensor:
-        """Add the term in place."""
-        running[tuple(slice(size) for size in self.tensor.shape)].add_(self.tensor, alpha=self.weight)
-        return running
-
-    def dense(self) -> Tensor:
-        """The tensor that the term stands for, of the full shape."""
-        return self.add_to_(self.zeros())
 
 
 @dataclass(frozen=True)
@@ -44,7 +20,7 @@ class Summand:
     """One client's lifted contribution, or the sum of several: both are the same kind of value.
 
     sums: tensors that add elementwise, by name.
-    stack: an adapter whose deltas add, by stacking factors (written out once a stack is wider than its layer).
+    stack: an adapter whose deltas add, by stacking factors (written out where that is smaller).
     weights: module -> total weight of those who trained it; a method divides by it, so that partial
         participation and clients that lack a module need no special case.
     terms: what becomes part of `sums` when it is added; a sum has none.
@@ -70,15 +46,15 @@ class Summand:
 class RunningSum:
     """A sum that grows in place, one pass over each summand: the one mutable value here, of whoever made it alone.
 
-    Tensors are added into its own; factors wait in a list and are stacked once, at the end. Where their ranks exceed
-    twice the layer's smaller side they are written out, so that memory does not grow with the number of clients.
+    Tensors are added into its own; factors wait and are stacked once, at the end, unless the delta itself is smaller
+    (see `RunningStack`): memory does not grow with the number of clients.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self._sums: dict[str, Tensor] = {}
-        self._parts: dict[str, list[Factors]] = {}
-        self._ranks: dict[str, int] = {}
+        self._terms: dict[str, RunningTerms] = {}
+        self._stacks: dict[str, RunningStack] = {}
         self._weights: dict[str, float] = {}
 
     def add_(self, summand: Summand) -> None:
@@ -87,23 +63,19 @@ class RunningSum:
         for name, tensor in summand.sums.items():
             self._sums[name] = self._sums[name].add_(tensor) if name in self._sums else tensor.clone()
         for name, term in summand.terms.items():
-            self._sums[name] = term.add_to_(self._sums[name] if name in self._sums else term.zeros())
+            self._terms.setdefault(name, RunningTerms()).add_(term)
         for module, factors in summand.stack.items():
-            self._stack_(module, factors)
+            self._stacks.setdefault(module, RunningStack()).add_(factors)
         for module, weight in summand.weights.items():
             self._weights[module] = self._weights.get(module, 0.0) + weight
 
-    def _stack_(self, module: str, factors: Factors) -> None:
-        parts = self._parts.setdefault(module, [])
-        parts.append(factors)
-        self._ranks[module] = self._ranks.get(module, 0) + factors.rank
-        if is_wide(factors.shape, self._ranks[module]):
-            parts[:] = [written_out(stack(parts))]
-            self._ranks[module] = parts[0].rank
-
     def value(self) -> Summand:
         """What was added so far. Its tensors are the sum's own: nothing is to be added after this."""
-        stacks = {module: stack(parts) for module, parts in self._parts.items()}
+        identities = Identities()
+        stacks = {module: running.value(identities) for module, running in self._stacks.items()}
+        for name, terms in self._terms.items():
+            self._sums[name] = self._sums[name].add_(terms.value()) if name in self._sums else terms.value()
+        self._terms = {}
         return Summand(self._sums, Adapter(stacks), self._weights)
 
     def total(self) -> Summand:

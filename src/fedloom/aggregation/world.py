@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -39,7 +40,15 @@ class World:
 
     def max_rank(self, module: str) -> int:
         """The largest rank that any client of the run has for a module."""
-        return max(slots[module].rank for slots in self.slots.values() if module in slots)
+        return self._max_ranks[module]
+
+    @cached_property
+    def _max_ranks(self) -> dict[str, int]:
+        ranks: dict[str, int] = {}
+        for slots in self.slots.values():
+            for module, slot in slots.items():
+                ranks[module] = max(slot.rank, ranks.get(module, 0))
+        return ranks
 
     @property
     def equal_ranks(self) -> bool:

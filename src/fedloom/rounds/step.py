@@ -7,7 +7,8 @@ from typing import Literal
 
 from fedloom.aggregation.method import Method
 from fedloom.aggregation.server_optimizer import ServerOptimizer, optimized
-from fedloom.aggregation.summand import RunningSum, Summand, Term
+from fedloom.aggregation.summand import RunningSum, Summand
+from fedloom.aggregation.term import Term
 from fedloom.aggregation.world import ClientFacts, RoundFacts, World
 from fedloom.errors import RunError
 from fedloom.rounds.messages import Assignment, Contribution

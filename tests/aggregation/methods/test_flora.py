@@ -8,7 +8,7 @@ from fedloom.aggregation.world import Slot
 
 
 def test_the_stack_follows_who_took_part(play):
-    run = play("flora")
+    run = play("flora", modules={"q": (20, 30), "v": (20, 30)})
     run.round(big=1, small=1)
     assert run.state.trunk.ranks == {"q": 4 + 1, "v": 3}
     assert not run.state.shared

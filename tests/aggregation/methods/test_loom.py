@@ -79,14 +79,23 @@ def test_a_client_without_a_module_has_it_in_its_trunk(run):
     assert torch.equal(run.start("small").trunk["v"].b, run.state.shared["v"].b)
 
 
-def test_the_lift_leaves_out_columns_that_were_empty(play):
+def test_the_lift_tells_which_directions_were_trained_and_not_the_empty_ones(play):
     run = play("loom")
-    run.round(big=3, middle=2, small=1)
-    facts = run.facts("big")
-    known = int(facts.start.trainable["q"].b.any(dim=0).sum())
+    run.round(middle=2, small=1)
+    facts, known = run.facts("big"), run.state.shared["q"].a
+    trained = facts.start.trainable["q"]
+    learned = (trained.a @ known.T).abs() > 0.5
+    assert 0 < int(learned.sum()) < trained.rank
     lifted = run.method.lift(facts.start.trainable, 2.0, facts)
-    assert lifted.stack["q"].rank == 4 + known
-    assert float(lifted.stack["q"].delta().abs().max()) < 1e-5
+    torch.testing.assert_close(known.double() @ lifted.sums["q|trained"], 2.0 * learned.any(dim=0).double())
+
+
+def test_the_sum_is_as_wide_as_what_clients_sent(play):
+    run = play("loom", modules={"q": (40, 50), "v": (40, 50)})
+    for _ in range(3):
+        run.round(big=3, middle=2, small=1)
+    facts = run.facts("big")
+    assert run.method.lift(facts.start.trainable, 2.0, facts).stack.ranks == facts.start.trainable.ranks
 
 
 def test_nothing_new_does_not_make_the_spectrum_longer(run):

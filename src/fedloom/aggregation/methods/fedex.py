@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.algebra import compress_wide, stack, stack_adapters
+from fedloom.adapters.algebra import add_adapters
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.bank import dispatch_whole, initial_state, sum_name
 from fedloom.aggregation.method import Law, Method
@@ -27,11 +27,9 @@ def _lift(adapter: Adapter, weight: float, facts: ClientFacts) -> Summand:
 def _finish(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalState:
     means = {module: mean_over_owners(total, module, state.shared[module]) for module in total.weights}
     products = mean_stack(total)
-    residual = {
-        module: stack([products[module], _not_trained(total, module, state.shared[module]), mean.scaled(-1.0)])
-        for module, mean in means.items()
-    }
-    trunk = compress_wide(stack_adapters([state.trunk, Adapter(residual)]), sides=1)
+    above = {module: _not_trained(total, module, state.shared[module]) for module in means}
+    mean = Adapter(means).map(lambda _, factors: factors.scaled(-1.0))
+    trunk = add_adapters([state.trunk, products, Adapter(above), mean])
     return state.next(shared=state.shared.updated(means), trunk=trunk)
 
 

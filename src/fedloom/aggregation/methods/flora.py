@@ -7,7 +7,7 @@ trunk, new random a of its own and b = 0.
 from __future__ import annotations
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.algebra import compress_wide, stack_adapters
+from fedloom.adapters.algebra import add_adapters
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.bank import kaiming_rows
 from fedloom.aggregation.method import Law, Method
@@ -27,7 +27,7 @@ def _dispatch(state: GlobalState, world: World, client: str) -> Start:
 
 
 def _finish(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalState:
-    return state.next(trunk=compress_wide(stack_adapters([state.trunk, mean_stack(total)]), sides=1))
+    return state.next(trunk=add_adapters([state.trunk, mean_stack(total)]))
 
 
 METHOD = Method(

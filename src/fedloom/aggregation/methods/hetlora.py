@@ -62,15 +62,16 @@ def _rules(settings: HetLoraSettings) -> LocalRules:
 
 
 def _lift(adapter: Adapter, weight: float, facts: ClientFacts) -> Summand:
-    weighed = WEIGHTS[facts.world.settings.weights](max(norm(adapter), NOTHING), weight)
+    weighed = WEIGHTS[facts.world.settings.weights](max(norm(adapter, torch.float32), NOTHING), weight)
     padded = lift_padded(adapter, weighed, facts)
     return replace(padded, sums=_ranks(adapter, facts))
 
 
 def _ranks(adapter: Adapter, facts: ClientFacts) -> dict[str, Tensor]:
     """One number for every client, all zero but the sender's, so that the sum tells each rank."""
-    own = torch.tensor([client == facts.client for client in sorted(facts.world.slots)], dtype=torch.float64)
-    return {_rank_name(module): own * factors.rank for module, factors in adapter.items()}
+    own = [float(client == facts.client) for client in sorted(facts.world.slots)]
+    known = {rank: torch.tensor(own, dtype=torch.float64, device="cpu") * rank for rank in set(adapter.ranks.values())}
+    return {_rank_name(module): known[rank] for module, rank in adapter.ranks.items()}
 
 
 def _rank_name(module: str) -> str:

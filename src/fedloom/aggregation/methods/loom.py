@@ -2,6 +2,8 @@
 
 G = U S V is what was learned, kept as its spectrum (a = V, b = U S). Client k trains r_k directions of G (start_k)
 and has the others as its trunk: start_k + trunk_k = G. Then G' = G + sum_k p_k (new_k - start_k), as a spectrum again.
+As start_k is some directions of G as they are, G' = sum_k p_k new_k + U S (1 - c) V, c_i the share of the weight that
+trained direction i: no start is stacked. A client lifts sum_i v_i of its directions, and c = V (sum of all those).
 Its laws are those of the exact setting, without budgets and energies.
 
 There is no weighting by coverage as in raflora: components of clients are directions of their own, most of them trained
@@ -17,11 +19,12 @@ import torch
 from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.algebra import ROUNDING, Spectrum, precise, spectra, stack
+from fedloom.adapters.algebra import ROUNDING, Spectrum, spectra_of_sums
 from fedloom.adapters.factors import Factors
+from fedloom.adapters.sums import by_module
 from fedloom.aggregation.directions import RULES, choose, deal, divided, new_rows
 from fedloom.aggregation.method import Law, Method
-from fedloom.aggregation.stacking import mean_stack
+from fedloom.aggregation.stacking import lift_stack, mean_stack
 from fedloom.aggregation.summand import Summand
 from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts, Start, World
 from fedloom.rng import generator
@@ -133,38 +136,47 @@ def _nothing(shape: tuple[int, int]) -> Factors:
 
 
 def _lift(adapter: Adapter, weight: float, facts: ClientFacts) -> Summand:
-    stack = adapter.map(lambda module, new: _change(precise(new), precise(facts.start_of(module))).scaled(weight))
-    return Summand(stack=stack, weights=dict.fromkeys(adapter, weight))
+    trained = {_trained(module): weight * _sum_of_learned(facts.start_of(module)) for module in adapter}
+    return replace(lift_stack(adapter, weight, facts), sums=trained)
 
 
-def _change(new: Factors, start: Factors) -> Factors:
-    """new - start as a stack; columns of the start that were zero are left out."""
-    learned = start.b.any(dim=0)
-    return stack([new, Factors(start.a[learned], start.b[:, learned], -start.scaling)])
+def _trained(module: str) -> str:
+    """The name of the sum, over clients and the directions that they trained, of weight * v. Shape: (in,)."""
+    return f"{module}|trained"
+
+
+def _sum_of_learned(start: Factors) -> Tensor:
+    """The sum of the rows that are directions of G; those with a zero column of b are new."""
+    return start.a[start.b.any(dim=0)].sum(dim=0, dtype=torch.float64)
 
 
 def _finish(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalState:
-    exact = _exact(state, mean_stack(total))
+    known = {module: state.shared[module] for module in total.stack if module in state.shared}
+    rest = Adapter(known).map(lambda module, factors: _not_trained(factors, total, module))
+    exact = _spectra([rest, mean_stack(total)])
     kept = {module: _compressed(directions, facts.world.settings) for module, directions in exact.items()}
     shared = state.shared.updated({module: directions.factors() for module, directions in kept.items()})
     after = state.next(shared=shared, extras={**state.extras, COMPRESSION_ERROR: _lost(exact, kept)})
     return _with_trunk_error(after, facts.world)
 
 
+def _not_trained(known: Factors, total: Summand, module: str) -> Factors:
+    """U S (1 - c) V: what clients had as their trunk, by their weights."""
+    trained = known.a.double() @ total.sums[_trained(module)] / total.weights[module]
+    return Factors(known.a, known.b * (1 - trained).to(known.b.dtype))
+
+
 def _moved(state: GlobalState, change: Adapter, world: World) -> GlobalState:
-    changed = {module: _compressed(found, world.settings) for module, found in _exact(state, change).items()}
+    known = Adapter({module: state.shared[module] for module in change if module in state.shared})
+    exact = _spectra([known, change])
+    changed = {module: _compressed(found, world.settings) for module, found in exact.items()}
     shared = state.shared.updated({module: directions.factors() for module, directions in changed.items()})
     return _with_trunk_error(replace(state, shared=shared), world)
 
 
-def _exact(state: GlobalState, change: Adapter) -> dict[str, Spectrum]:
-    """The spectrum of G + change, for the modules that change."""
-    sums = {module: stack([step, *_known(state, module)]) for module, step in change.items()}
-    return spectra(sums, tolerance=ROUNDING)
-
-
-def _known(state: GlobalState, module: str) -> list[Factors]:
-    return [state.shared[module]] if module in state.shared else []
+def _spectra(adapters: list[Adapter]) -> dict[str, Spectrum]:
+    """The spectrum of the sum of the adapters, for every module that one of them has."""
+    return spectra_of_sums(by_module(adapters), tolerance=ROUNDING)
 
 
 def _compressed(directions: Spectrum, settings: LoomSettings) -> Spectrum:

@@ -7,14 +7,15 @@ owners in the round is treated as if m - n more had taken part, either with the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.bank import dispatch_part, initial_state, sum_name
 from fedloom.aggregation.method import Law, Method
-from fedloom.aggregation.owners import lift_owned, mean_over_owners
+from fedloom.aggregation.owners import lift_owned, mean_over_owners, owned
 from fedloom.aggregation.summand import Summand
-from fedloom.aggregation.world import GlobalState, RoundFacts
+from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class RblaSettings:
             "choices": ("slow", "shrink"),
         },
     )
+
+
+def _lift(adapter: Adapter, weight: float, facts: ClientFacts) -> Summand:
+    lifted = lift_owned(adapter, weight, facts)
+    return replace(lifted, sums={**lifted.sums, **owned(adapter, facts, "count", 1.0)})
 
 
 def _finish(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalState:
@@ -71,7 +77,7 @@ small clients do without what is above their rank.""",
     laws=frozenset(Law) - {Law.EXACT_MEAN, Law.EXACT_SHARED_A},
     reveals="sum",
     init=initial_state,
-    lift=lift_owned,
+    lift=_lift,
     finish=_finish,
     dispatch=dispatch_part,
     settings=RblaSettings,
