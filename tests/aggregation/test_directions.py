@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedloom.aggregation.directions import RULES, choose, deal, divided, new_rows
+from fedloom.aggregation.directions import RULES, choose, deal, divided, new_rows, weighted
 
 
 def draws(seed=0) -> torch.Generator:
@@ -71,3 +71,25 @@ def test_what_is_dealt_is_dealt_once_and_covers_what_is_known(ranks, known, seed
     for positions in dealt.values():
         chosen, others = divided(positions, known)
         assert sorted(chosen + others) == list(range(known))
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(1e-6, 1e3), max_size=30), st.floats(0, 1e6), st.integers(1, 12), st.integers(0, 99))
+def test_weighted_draws_as_many_as_there_is_place_and_none_twice(strengths, power, rank, seed):
+    drawn = weighted(torch.tensor(strengths), power, rank, draws(seed))
+    assert len(drawn) == min(rank, len(strengths)) == len(set(drawn))
+    assert set(drawn) <= set(range(len(strengths)))
+
+
+def test_the_chance_of_a_direction_grows_with_the_power_of_its_strength():
+    strengths, rounds = torch.tensor([4.0, 2.0, 1.0, 1.0]), 4000
+
+    def shares(power: float) -> list[float]:
+        shuffled = draws(7)
+        first = [weighted(strengths, power, 1, shuffled)[0] for _ in range(rounds)]
+        return [first.count(position) / rounds for position in range(4)]
+
+    assert shares(0.0) == pytest.approx([0.25] * 4, abs=0.03)
+    assert shares(1.0) == pytest.approx([4 / 8, 2 / 8, 1 / 8, 1 / 8], abs=0.03)
+    assert shares(2.0) == pytest.approx([16 / 22, 4 / 22, 1 / 22, 1 / 22], abs=0.03)
+    assert weighted(strengths, 1e4, 2, draws()) == [0, 1]

@@ -97,9 +97,15 @@ def test_settings_are_converted_and_kept():
 @pytest.mark.parametrize(
     ("raw", "complaint"),
     [
-        ({"direction": "top"}, "unknown setting 'direction'.*directions, pool, rank_budget, energy.*'directions'"),
-        ({"directions": "bottom"}, "directions must be one of top, half, rotating, fresh, covering, not 'bottom'"),
-        ({"directions": ["top"]}, "directions must be one of top"),
+        (
+            {"direction": "top"},
+            "unknown setting 'direction'.*directions, power, pool, rank_budget, energy.*'directions'",
+        ),
+        (
+            {"directions": "bottom"},
+            "directions must be one of weighted, top, half, rotating, fresh, covering, not 'bottom'",
+        ),
+        ({"directions": ["top"]}, "directions must be one of weighted"),
         ({"pool": "wide"}, "pool must be a number, not 'wide'"),
         ({"pool": True}, "pool must be a number"),
         ({"pool": float("nan")}, "pool must be a number"),

@@ -19,7 +19,8 @@ from fedloom.testing.federation import tiny_federation
 from fedloom.training.lora_layer import load_start
 
 EXACT = {"flora": "", "loom top": 'directions = "top"', "loom half": 'directions = "half"',
-         "loom rotating": 'directions = "rotating"', "loom fresh": 'directions = "fresh"'}  # fmt: skip
+         "loom rotating": 'directions = "rotating"', "loom fresh": 'directions = "fresh"',
+         "loom weighted": 'directions = "weighted"'}  # fmt: skip
 TOKENS = torch.arange(3, 40).unsqueeze(0)
 
 

@@ -14,7 +14,7 @@ VARIANTS = {
     **{name: (method, None) for name, method in METHODS.items()},
     **{
         f"loom-{rule}": (METHODS["loom"], METHODS["loom"].settings(directions=rule))
-        for rule in ("top", "half", "fresh", "covering")
+        for rule in ("top", "half", "rotating", "fresh", "covering")
     },
     "flexlora-sqrt": (METHODS["flexlora"], METHODS["flexlora"].settings(split="sqrt")),
     "raflora-b": (METHODS["raflora"], METHODS["raflora"].settings(split="b")),

@@ -57,6 +57,18 @@ def deal(ranks: Mapping[str, int], known: int, draws: torch.Generator) -> dict[s
     return dealt
 
 
+def weighted(strengths: Tensor, power: float, rank: int, draws: torch.Generator) -> list[int]:
+    """`rank` positions, none of them twice, each next one with a chance that is proportional to strength^power.
+
+    Fewer are known: all of them, and the other places are empty. By Gumbel keys, in logarithms, so that no power is
+    too large.  Shape: strengths (known,), above zero.  Source: Efraimidis and Spirakis (2006), by way of Gumbel's law.
+    """
+    chances = power * strengths.double().cpu().log()
+    uniform = torch.rand(len(chances), generator=draws, dtype=torch.float64)
+    keys = chances - (-uniform.log()).log()
+    return keys.topk(min(rank, len(keys))).indices.tolist()
+
+
 def divided(chosen: Sequence[int], known: int) -> tuple[list[int], list[int]]:
     """Of the known positions those that are chosen and the others, both ascending."""
     positions = set(chosen)

@@ -6,6 +6,11 @@ As start_k is some directions of G as they are, G' = sum_k p_k new_k + U S (1 - 
 trained direction i: no start is stacked. A client lifts sum_i v_i of its directions, and c = V (sum of all those).
 Its laws are those of the exact setting, without budgets and energies.
 
+Which directions a client trains decides how much of a round counts. What few directions can say is learned best where
+all clients train those few (top); what needs many, where they spread out (rotating, covering). The spectrum of G tells
+which of the two it is, so that the default draws by it (weighted): steep, and nearly all train the top; flat, and they
+spread. Measured in docs/evidence.md.
+
 There is no weighting by coverage as in raflora: components of clients are directions of their own, most of them trained
 by one client. Dividing by the weight of a component's owners would make the mean of changes nearly their sum.
 """
@@ -22,7 +27,7 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.algebra import ROUNDING, Spectrum, spectra_of_sums
 from fedloom.adapters.factors import Factors
 from fedloom.adapters.sums import by_module
-from fedloom.aggregation.directions import RULES, choose, deal, divided, new_rows
+from fedloom.aggregation.directions import RULES, choose, deal, divided, new_rows, weighted
 from fedloom.aggregation.method import Law, Method
 from fedloom.aggregation.stacking import lift_stack, mean_stack
 from fedloom.aggregation.summand import Summand
@@ -31,7 +36,7 @@ from fedloom.rng import generator
 
 COMPRESSION_ERROR = "loom.compression_error"  # of the global delta in this round
 TRUNK_ERROR = "loom.trunk_error"  # largest share of its norm that a client lacks in a module at its next start
-COVERING = "covering"
+WEIGHTED, COVERING = "weighted", "covering"  # those rules that need more than counts
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,21 @@ class LoomSettings:
     """Which directions clients train, and how much of the global delta is kept."""
 
     directions: str = field(
-        default="rotating",
+        default=WEIGHTED,
         metadata={
-            "help": "top: the strongest; half: half of them, the others drawn each round; "
+            "help": "weighted: drawn each round from all, strong ones more often; top: the strongest; "
+            "half: half of them, the others drawn each round; "
             "rotating: all drawn each round from the pool; fresh: new random ones; "
             "covering: dealt anew each round over all clients, none twice, so that together they cover all",
-            "choices": (*RULES, COVERING),
+            "choices": (WEIGHTED, *RULES, COVERING),
+        },
+    )
+    power: float = field(
+        default=1.0,
+        metadata={
+            "help": "weighted: the chance of a direction grows with its singular value to this power; 0: all alike, "
+            "where much more is to be learned than the clients' ranks; 2: nearly top, where few directions suffice",
+            "minimum": 0.0,
         },
     )
     pool: float = field(
@@ -116,6 +130,9 @@ def _positions(state: GlobalState, world: World, client: str, module: str) -> tu
         draws = generator(world.seed, "loom", state.rounds, module, COVERING)
         return divided(deal(ranks, known, draws)[client], known)
     draws = generator(world.seed, "loom", state.rounds, client, module, "directions")
+    if settings.directions == WEIGHTED:
+        strengths = _known_or_nothing(state, world, module).b.norm(dim=0)
+        return divided(weighted(strengths, settings.power, rank, draws), known)
     # No layer has more directions than its smaller side.
     pool = max(rank, math.ceil(min(settings.pool * rank, min(world.modules[module]))))
     return choose(settings.directions, rank, pool, known, draws)
