@@ -124,7 +124,10 @@ def test_compare_gives_one_table_and_one_chart(fedloom, pilot, tmp_path):
     outcome = fedloom("compare", pilot, "--methods", "fedit,flora,loom", "--root", tmp_path)
     assert outcome.code == 0, outcome.err
     assert "rank 1 for all: fedit needs equal ranks" in outcome.out.replace("\n", " ")
-    assert "<html" in (tmp_path / "tiny-compare" / "comparison.html").read_text()
+    page = (tmp_path / "tiny-compare" / "comparison.html").read_text()
+    assert "<html" in page
+    assert "Which one to take" in page
+    assert "Take " in outcome.out
     base_losses = set()
     for method in ("fedit", "flora", "loom"):
         lines = (tmp_path / "tiny-compare" / method / "journal.jsonl").read_text().splitlines()

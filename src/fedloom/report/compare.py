@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fedloom.report.charts import lines
 from fedloom.report.document import Figures, document
 from fedloom.report.markup import Html, element, facts, join, section, table
+from fedloom.report.recommendation import recommendation
 from fedloom.report.results import compared_columns, comparison_rows, differences
 from fedloom.report.units import loss_text, plural
 from fedloom.report.values import RunSummary
@@ -20,6 +21,7 @@ def comparison_page(title: str, summaries: Mapping[str, RunSummary], notes: Mapp
     figures = Figures()
     parts = [
         _warning(summaries),
+        _recommended(summaries),
         _table(summaries),
         _notes(_all_notes(summaries, notes or {})),
         _chart(summaries, figures),
@@ -59,6 +61,13 @@ def _table(summaries: Mapping[str, RunSummary]) -> Html:
         "evaluation. Bold with a star: best of its column."
     )
     return section("Result", element("p", says, class_="soft"), content)
+
+
+def _recommended(summaries: Mapping[str, RunSummary]) -> Html:
+    sentences = recommendation(summaries)
+    if not sentences:
+        return Html()
+    return section("Which one to take", join(element("p", sentence) for sentence in sentences))
 
 
 def _all_notes(summaries: Mapping[str, RunSummary], notes: Mapping[str, str]) -> dict[str, str]:
