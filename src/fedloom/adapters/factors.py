@@ -66,5 +66,9 @@ class Factors:
     def to(self, dtype: torch.dtype) -> Factors:
         return Factors(self.a.to(dtype), self.b.to(dtype), self.scaling)
 
+    def contiguous(self) -> Factors:
+        """The same factors, each laid out row by row, as they are read back from a file."""
+        return Factors(self.a.contiguous(), self.b.contiguous(), self.scaling)
+
     def finite(self) -> bool:
         return bool(torch.isfinite(self.a).all() and torch.isfinite(self.b).all())

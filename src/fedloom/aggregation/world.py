@@ -91,6 +91,24 @@ class GlobalState:
             module: replace(slot, rank=ranks.get(module, slot.rank)) for module, slot in world.slots[client].items()
         }
 
+    def as_read_back(self) -> GlobalState:
+        """The same values, laid out in memory as they will be read from a checkpoint.
+
+        Sums over another layout round differently: without this a resumed run would end with another digest.
+        """
+
+        def laid_out(adapter: Adapter) -> Adapter:
+            return adapter.map(lambda _, factors: factors.contiguous())
+
+        return replace(
+            self,
+            shared=laid_out(self.shared),
+            trunk=laid_out(self.trunk),
+            clients={client: laid_out(adapter) for client, adapter in self.clients.items()},
+            momentum=laid_out(self.momentum),
+            extras={name: tensor.contiguous() for name, tensor in self.extras.items()},
+        )
+
     def next(self, **changes: Any) -> GlobalState:
         """The state after one more round."""
         return replace(self, rounds=self.rounds + 1, **changes)

@@ -77,7 +77,7 @@ def step(
     facts = RoundFacts(world, round, tally.clients)
     finished = method.finish(tally.summed.total(), state.learned, facts)
     return RunState(
-        learned=optimized(optimizer, method, state.learned, finished, world),
+        learned=optimized(optimizer, method, state.learned, finished, world).as_read_back(),
         head={
             name: (tensor / tally.weight).to(state.head[name].dtype) for name, tensor in tally.head.value().sums.items()
         },
