@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
 
-from evidence.suite import Problem, Setting, Suite
+from evidence.suite import NO_WORK, Problem, Setting, Suite
 from evidence.tuning import Grid
 from evidence.variants import every_method
 from fedloom.data.columns import examples_of
 from fedloom.data.examples import Example
 from fedloom.data.sources import read_rows
-from fedloom.data.tokens import encode_all
+from fedloom.data.tokens import Encoded, encode_all
 from fedloom.engine.sites import Site, Sites, load_sites
 from fedloom.spec.experiment import (
     ClientTable,
@@ -34,11 +34,17 @@ LOOM = tuple(f"loom:directions={rule}" for rule in ("top", "half", "rotating", "
 
 
 def problem(data: Path, setting: Setting, seed: int) -> Problem:
-    """The same rows for every contender of a seed; the test rows are the same for every seed, too."""
-    # Neither the work nor the ranks change what is loaded.
-    sites = _sites(data, replace(SETTINGS["main"], **_loaded(setting)), seed)
-    test = _test(data, setting, sites)
-    return Problem(experiment(data, setting, seed), sites, dict.fromkeys(sites.by_client, test), common=True)
+    """The same rows for every contender of a seed; the test rows are the same for every seed, too.
+
+    Each client holds a share of the test rows, drawn regardless of its classes: one model for all is judged on every
+    row once, and models of clients alone on what all clients see, not on what they know.
+    """
+    # Neither the work nor the participation change what is loaded.
+    sites = _sites(data, replace(setting, **NO_WORK), seed)
+    encoded = _test_rows(data, setting, sites)
+    clients = list(sites.by_client)
+    tests = {client: _tested(encoded[number :: len(clients)]) for number, client in enumerate(clients)}
+    return Problem(experiment(data, setting, seed), sites, tests)
 
 
 def experiment(data: Path, setting: Setting, seed: int) -> Experiment:
@@ -60,23 +66,21 @@ def experiment(data: Path, setting: Setting, seed: int) -> Experiment:
     )
 
 
-def _loaded(setting: Setting) -> dict[str, Any]:
-    names = ("model", "data", "rows_per_client", "max_tokens", "ranks")
-    return {name: getattr(setting, name) for name in names}
-
-
 @lru_cache(maxsize=3)
 def _sites(data: Path, setting: Setting, seed: int) -> Sites:
     """Loaded once per process and seed."""
     return load_sites(experiment(data, setting, seed))
 
 
-def _test(data: Path, setting: Setting, sites: Sites) -> Site:
+def _tested(rows: Sequence[Encoded]) -> Site:
+    return Site(train=(), held_out=rows, questions=(), dropped=0, digest="")
+
+
+def _test_rows(data: Path, setting: Setting, sites: Sites) -> list[Encoded]:
     numbers = {label: number for number, label in enumerate(sites.labels)}
     examples = _test_examples(str(data / setting.data / "test.csv"), sites.labels)
     drawn = random.Random(TEST_SEED).sample(examples, min(setting.test_rows, len(examples)))
-    encoded = encode_all(drawn, sites.base.tokenizer, sites.max_tokens, numbers, client="test")
-    return Site(train=(), held_out=encoded, questions=(), dropped=0, digest="")
+    return encode_all(drawn, sites.base.tokenizer, sites.max_tokens, numbers, client="test")
 
 
 @cache

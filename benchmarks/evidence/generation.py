@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from evidence.suite import Problem, Setting, Suite
+from evidence.suite import NO_WORK, Problem, Setting, Suite
 from evidence.tuning import Grid
 from fedloom.engine.sites import Site, Sites, load_sites
 from fedloom.errors import DataError
@@ -36,15 +36,12 @@ VARIANTS = ("central@4", "central@64", "loom", "flora", "fedit@16", "rbla", "fle
 
 def problem(data: Path, setting: Setting, seed: int) -> Problem:
     """The same rows for every contender of a seed."""
-    # Neither the work nor the participation change what is loaded.
-    work = {"what": "", "rounds": 1, "local_steps": 1, "batch_size": 1, "participation": 1.0, "generate_rows": 0}
-    sites, tests = _halved(data, replace(setting, **work), seed)
-    return Problem(experiment(data, setting, seed), sites, tests, common=False)
+    sites, tests = _halved(data, replace(setting, **NO_WORK), seed)
+    return Problem(experiment(data, setting, seed), sites, tests)
 
 
 def experiment(data: Path, setting: Setting, seed: int) -> Experiment:
     """The federation as a user would write it, without method and rate."""
-    held_out = setting.rows_per_client // 5
     return Experiment(
         name="evidence",
         seed=seed,
@@ -52,7 +49,7 @@ def experiment(data: Path, setting: Setting, seed: int) -> Experiment:
         training=setting.training.model_copy(update={"head_learning_rate": 1e-3}),
         rounds=RoundsTable(participation=setting.participation),
         data=DataTable(columns=COLUMNS[setting.data], holdout=0.2, max_rows=setting.rows_per_client),
-        evaluation=EvaluationTable(max_rows=held_out, generate_rows=held_out, max_new_tokens=32),
+        evaluation=EvaluationTable(generate_rows=setting.generate_rows, max_new_tokens=32),
         clients=tuple(
             ClientTable(name=path.stem, data=str(path), rank=rank)
             for path, rank in zip(_files(data, setting), setting.ranks, strict=True)
@@ -85,9 +82,16 @@ def _row(definition: str, instance: dict[str, Any]) -> dict[str, str]:
 @lru_cache(maxsize=2)
 def _halved(data: Path, setting: Setting, seed: int) -> tuple[Sites, dict[str, Site]]:
     """Sites whose held-out rows are the first half, and the other half by client. Loaded once per process and seed."""
-    sites = load_sites(experiment(data, setting, seed))
+    wanted = experiment(data, setting, seed)
+    sites = load_sites(_with_all_questions(wanted))
     validation = {client: _half(site, 0) for client, site in sites.by_client.items()}
     return replace(sites, by_client=validation), {client: _half(site, 1) for client, site in sites.by_client.items()}
+
+
+def _with_all_questions(wanted: Experiment) -> Experiment:
+    """Keep the text of every held-out row, as it is not known yet which of them the test gets."""
+    evaluation = wanted.evaluation.model_copy(update={"generate_rows": wanted.evaluation.max_rows})
+    return wanted.model_copy(update={"evaluation": evaluation})
 
 
 def _half(site: Site, which: int) -> Site:

@@ -15,6 +15,8 @@ from fedloom.spec.experiment import ClientTable, Experiment, TrainingTable
 
 ALL = "all"
 HEAD_RATE = 0.1
+# What does not change which rows are loaded.
+NO_WORK = {"what": "", "rounds": 1, "local_steps": 1, "batch_size": 1, "participation": 1.0}
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,12 @@ class Problem:
     """A federation that can be trained and judged.
 
     experiment: without method and rates.  sites: the clients' rows; those held out choose the learning rate.
-    tests: client -> rows that only the result is measured on.  common: they are the same for every client.
+    tests: client -> its share of the rows that only the result is measured on.
     """
 
     experiment: Experiment
     sites: Sites
     tests: Mapping[str, Site]
-    common: bool
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,10 @@ def centralised(problem: Problem, rank: int) -> Problem:
         "training": training.model_copy(update={"rounds": 1, "local_steps": steps}),
         "rounds": experiment.rounds.model_copy(update={"participation": 1.0}),
     }
-    tests = list(problem.tests.values())[:1] if problem.common else list(problem.tests.values())
     return Problem(
         experiment.model_copy(update=update),
         replace(sites, by_client={ALL: together(sites.by_client.values())}),
-        {ALL: together(tests)},
-        common=True,
+        {ALL: together(problem.tests.values())},
     )
 
 

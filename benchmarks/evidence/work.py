@@ -47,7 +47,7 @@ def measured(job: Job) -> Done:
     setting = job.suite.settings[job.cell.setting]
     problem = job.suite.problem(job.data, setting, job.cell.seed)
     try:
-        return Done(job.cell, job.variant.label, measure(problem, setting, job.variant, job.cell.rate))
+        return Done(job.cell, job.variant.label, measure(problem, job.variant, job.cell.rate))
     except FedLoomError as error:
         return Done(job.cell, job.variant.label, {}, str(error))
 

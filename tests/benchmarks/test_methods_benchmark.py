@@ -62,7 +62,7 @@ def test_a_time_limit_begins_nothing_after_it(tmp_path):
 def test_the_rate_makes_a_difference_and_the_seed_decides_the_rest(toy):
     suite, setting, data = toy
     problem = suite.problem(data, setting, 0)
-    first, again, faster = (measure(problem, setting, variant("loom"), rate) for rate in (1e-3, 1e-3, 0.1))
+    first, again, faster = (measure(problem, variant("loom"), rate) for rate in (1e-3, 1e-3, 0.1))
     assert first["test_loss"] == again["test_loss"]
     assert first["test_loss"] != faster["test_loss"]
     assert first["bytes_up"] > 0
@@ -71,7 +71,7 @@ def test_the_rate_makes_a_difference_and_the_seed_decides_the_rest(toy):
 
 def test_the_leading_rank_indices_of_rbla_are_judged_apart(toy):
     suite, setting, data = toy
-    metrics = measure(suite.problem(data, setting, 0), setting, variant("rbla"), 0.3)
+    metrics = measure(suite.problem(data, setting, 0), variant("rbla"), 0.3)
     losses = [metrics["leading_1_loss"], metrics["leading_2_loss"], metrics["test_loss"]]
     assert len(set(losses)) == 3
 
@@ -100,6 +100,6 @@ def test_validation_and_test_rows_are_neither_shared_nor_trained_on(tmp_path):
 def test_text_is_measured_by_loss_and_answers(tmp_path):
     suite = tiny.quick(generation.SUITE, tmp_path)
     setting = next(iter(suite.settings.values()))
-    metrics = measure(suite.problem(tmp_path, setting, 0), setting, variant("zeropad"), 1e-3)
+    metrics = measure(suite.problem(tmp_path, setting, 0), variant("zeropad"), 1e-3)
     assert metrics["test_loss"] == pytest.approx(torch.tensor(259.0).log().item(), abs=1.0)
     assert 0 <= metrics["test_rougeL"] <= 1
