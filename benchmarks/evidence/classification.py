@@ -117,7 +117,7 @@ def _variants() -> list[str]:
 SUITE = Suite(
     name="classification",
     metric="accuracy",
-    grid=Grid(rates=(1e-3, 2.5e-3, 6.2e-3)),
+    grid=Grid(rates=(2.5e-3, 6.2e-3, 1.6e-2)),
     settings=SETTINGS,
     # A client alone does not notice who is absent.
     variants={name: [label for label in _variants() if name != "absent" or "local" not in label] for name in SETTINGS},
