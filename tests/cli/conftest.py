@@ -46,6 +46,21 @@ def federation(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def gallery(tmp_path_factory) -> Path:
+    """The same for a model of images."""
+    folder = tmp_path_factory.mktemp("gallery")
+    tiny_federation(folder, rounds=2, task="image-classification")
+    return folder
+
+
+@pytest.fixture
+def images(gallery, tmp_path) -> Path:
+    """pilot.toml of a federation of images, in a folder of this test's own."""
+    shutil.copytree(gallery, tmp_path / "site", dirs_exist_ok=True)
+    return tmp_path / "site" / "pilot.toml"
+
+
 @pytest.fixture
 def pilot(federation, tmp_path) -> Path:
     """pilot.toml in a folder of this test's own."""

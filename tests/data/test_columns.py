@@ -3,7 +3,7 @@
 import pytest
 
 from fedloom.data.columns import examples_of
-from fedloom.data.examples import Classification, Generation, Message
+from fedloom.data.examples import Classification, Generation, ImageClassification, Message
 from fedloom.errors import DataError
 from fedloom.spec.experiment import ColumnsTable
 
@@ -67,6 +67,26 @@ def test_a_context_follows_the_prompt(row, columns):
 def test_a_column_with_a_role_is_not_taken_for_another(row, columns):
     """Above all, what should be answered never stands in what is asked."""
     assert convert([row], **columns) == [pair("q", "a")]
+
+
+@pytest.mark.parametrize("names", [("image", "label"), ("Img", "class"), ("pixels", "digit")])
+def test_images_are_found_by_their_usual_names_or_as_named(names):
+    picture, label = names
+    columns = {"label": "digit"} if label == "digit" else {}
+    rows = [{picture: [[0, 255]], label: 1.0}, {picture: None, label: "2"}, {picture: [[9, 9]], label: ""}]
+    (found,) = convert(rows, "image-classification", **columns)
+    assert isinstance(found, ImageClassification)
+    assert (found.image.shape, found.image.content, found.label) == ((1, 2, 1), b"\x00\xff", "1")
+    assert found.image.where == f"client 'a', a.jsonl, row 1, column {picture!r}"
+
+
+def test_a_row_without_an_image_or_of_another_class_is_named():
+    with pytest.raises(DataError, match=r"row 1: no column for the image .expected image: image or img"):
+        convert([{"text": "t", "label": "x"}], "image-classification")
+    with pytest.raises(DataError, match=r"no row is left of 1 .*found 1 with an empty image"):
+        convert([{"image": "", "label": "x"}], "image-classification")
+    with pytest.raises(DataError, match=r"row 1: the label 'x' is not one"):
+        convert([{"image": [[1]], "label": "x"}], "image-classification", labels=["y"])
 
 
 def test_a_named_context_is_not_dropped_for_a_chat():

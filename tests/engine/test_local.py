@@ -16,7 +16,7 @@ from fedloom.store.run_directory import RunDirectory
 from fedloom.testing.federation import tiny_federation
 
 
-@pytest.fixture(scope="module", params=["generation", "classification"])
+@pytest.fixture(scope="module", params=["generation", "classification", "image-classification"])
 def pilot(request, tmp_path_factory):
     return fedloom.load(tiny_federation(tmp_path_factory.mktemp(request.param), task=request.param, rounds=2))
 

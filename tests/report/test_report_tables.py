@@ -5,6 +5,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from fedloom.report.page import page
 from fedloom.report.summary import summarise
 from fedloom.report.tables import client_table, closing, comparison_table, result_table, scores_table
 
@@ -55,6 +56,25 @@ def test_classification_shows_accuracy(experiment, journal):
     assert "Accuracy" in text
     assert "87.5" in text
     assert "ROUGE" not in text
+
+
+def test_images_are_called_images(experiment, journal):
+    for record in journal:
+        if record["kind"] == "run_started":
+            record["task"] = "image-classification"
+        if record["kind"] == "evaluation":
+            record["accuracy"] = 0.875
+        if record["kind"] == "contribution":
+            record["images"] = record.pop("tokens")
+    summary = summarise(experiment, journal)
+    text = _text(result_table(summary))
+    assert "Held-out images" in text
+    assert "Accuracy" in text
+    html = page(summary)
+    assert "images/s" in html
+    assert "in nats per image" in html
+    assert "tokens/s" not in html
+    assert summary.clients[0].per_second == 200.0
 
 
 def test_only_the_hardest_clients_are_shown_when_asked_and_the_caption_says_so(experiment, journal):

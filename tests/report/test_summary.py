@@ -28,7 +28,7 @@ def test_clients_add_up_over_rounds(experiment, journal):
     north, south = summarise(experiment, journal).clients
     assert (north.name, north.rank, north.scaling, north.train_rows) == ("north", 8, 2.0, 90)
     assert (south.bytes_down, south.bytes_up, south.seconds, south.tokens) == (8_000, 4_000, 4.0, 800)
-    assert (south.contributions, south.tokens_per_second) == (2, 200.0)
+    assert (south.contributions, south.per_second) == (2, 200.0)
 
 
 def test_rounds_begin_with_the_base(experiment, journal):

@@ -40,7 +40,8 @@ CASES = {
     "below": ("[data]\nholdout = 1.0", "line 2: [data] holdout: expected a number below 1, found 1.0"),
     "choice": (
         '[model]\ntask = "generatio"',
-        "line 2: [model] task: expected 'generation' or 'classification', found \"generatio\"; did you mean gen",
+        "line 2: [model] task: expected 'generation', 'classification' or 'image-classification', "
+        'found "generatio"; did you mean generation?',
     ),
     "either of two types": ("lora.targets = 3", "line 1: [lora] targets: expected 'auto' or a list, found 3"),
     "number for a table": ("training = 3", "line 1: [training]: expected a table [training], found 3"),
@@ -211,8 +212,9 @@ def distinct(by_role):
 @st.composite
 def experiments(draw):
     """Valid experiments of all kinds, in which the keys that mean nothing are left at their defaults."""
-    task = draw(st.sampled_from(["generation", "classification"]))
-    columns = {"generation": ("prompt", "context", "response"), "classification": ("text", "label")}[task]
+    task = draw(st.sampled_from(["generation", "classification", "image-classification"]))
+    columns = {"generation": ("prompt", "context", "response"), "classification": ("text", "label")}
+    columns = columns.get(task, ("image", "label"))
     some_columns = st.dictionaries(st.sampled_from(columns), TEXTS).filter(distinct).map(lambda by: ColumnsTable(**by))
     source = draw(st.none() | st.just("hf:all"))
     kind = draw(st.sampled_from(["iid", "dirichlet", "column"])) if source else "iid"
@@ -231,7 +233,7 @@ def experiments(draw):
     return Experiment(
         name=draw(NAMES),
         seed=draw(st.integers(0, 2**63 - 1)),
-        model=ModelTable(id="org/model", task=task, **({"labels": draw(labels)} if task == "classification" else {})),
+        model=ModelTable(id="org/model", task=task, **({} if task == "generation" else {"labels": draw(labels)})),
         lora=LoraTable(targets=draw(targets), **draw(scaling)),
         method=MethodTable(name="loom", pool=draw(st.sampled_from([1.0, 1.5, 4.0]))),
         training=TrainingTable(learning_rate=draw(POSITIVE), patience=draw(st.none() | st.integers(1, 99))),

@@ -69,6 +69,23 @@ FAULTS = {
         'model.task = "classification"\nevaluation.question = "x"',
         "line 2: [evaluation] question: is for generation",
     ),
+    "question to a classifier of images": (
+        'model.task = "image-classification"\nevaluation.question = "x"',
+        "line 2: [evaluation] question: is for generation, and [model] task is image-classification",
+    ),
+    "length of images": (
+        'model.task = "image-classification"\ntraining.max_tokens = 64',
+        "line 2: [training] max_tokens: is for generation and classification, and [model] task is image",
+    ),
+    "images of a generator": ('data.columns.image = "x"', "line 1: [data.columns] image: is a column for image-class"),
+    "text of an image": (
+        'model.task = "image-classification"\ndata.columns.text = "x"',
+        "line 2: [data.columns] text: is a column for classification, and [model]",
+    ),
+    "one column as image and label": (
+        'model.task = "image-classification"\ndata.columns = {image = "x", label = "x"}',
+        "line 2: [data.columns] label: the column 'x' is the image already",
+    ),
     "classes of a generator": ('model.labels = ["x", "y"]', "line 1: [model] labels: is for classification"),
     "head of a generator": ("training.head_learning_rate = 1.0", "line 1: [training] head_learning_rate: is for"),
     "columns of the other task": (
@@ -119,6 +136,7 @@ SOUND = {
     "more patience than rounds": "training.patience = 99",
     "all of the clients": "[rounds]\nmin_clients = 2",
     "no answers of a classifier": 'model.task = "classification"\nevaluation.generate_rows = 0',
+    "classes of images": 'model = {task = "image-classification", labels = ["x", "y"]}\ndata.columns.image = "i"',
     "dirichlet": COMMON + 'partition = {kind = "dirichlet", column = "x", alpha = 1.0}\n' + CLIENT,
 }
 

@@ -10,7 +10,7 @@ import torch
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.world import Start
-from fedloom.data.batches import Batch
+from fedloom.data.batches import AnyBatch, Batch, ImageBatch
 from fedloom.rng import generator
 from fedloom.rounds.messages import Assignment, LocalWork
 from fedloom.spec.experiment import LoraTable, ModelTable
@@ -18,7 +18,14 @@ from fedloom.testing import tiny
 from fedloom.training.base_model import BaseModel, load_base
 
 LABELS = ("alpha", "beta", "gamma")
-MAKERS = {"llama": tiny.tiny_llama, "gpt2": tiny.tiny_gpt2, "gemma2": tiny.tiny_gemma2, "bert": tiny.tiny_bert}
+MAKERS = {
+    "llama": tiny.tiny_llama,
+    "gpt2": tiny.tiny_gpt2,
+    "gemma2": tiny.tiny_gemma2,
+    "bert": tiny.tiny_bert,
+    "vit": tiny.tiny_vit,
+}
+TASKS = {"bert": "classification", "vit": "image-classification"}  # the others generate
 
 
 @pytest.fixture(scope="session")
@@ -30,9 +37,9 @@ def checkpoints(tmp_path_factory):
 @pytest.fixture
 def load(checkpoints):
     def load(kind: str, *, dtype: str = "float32", targets: object = "auto") -> BaseModel:
-        task = "classification" if kind == "bert" else "generation"
+        task = TASKS.get(kind, "generation")
         table = ModelTable(id=str(checkpoints[kind]), task=task, dtype=dtype)
-        return load_base(table, LoraTable(targets=targets), LABELS if kind == "bert" else None)
+        return load_base(table, LoraTable(targets=targets), LABELS if kind in TASKS else None)
 
     return load
 
@@ -47,8 +54,10 @@ def random_adapter(base: BaseModel, ranks=(1, 2, 3, 5), *, seed: int = 0, scalin
     return Adapter(found)
 
 
-def random_batch(base: BaseModel, *, rows: int = 4, tokens: int = 20, seed: int = 0) -> Batch:
+def random_batch(base: BaseModel, *, rows: int = 4, tokens: int = 20, seed: int = 0) -> AnyBatch:
     draw = generator(seed, "batch")
+    if base.task == "image-classification":
+        return ImageBatch(torch.randn(rows, 1, 8, 8, generator=draw), torch.arange(rows) % len(LABELS))
     inputs = torch.randint(3, 259, (rows, tokens), generator=draw)
     if base.task == "classification":
         return Batch(inputs, torch.arange(rows) % len(LABELS))
@@ -89,10 +98,19 @@ def assignment(base: BaseModel, start: Start | None = None, **changes) -> Assign
     )
 
 
+def inputs_of(batch: AnyBatch) -> dict[str, torch.Tensor | None]:
+    """What a transformers model takes of a batch, without the labels."""
+    if isinstance(batch, ImageBatch):
+        return {"pixel_values": batch.pixel_values}
+    return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+
+
 @pytest.fixture
 def kit():
     """The functions above, for test files (which cannot import this one)."""
-    return SimpleNamespace(random_adapter=random_adapter, random_batch=random_batch, assignment=assignment)
+    return SimpleNamespace(
+        random_adapter=random_adapter, random_batch=random_batch, assignment=assignment, inputs_of=inputs_of
+    )
 
 
 @pytest.fixture
@@ -101,6 +119,6 @@ def logits():
 
     def logits(model, batch):
         with torch.no_grad():
-            return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits.float()
+            return model(**inputs_of(batch)).logits.float()
 
     return logits

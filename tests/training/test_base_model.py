@@ -18,7 +18,9 @@ def test_names_what_it_targets(load):
     assert base.modules["model.layers.1.self_attn.v_proj"] == (16, 32)
     assert list(load("llama", targets=("layers.1.mlp.down_proj",)).modules) == ["model.layers.1.mlp.down_proj"]
     assert load("gpt2").modules["transformer.h.0.attn.c_attn"] == (96, 32)
-    assert load("bert").head == ("classifier.bias", "classifier.weight")
+    assert load("bert").head == load("vit").head == ("classifier.bias", "classifier.weight")
+    assert load("vit").targets_rule == "auto: the usual ones of vit: q_proj, v_proj"
+    assert load("vit").modules["vit.layers.0.attention.q_proj"] == (32, 32)
 
 
 def test_an_architecture_without_usual_targets_takes_all_layers_of_the_blocks(load, monkeypatch):
@@ -42,6 +44,11 @@ def test_everything_is_frozen_and_of_the_dtype(load):
     by_dtype = {p.dtype for name, p in base.model.named_parameters() if name not in base.head}
     assert by_dtype == {torch.bfloat16}
     assert {value.dtype for value in base.head_tensors().values()} == {torch.float32}
+
+
+def test_a_convolution_carries_no_factors(load):
+    with pytest.raises(ModelError, match=r"'projection' is not a linear layer.*patch_embeddings.projection, a Conv2d"):
+        load("vit", targets=("projection",))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from fedloom.training.checkpoint import load_checkpoint
 
 SMALL = {"vocab_size": 259, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
 CLASSES = ("alpha", "beta")
+TASKS = {"bert": "classification", "vit": "image-classification"}
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def spoiled(checkpoints, tmp_path):
 
 
 def load(path, task="generation"):
-    return load_checkpoint(ModelTable(id=str(path), task=task), CLASSES if task == "classification" else None)
+    return load_checkpoint(ModelTable(id=str(path), task=task), None if task == "generation" else CLASSES)
 
 
 def configured(**changes):
@@ -66,6 +67,8 @@ SPOILED = {
     "cut": ("llama", cut(0.7), r"cannot be loaded for generation"),
     "cut in its header": ("llama", cut(0.001), r"cannot be loaded for generation"),
     "a size in words": ("llama", configured(hidden_size="many"), r"cannot be loaded for generation"),
+    "images of other sizes": ("vit", configured(hidden_size=48), r"not of the sizes that config.json says"),
+    "more layers of a vit": ("vit", configured(num_hidden_layers=3), r"image-classification needs.*vit.layers.2"),
     "few tokens": ("llama", smaller_embedding, r"more tokens than the model .expected at most 100 tokens, found 259"),
 }
 
@@ -74,7 +77,7 @@ SPOILED = {
 def test_a_model_that_is_not_whole_is_refused(name, spoiled):
     kind, change, message = SPOILED[name]
     with pytest.raises(ModelError, match=message):
-        load(spoiled(kind, change), "classification" if kind == "bert" else "generation")
+        load(spoiled(kind, change), TASKS.get(kind, "generation"))
 
 
 def test_a_classifier_cannot_write(checkpoints):
@@ -82,10 +85,10 @@ def test_a_classifier_cannot_write(checkpoints):
         load(checkpoints["bert"])
 
 
-@pytest.mark.parametrize("kind", ["llama", "bert"])
+@pytest.mark.parametrize("kind", ["llama", "bert", "vit"])
 def test_a_fresh_head_is_fine_alike_everywhere_and_said_by_nobody(kind, checkpoints, caplog):
     verbosity = logging.get_verbosity()
-    first, second = (load(checkpoints[kind], "classification")[0] for _ in range(2))
+    first, second = (load(checkpoints[kind], TASKS.get(kind, "classification"))[0] for _ in range(2))
     name = "score.weight" if kind == "llama" else "classifier.weight"
     assert first.get_parameter(name).shape == (2, 32)
     assert torch.equal(first.get_parameter(name), second.get_parameter(name))

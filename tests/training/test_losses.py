@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from fedloom.data.batches import Batch
-from fedloom.training.losses import batch_loss, cross_entropy_sum, label_count, labelled_logits, padding_tokens
+from fedloom.training.losses import amounts, batch_loss, cross_entropy_sum, label_count, labelled_logits, padding_tokens
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma2", "bert"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma2", "bert", "vit"])
 def test_equals_the_loss_of_transformers(kind, load, kit):
     base = load(kind)
     batch = kit.random_batch(base)
     loss, count = batch_loss(base, batch)
-    theirs = base.model(input_ids=batch.input_ids, labels=batch.labels).loss
+    theirs = base.model(**kit.inputs_of(batch), labels=batch.labels).loss
     assert loss.item() / count == pytest.approx(theirs.item(), rel=1e-5)
     assert count == label_count(base, batch)
 
@@ -34,6 +34,11 @@ def test_right_padding_changes_nothing(load, kit):
     assert padding_tokens(batch, pad) == 0
     assert padding_tokens(longer, pad) == 7 * len(batch.input_ids)
     torch.testing.assert_close(batch_loss(base, batch)[0], batch_loss(base, longer)[0])
+
+
+def test_texts_are_counted_in_tokens_and_images_in_images(load, kit):
+    assert amounts(load("llama"), kit.random_batch(load("llama"), rows=4)) == {"tokens": 80, "padding_tokens": 0}
+    assert amounts(load("vit"), kit.random_batch(load("vit"), rows=4)) == {"images": 4}
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.01])

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForImageClassification, AutoModelForSequenceClassification
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.aggregation.world import Start
@@ -14,10 +14,12 @@ from fedloom.training.local import train
 from fedloom.training.lora_layer import load_start
 from fedloom.training.peft_bridge import load_peft, merge, save_peft
 
-KINDS = ["llama", "gpt2", "bert"]
+KINDS = ["llama", "gpt2", "bert", "vit"]
 
 
 def plain_model(base):
+    if base.task == "image-classification":
+        return AutoModelForImageClassification.from_pretrained(base.source, num_labels=3, ignore_mismatched_sizes=True)
     if base.task == "classification":
         return AutoModelForSequenceClassification.from_pretrained(base.source, num_labels=3)
     return AutoModelForCausalLM.from_pretrained(base.source)
@@ -27,6 +29,7 @@ def plain_model(base):
 @pytest.mark.parametrize("kind", KINDS)
 def test_peft_gives_the_same_logits(kind, targets, load, kit, logits, tmp_path):
     everything = {"llama": ("q_proj", "o_proj", "down_proj"), "gpt2": ("c_attn", "c_proj"), "bert": ("query", "dense")}
+    everything["vit"] = ("q_proj", "fc1", "fc2")
     base = load(kind, targets=targets if targets == "auto" else everything[kind])
     batch, start = kit.random_batch(base), Start(kit.random_adapter(base), kit.random_adapter(base, (4,), seed=3))
     load_start(base, start, {})

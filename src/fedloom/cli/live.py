@@ -1,17 +1,18 @@
-"""Live progress of a run: round, client, step, tokens/s, loss, time left; plain lines where there is no terminal."""
+"""Live progress of a run: round, client, step, speed, loss, time left; plain lines where there is no terminal."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from fedloom.cli.console import console
 from fedloom.engine.events import ClientBegins, Event, Journaled, Observer, RunBegins, Stage
-from fedloom.rounds.messages import StepDone
+from fedloom.rounds.messages import WORK_UNITS, StepDone
 
 
 @contextmanager
@@ -59,7 +60,7 @@ class LiveView:
     def _step(self, event: StepDone) -> None:
         self.steps_done += 1
         numbers = (
-            f"step {event.step}/{event.steps}  loss {event.loss:.3f}  {event.tokens_per_second:,.0f} tokens/s"
+            f"step {event.step}/{event.steps}  loss {event.loss:.3f}  {event.per_second:,.0f} {event.unit}/s"
             f"  {self._time_left()}"
         )
         self.progress.update(self.task, advance=1, numbers=numbers)
@@ -70,7 +71,7 @@ class LiveView:
             case "contribution":
                 console.print(
                     f"round {fields['round']}/{self._rounds()}  {fields['client']}: loss {fields['loss']:.3f}, "
-                    f"{fields['tokens_per_second']:,.0f} tokens/s, {fields['seconds']:.0f} s"
+                    f"{_speed(fields)}, {fields['seconds']:.0f} s"
                 )
             case "refused" | "dropout":
                 console.print(f"round {fields['round']}: {fields['reason']}", style="bold red")
@@ -89,3 +90,8 @@ class LiveView:
             return ""
         seconds = (time.monotonic() - self.began) / self.steps_done * (total - self.steps_done)
         return f"{int(seconds // 60)}:{int(seconds % 60):02d} left"
+
+
+def _speed(fields: Mapping[str, Any]) -> str:
+    speeds = {unit: fields.get(f"{unit}_per_second") for unit in WORK_UNITS}
+    return ", ".join(f"{speed:,.0f} {unit}/s" for unit, speed in speeds.items() if speed is not None)

@@ -1,20 +1,22 @@
-"""Examples as padded tensors, grouped by length so that little is padding."""
+"""Examples as tensors: texts padded, and grouped by length so that little is padding; images as they are."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fedloom.data.pixels import EncodedImage
 from fedloom.data.tokens import IGNORED, Encoded
 from fedloom.errors import DataError
+from fedloom.spec.experiment import Task
 
-Task = Literal["generation", "classification"]
+Row = Encoded | EncodedImage
 
 BATCHES_IN_A_POOL = 128  # rows are drawn into pools at random and sorted by length within one
 ALIKE = 1.03  # lengths within this factor count as equal, so that a row meets others from epoch to epoch
@@ -36,9 +38,25 @@ class Batch:
     rows: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class ImageBatch:
+    """Images of one size.
+
+    Shapes: pixel_values (rows, channels, height, width); labels (rows,).
+    rows: the position of each row in the list of examples.
+    """
+
+    pixel_values: Tensor
+    labels: Tensor
+    rows: tuple[int, ...] = ()
+
+
+AnyBatch = Batch | ImageBatch
+
+
 def training_batches(
-    encoded: Sequence[Encoded], batch_size: int, steps: int, seed: int, pad_id: int, task: Task
-) -> Iterator[Batch]:
+    encoded: Sequence[Row], batch_size: int, steps: int, seed: int, pad_id: int, task: Task
+) -> Iterator[AnyBatch]:
     """Exactly `steps` batches: endless epochs, each with every row once, in an order drawn anew.
 
     An epoch's batches are of equal size, give or take a row, and none is larger than batch_size: 9 rows for a
@@ -57,9 +75,12 @@ def training_batches(
 
 
 def evaluation_batches(
-    encoded: Sequence[Encoded], max_tokens_per_batch: int, pad_id: int, task: Task
-) -> Iterator[Batch]:
-    """Every row once, the longest first; a batch has at most max_tokens_per_batch tokens with padding, or one row."""
+    encoded: Sequence[Row], max_tokens_per_batch: int, pad_id: int, task: Task
+) -> Iterator[AnyBatch]:
+    """Every row once, the longest first; a batch has at most max_tokens_per_batch tokens with padding, or one row.
+
+    An image counts as `pixels.SIZE` tokens.
+    """
     lengths = _lengths(encoded)
     order = np.argsort(-lengths, kind="stable")
     start = 0
@@ -69,8 +90,8 @@ def evaluation_batches(
         start += count
 
 
-def _lengths(encoded: Sequence[Encoded]) -> np.ndarray:
-    return np.array([len(item.input_ids) for item in encoded], dtype=np.int64)
+def _lengths(encoded: Sequence[Row]) -> np.ndarray:
+    return np.array([item.size for item in encoded], dtype=np.int64)
 
 
 def _epoch(lengths: np.ndarray, batch_size: int, draw: np.random.Generator) -> list[np.ndarray]:
@@ -84,8 +105,10 @@ def _epoch(lengths: np.ndarray, batch_size: int, draw: np.random.Generator) -> l
     return [batches[index] for index in draw.permutation(len(batches))]
 
 
-def _batch(encoded: Sequence[Encoded], rows: np.ndarray, pad_id: int, task: Task) -> Batch:
-    chosen = [encoded[row] for row in rows]
+def _batch(encoded: Sequence[Row], rows: np.ndarray, pad_id: int, task: Task) -> AnyBatch:
+    if task == "image-classification":
+        return _image_batch([cast(EncodedImage, encoded[row]) for row in rows], rows)
+    chosen = [cast(Encoded, encoded[row]) for row in rows]
     input_ids = _padded([item.input_ids for item in chosen], pad_id)
     if task == "generation":
         return Batch(input_ids, _padded([item.labels for item in chosen], IGNORED), None, tuple(map(int, rows)))
@@ -93,6 +116,11 @@ def _batch(encoded: Sequence[Encoded], rows: np.ndarray, pad_id: int, task: Task
     mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
     labels = torch.tensor([item.label for item in chosen])
     return Batch(input_ids, labels, None if bool(mask.all()) else mask, tuple(map(int, rows)))
+
+
+def _image_batch(chosen: Sequence[EncodedImage], rows: np.ndarray) -> ImageBatch:
+    pixels = torch.from_numpy(np.stack([item.pixels for item in chosen]))
+    return ImageBatch(pixels, torch.tensor([item.label for item in chosen]), tuple(map(int, rows)))
 
 
 def _padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:

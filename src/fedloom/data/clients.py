@@ -11,16 +11,16 @@ import numpy as np
 
 from fedloom import rng
 from fedloom.data.columns import examples_of
-from fedloom.data.examples import Classification, Example, Generation
+from fedloom.data.examples import Classification, Example, Generation, Labelled
 from fedloom.data.partition import partition
-from fedloom.data.sources import read_rows
+from fedloom.data.sources import read_rows, source_folder
 from fedloom.errors import DataError
 from fedloom.spec.experiment import Experiment
 
 
 @dataclass(frozen=True)
 class ClientData:
-    """One client's examples. dropped: rows that were left out because a text in them is empty."""
+    """One client's examples. dropped: rows that were left out because a text or an image in them is empty."""
 
     train: tuple[Example, ...]
     held_out: tuple[Example, ...]
@@ -56,6 +56,7 @@ class Sources:
             client=name,
             numbers=numbers,
             labels=experiment.model.labels,
+            folder=source_folder(source),
         )
         dropped = len(rows) - len(examples)
         kept = _drawn(examples, experiment.data.max_rows, rng.child(experiment.seed, "max_rows", name))
@@ -100,7 +101,7 @@ def labels(experiment: Experiment, sources: Sources) -> tuple[str, ...]:
     found: set[str] = set()
     for client in experiment.active:
         data = sources.client(client.name)
-        found |= {item.label for item in (*data.train, *data.held_out) if isinstance(item, Classification)}
+        found |= {item.label for item in (*data.train, *data.held_out) if isinstance(item, Labelled)}
     if len(found) < 2:
         raise DataError("the clients' rows have fewer than two labels", expected="at least 2", found=sorted(found))
     return tuple(sorted(found))
@@ -144,7 +145,9 @@ def _groups(examples: Sequence[Example]) -> list[list[int]]:
 
 
 def _asked(example: Example) -> object:
-    return example.prompt_messages if isinstance(example, Generation) else example.text
+    if isinstance(example, Generation):
+        return example.prompt_messages
+    return example.text if isinstance(example, Classification) else example.image
 
 
 def _drawn(examples: list[Example], count: int | None, seed: int) -> list[Example]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 from fedloom.data.chat import messages_of
-from fedloom.data.examples import Classification, Example, Generation, Message
+from fedloom.data.examples import Classification, Example, Generation, ImageClassification, Labelled, Message
+from fedloom.data.images import image_of
 from fedloom.data.text import cell_text
 from fedloom.errors import DataError
-from fedloom.spec.experiment import ColumnsTable
+from fedloom.spec.experiment import ColumnsTable, Task
+from fedloom.spec.pointless import COLUMNS_OF
 
 Row = Mapping[str, Any]
 
@@ -22,6 +25,7 @@ USUAL_NAMES = {
     "response": ("response", "output", "answer", "completion", "target", "answers"),
     "messages": ("messages", "conversations", "conversation"),
     "text": ("text", "sentence", "content", "document"),
+    "image": ("image", "img", "picture", "photo", "pixels", "image_path", "file_name"),
     "label": ("label", "category", "intent", "class", "topic"),
 }
 
@@ -29,32 +33,34 @@ USUAL_NAMES = {
 def examples_of(
     rows: Sequence[Row],
     columns: ColumnsTable,
-    task: Literal["generation", "classification"],
+    task: Task,
     *,
     source: str,
     client: str,
     numbers: Sequence[int] | None = None,
     labels: Sequence[str] | None = None,
+    folder: Path | None = None,
 ) -> list[Example]:
-    """The usable rows as examples; those with an empty text are left out.
+    """The usable rows as examples; those with an empty text or image are left out.
 
     A prompt and its context are joined by an empty line; of an answer that is a list the first entry counts.
     numbers: of the rows in their source, from 1, where they are not simply counted.  labels: the only ones allowed.
-    Raises: DataError for a row without a named column, with a value that is no text, or of another label; for a column
-    of two roles; and where no row is left.
+    folder: what the paths of images are relative to.
+    Raises: DataError for a row without a named column, with a value that is no text (no image), or of another label;
+    for a column of two roles; and where no row is left.
     """
     place = f"client {client!r}, {source}"
     if not rows:
         raise DataError("there are no rows", where=place, expected="at least two")
     numbered = list(zip(numbers or range(1, len(rows) + 1), rows, strict=True))
-    convert = _chosen(columns, task, numbered, place)
+    convert = _chosen(columns, task, numbered, place, folder)
     examples, dropped = [], Counter[str]()
     for number, row in numbered:
         example = convert(row, f"{place}, row {number}")
         if isinstance(example, str):
             dropped[example] += 1
             continue
-        if labels is not None and isinstance(example, Classification) and example.label not in labels:
+        if labels is not None and isinstance(example, Labelled) and example.label not in labels:
             raise _foreign_label(example.label, labels, f"{place}, row {number}")
         examples.append(example)
     if not examples:
@@ -85,13 +91,16 @@ _Numbered = Sequence[tuple[int, Row]]
 _Converter = Callable[[Row, str], Example | str]  # an example, or why there is none
 
 
-def _chosen(columns: ColumnsTable, task: str, numbered: _Numbered, place: str) -> _Converter:
+def _chosen(columns: ColumnsTable, task: Task, numbered: _Numbered, place: str, folder: Path | None) -> _Converter:
     """The conversion that fits the columns named, or else those that the first row has."""
     number, first = numbered[0]
     where = f"{place}, row {number}"
     named = _named(columns, task, place)
     if task == "classification":
-        return _classification(*_required(named, ("text", "label"), first, where))
+        return _classification(*_required(named, COLUMNS_OF[task], first, where))
+    if task == "image-classification":
+        image, label = _required(named, COLUMNS_OF[task], first, where)
+        return _image_classification(image, label, folder)
     named_pair = not named.keys().isdisjoint(("prompt", "context", "response"))
     if columns.messages is not None and named_pair:
         raise DataError(
@@ -107,10 +116,9 @@ def _chosen(columns: ColumnsTable, task: str, numbered: _Numbered, place: str) -
     return _pair(prompt, context, response, "context" in named)
 
 
-def _named(columns: ColumnsTable, task: str, place: str) -> dict[str, str]:
+def _named(columns: ColumnsTable, task: Task, place: str) -> dict[str, str]:
     """role -> column, where the configuration says so. A response that is also the prompt would give itself away."""
-    roles = ("text", "label") if task == "classification" else ("prompt", "context", "response", "messages")
-    named = {role: column for role in roles if (column := getattr(columns, role))}
+    named = {role: column for role in COLUMNS_OF[task] if (column := getattr(columns, role))}
     for role, column in named.items():
         first = next(other for other in named if named[other] == column)
         if first != role:
@@ -149,6 +157,17 @@ def _classification(text_column: str, label_column: str) -> _Converter:
         if not text:
             return "an empty text"
         return Classification(text, label) if label else "an empty label"
+
+    return convert
+
+
+def _image_classification(image_column: str, label_column: str, folder: Path | None) -> _Converter:
+    def convert(row: Row, where: str) -> Example | str:
+        image = image_of(column_value(row, image_column, where), folder, f"{where}, column {image_column!r}")
+        label = cell_text(column_value(row, label_column, where), f"{where}, column {label_column!r}")
+        if image is None:
+            return "an empty image"
+        return ImageClassification(image, label) if label else "an empty label"
 
     return convert
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -36,4 +37,31 @@ class Classification:
     label: str
 
 
-Example = Generation | Classification
+@dataclass(frozen=True)
+class Image:
+    """One picture, equal to every other of the same bytes and shape.
+
+    content: the bytes of an image file, or with a shape (height, width, channels) the pixels themselves, row by row.
+    where: client, source, row and column, for messages.
+    """
+
+    digest: str
+    shape: tuple[int, int, int] | None
+    content: bytes = field(repr=False, compare=False)
+    where: str = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, content: bytes, shape: tuple[int, int, int] | None, where: str) -> Image:
+        return cls(hashlib.sha256(content).hexdigest(), shape, content, where)
+
+
+@dataclass(frozen=True)
+class ImageClassification:
+    """A picture and the name of its class."""
+
+    image: Image
+    label: str
+
+
+Labelled = Classification | ImageClassification
+Example = Generation | Labelled

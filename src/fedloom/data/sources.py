@@ -31,6 +31,15 @@ def read_rows(source: str, *, client: str) -> list[dict[str, Any]]:
     return rows
 
 
+def source_folder(source: str) -> Path | None:
+    """The folder that the paths in a source's rows are relative to; None for a source that lies in no folder."""
+    kind, _, rest = source.partition(":")
+    if kind == "docstrings" or (kind == "hf" and not is_folder(rest.partition(":")[0])):
+        return None
+    place = Path(rest.partition(":")[0] if kind == "hf" else source)
+    return place if is_folder(str(place)) else place.parent
+
+
 def _docstrings(packages: str, client: str, where: str) -> list[dict[str, Any]]:
     names = [name.strip() for name in packages.split(",") if name.strip()]
     if not names:

@@ -39,6 +39,11 @@ class Encoded:
     label: int | None = None
 
     @property
+    def size(self) -> int:
+        """Tokens."""
+        return len(self.input_ids)
+
+    @property
     def prompt_ids(self) -> list[int]:
         """Generation: the tokens before the answer."""
         return [token for token, label in zip(self.input_ids, self.labels, strict=True) if label == IGNORED]

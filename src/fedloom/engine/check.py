@@ -31,7 +31,7 @@ def _problems_of(experiment: Experiment, sources: Sources) -> list[str]:
             problems.append(str(error))
     try:
         # The number of classes does not matter for targets and ranks.
-        classes = ("0", "1") if experiment.model.task == "classification" else None
+        classes = ("0", "1") if experiment.model.classifies else None
         world_of(experiment, load_base(experiment.model, experiment.lora, classes, longest_text(experiment)).modules)
     except ConfigError as error:
         problems.extend(error.problems)

@@ -13,7 +13,7 @@ from fedloom.engine.sites import Site, Sites
 from fedloom.errors import FedLoomError
 from fedloom.evaluation.scores import answer_scores
 from fedloom.rounds.contribute import prepared
-from fedloom.rounds.messages import Assignment, Contribution, Dropout
+from fedloom.rounds.messages import WORK_UNITS, Assignment, Contribution, Dropout
 from fedloom.rounds.wire import (
     assignment_from_bytes,
     assignment_to_bytes,
@@ -75,7 +75,7 @@ class LocalEngine:
             work.batch_size,
             work.steps * work.accumulation,
             seed=assignment.seed,
-            pad_id=base.tokenizer.pad_token_id,
+            pad_id=base.pad_id,
             task=base.task,
         )
         trained = train(base, assignment, batches, self.observe)
@@ -83,7 +83,7 @@ class LocalEngine:
             round=assignment.round,
             client=assignment.client,
             examples=len(site.train),
-            metrics={**trained.metrics, "tokens_per_second": trained.metrics["tokens"] / trained.metrics["seconds"]},
+            metrics={**trained.metrics, **_speeds(trained.metrics)},
             adapter=prepared(assignment, trained.adapter),
             head=trained.head,
         )
@@ -92,9 +92,7 @@ class LocalEngine:
         base = self.sites.base
         load_start(base, assignment.start, {})
         load_head(base, assignment.head)
-        batches = evaluation_batches(
-            site.held_out, self.tokens_per_batch, pad_id=base.tokenizer.pad_token_id, task=base.task
-        )
+        batches = evaluation_batches(site.held_out, self.tokens_per_batch, pad_id=base.pad_id, task=base.task)
         metrics: Mapping[str, float] = {"rows": float(len(site.held_out)), **held_out_loss(base, batches)}
         if assignment.generate_rows and base.task == "generation":
             metrics = {**metrics, **self._generation_scores(site, assignment.generate_rows)}
@@ -105,6 +103,10 @@ class LocalEngine:
         prompts = [example.prompt_messages for example in examples]
         answers = answer(self.sites.base, prompts, self.max_new_tokens, self.sites.max_tokens)
         return answer_scores(answers, [example.response for example in examples])
+
+
+def _speeds(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {f"{unit}_per_second": metrics[unit] / metrics["seconds"] for unit in WORK_UNITS if unit in metrics}
 
 
 def _empty(assignment: Assignment) -> Contribution:

@@ -14,9 +14,11 @@ from torch import Tensor
 from fedloom import rng
 from fedloom.adapters.adapter import Adapter
 from fedloom.aggregation.world import Start
+from fedloom.data.batches import Row
 from fedloom.data.clients import Sources, labels
 from fedloom.data.examples import Example, Message
-from fedloom.data.tokens import Encoded, encode_all
+from fedloom.data.pixels import encode_images
+from fedloom.data.tokens import encode_all
 from fedloom.engine.base import ClientRows, Federation
 from fedloom.engine.events import Observer, Stage, silent
 from fedloom.errors import DataError, WrongBaseError
@@ -32,13 +34,13 @@ REPORTED_PACKAGES = ("fedloom", "torch", "transformers", "peft")
 
 @dataclass(frozen=True)
 class Site:
-    """One client's rows, encoded; `questions` are the held-out rows that may be answered, as text.
+    """One client's rows, encoded; `questions` are the held-out rows that may be answered, as text (generation).
 
     digest: of all its examples and of which of them are held out.
     """
 
-    train: Sequence[Encoded]
-    held_out: Sequence[Encoded]
+    train: Sequence[Row]
+    held_out: Sequence[Row]
     questions: Sequence[Example]
     dropped: int
     digest: str
@@ -95,7 +97,7 @@ def load_sites(experiment: Experiment, observe: Observer = silent) -> Sites:
     for name in names:
         observe(Stage(f"reading the rows of {name}"))
         sources.client(name)
-    classes = labels(experiment, sources) if experiment.model.task == "classification" else ()
+    classes = labels(experiment, sources) if experiment.model.classifies else ()
     observe(Stage(f"loading {experiment.model.id}"))
     base = load_base(experiment.model, experiment.lora, classes or None, longest_text(experiment))
     world_of(experiment, base.modules)
@@ -104,8 +106,13 @@ def load_sites(experiment: Experiment, observe: Observer = silent) -> Sites:
     return Sites(base, classes, experiment.training.max_tokens, by_client, base.head_tensors())
 
 
-def longest_text(experiment: Experiment) -> int:
-    """The most tokens that the model is given at once: an example, or a prompt with its answer where one is written."""
+def longest_text(experiment: Experiment) -> int | None:
+    """The most tokens that the model is given at once: an example, or a prompt with its answer where one is written.
+
+    None for a model of images.
+    """
+    if experiment.model.task == "image-classification":
+        return None
     evaluation = experiment.evaluation
     answers = experiment.model.task == "generation" and (evaluation.generate_rows > 0 or evaluation.question)
     return experiment.training.max_tokens + (evaluation.max_new_tokens if answers else 0)
@@ -113,13 +120,15 @@ def longest_text(experiment: Experiment) -> int:
 
 def _site(experiment: Experiment, sources: Sources, base: BaseModel, classes: Sequence[str], name: str) -> Site:
     rows = sources.client(name)
-    numbers = {label: number for number, label in enumerate(classes)} or None
+    numbers = {label: number for number, label in enumerate(classes)}
     drawn = _drawn(rows.held_out, experiment.evaluation.max_rows, rng.child(experiment.seed, "held out", name))
 
-    def encoded(examples: Sequence[Example]) -> Sequence[Encoded]:
-        return encode_all(examples, base.tokenizer, experiment.training.max_tokens, numbers, client=name)
+    def encoded(examples: Sequence[Example]) -> Sequence[Row]:
+        if base.reader is not None:
+            return encode_images(examples, base.reader, numbers)
+        return encode_all(examples, base.tokenizer, experiment.training.max_tokens, numbers or None, client=name)
 
-    questions = drawn[: experiment.evaluation.generate_rows]
+    questions = [] if base.classifies else drawn[: experiment.evaluation.generate_rows]
     return Site(encoded(rows.train), encoded(drawn), questions, rows.dropped, rows.digest())
 
 

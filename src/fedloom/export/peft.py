@@ -30,14 +30,16 @@ def export_peft(directory: Path, adapter: Adapter, head: Mapping[str, Tensor], b
 
 
 def export_merged(directory: Path, adapter: Adapter, head: Mapping[str, Tensor], base: BaseModel) -> None:
-    """A model that plain `AutoModel...from_pretrained` loads, with its tokenizer; the base in memory stays as it is.
+    """A model that plain `AutoModel...from_pretrained` loads, with its tokenizer or image processor.
+
+    The base in memory stays as it is.
 
     Raises: RunError if it cannot be written; nothing new is left then.
     """
     merged = merge(base, adapter, head)
     with _written(directory, sum(weight.nbytes for weight in merged.parameters())) as unfinished:
         merged.save_pretrained(unfinished)
-        base.tokenizer.save_pretrained(unfinished)
+        base.save_inputs(unfinished)
 
 
 @contextmanager

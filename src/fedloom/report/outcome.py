@@ -30,7 +30,7 @@ def results(summary: RunSummary, figures: Figures) -> Html:
         "Held-out loss by client",
         dots([row.label for row in rows], losses, "loss"),
         numbers,
-        says="Loss on rows that nobody trained on, in nats per token; further left is better.",
+        says=f"Loss on rows that nobody trained on, in nats per {summary.loss_per}; further left is better.",
         unfolded=len(rows) <= FEW_ROWS,
     )
     return section("Result", *(element("p", line, class_="soft") for line in _result_remarks(summary)), chart)

@@ -65,15 +65,15 @@ def _bytes(summary: RunSummary, figures: Figures) -> Html:
 def _time(summary: RunSummary, figures: Figures) -> Html:
     spent = {client.name: client.seconds for client in summary.clients}
     rows = [
-        [client.name, f"{client.seconds:.1f}", number_text(client.tokens), _speed(client)] for client in summary.clients
+        [client.name, f"{client.seconds:.1f}", number_text(client.amount), _speed(client)] for client in summary.clients
     ]
-    numbers = table(["client", "seconds", "tokens", "tokens/s"], rows)
+    numbers = table(["client", "seconds", summary.unit, f"{summary.unit}/s"], rows)
     chart = bars(list(spent), {"training": spent}, seconds_text)
     return figures.add("chart-time", "Training time by client", chart, numbers)
 
 
 def _speed(client: ClientSummary) -> str:
-    return number_text(None if client.tokens_per_second is None else round(client.tokens_per_second))
+    return number_text(None if client.per_second is None else round(client.per_second))
 
 
 def events(summary: RunSummary) -> Html:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fedloom.evaluation.scores import Scores, measured, missing, scores_of
 from fedloom.report.values import Answer, ClientSummary, Event, RoundSummary, RunSummary, Stage
+from fedloom.rounds.messages import WORK_UNITS
 from fedloom.spec.experiment import Experiment
 
 Record = Mapping[str, Any]
@@ -25,7 +26,7 @@ _KNOWN = frozenset(
     }
 )
 _CLIENT_KINDS = ("contribution", "refused", "dropout")
-_TOTALS = ("bytes_down", "bytes_up", "seconds", "tokens")
+_TOTALS = ("bytes_down", "bytes_up", "seconds", *WORK_UNITS)
 
 
 def summarise(experiment: Experiment, records: Sequence[Record]) -> RunSummary:

@@ -34,7 +34,7 @@ def result_table(summary: RunSummary, limit: int | None = None) -> Table:
     scored = summary.has_score()
     rows = result_rows(summary)
     shown = _hardest(summary, limit)
-    table = _table("Held-out text", _result_caption(summary, len(shown)))
+    table = _table(summary.held_out, _result_caption(summary, len(shown)))
     table.add_column("client", overflow="fold", min_width=len(POOLED))
     for stage in summary.stages:
         table.add_column(f"loss\n{stage}", justify="right", no_wrap=True)
@@ -74,7 +74,7 @@ def client_table(summary: RunSummary) -> Table:
     return table
 
 
-def scores_table(per_client: Mapping[str, Mapping[str, float]], title: str = "Held-out text") -> Table:
+def scores_table(per_client: Mapping[str, Mapping[str, float]], title: str = "Held-out rows") -> Table:
     """What one model scores on each client's held-out rows, and on all of them: metrics by client.
 
     Raises: DataError where a client's metrics have no loss or no counts.

@@ -13,7 +13,7 @@ from fedloom.evaluation.scores import Scores, pooled
 
 @dataclass(frozen=True)
 class Stage:
-    """One model on held-out text: the scores of each client that measured it."""
+    """One model on held-out rows: the scores of each client that measured it."""
 
     clients: Mapping[str, Scores] = field(default_factory=dict)
 
@@ -32,7 +32,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class ClientSummary:
-    """One client over the whole run. bytes, seconds, tokens and steps are totals of all its contributions."""
+    """One client over the whole run. bytes, seconds, tokens and images are totals of all its contributions."""
 
     name: str
     rank: int | None = None
@@ -44,13 +44,19 @@ class ClientSummary:
     bytes_up: int = 0
     seconds: float = 0.0
     tokens: int = 0
+    images: int = 0
     contributions: int = 0
     refused: int = 0
     dropouts: int = 0
 
     @property
-    def tokens_per_second(self) -> float | None:
-        return self.tokens / self.seconds if self.seconds > 0 and self.tokens else None
+    def amount(self) -> int:
+        """What the client learned from: tokens, or images."""
+        return self.images or self.tokens
+
+    @property
+    def per_second(self) -> float | None:
+        return self.amount / self.seconds if self.seconds > 0 and self.amount else None
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ class Answer:
 class RunSummary:
     """Everything that the tables and pages show of one run; None and empty: not in the journal.
 
-    base, alone, federated: the base model, each client trained alone, and the global model on held-out text.
+    base, alone, federated: the base model, each client trained alone, and the global model on held-out rows.
     federated_round: the round that the federated scores belong to.  seconds: wall clock, all included.
     unknown: journal records of kinds that this version does not know, counted.
     """
@@ -128,11 +134,26 @@ class RunSummary:
     @property
     def score(self) -> str:
         """The field of Scores that stands beside the loss for this task."""
-        return "accuracy" if self.task == "classification" else "rouge1"
+        return "rouge1" if self.task == "generation" else "accuracy"
 
     @property
     def score_label(self) -> str:
-        return "Accuracy" if self.task == "classification" else "ROUGE-1"
+        return "ROUGE-1" if self.task == "generation" else "Accuracy"
+
+    @property
+    def unit(self) -> str:
+        """What the work of a client is counted in."""
+        return "images" if self.task == "image-classification" else "tokens"
+
+    @property
+    def loss_per(self) -> str:
+        """What the loss is a mean over."""
+        return {"generation": "token", "classification": "text"}.get(self.task, "image")
+
+    @property
+    def held_out(self) -> str:
+        """What the scores were measured on."""
+        return "Held-out images" if self.task == "image-classification" else "Held-out text"
 
     @property
     def stages(self) -> dict[str, Stage]:

@@ -12,6 +12,8 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.aggregation.local_rules import Penalty
 from fedloom.aggregation.world import Start
 
+WORK_UNITS = ("tokens", "images")  # what the work of a client is counted in: metrics `tokens`, `tokens_per_second`, ..
+
 
 @dataclass(frozen=True)
 class LocalWork:
@@ -80,7 +82,7 @@ class Contribution:
 class StepDone:
     """One optimizer step, for those who watch. step counts from 1; loss is the mean over the step's labels.
 
-    tokens_per_second: of the client in this round so far.
+    per_second: tokens or images, as the unit says, of the client in this round so far.
     """
 
     client: str
@@ -88,7 +90,8 @@ class StepDone:
     step: int
     steps: int
     loss: float
-    tokens_per_second: float
+    per_second: float
+    unit: str
 
 
 @dataclass(frozen=True)

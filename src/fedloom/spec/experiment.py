@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fedloom.aggregation.server_optimizer import ServerOptimizer
 
+Task = Literal["generation", "classification", "image-classification"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
@@ -27,8 +28,9 @@ class ModelTable(Table):
         "smollm2-135m-instruct",
         description="Hugging Face id, local path, or an embedded one: smollm2-135m-instruct, minilm-l6",
     )
-    task: Literal["generation", "classification"] = Field(
-        "generation", description="generation (causal language model) or classification (of sequences)"
+    task: Task = Field(
+        "generation",
+        description="generation (causal language model), classification (of texts) or image-classification",
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the frozen base; auto: bfloat16 where the processor multiplies it in hardware"
@@ -36,8 +38,14 @@ class ModelTable(Table):
     labels: tuple[str, ...] | None = Field(
         None,
         examples=[("negative", "positive")],
-        description="classification: all class names, in order; left out: collected from the clients",
+        description="classification of texts or images: all class names, in order; left out: collected from the "
+        "clients",
     )
+
+    @property
+    def classifies(self) -> bool:
+        """Whether rows have a class, and the model a head that tells it."""
+        return self.task != "generation"
 
 
 class LoraTable(Table):
@@ -82,7 +90,12 @@ class ColumnsTable(Table):
     )
     messages: str | None = Field(None, examples=["messages"], description="generation: a chat, list of {role, content}")
     text: str | None = Field(None, examples=["text"], description="classification: the text")
-    label: str | None = Field(None, examples=["label"], description="classification: its class")
+    image: str | None = Field(
+        None,
+        examples=["image"],
+        description="image-classification: the image, as the path of a file, as the file's bytes, or as its pixels",
+    )
+    label: str | None = Field(None, examples=["label"], description="classification of texts or images: the class")
 
 
 class PartitionTable(Table):
@@ -119,7 +132,9 @@ class TrainingTable(Table):
     batch_size: int = Field(8, ge=1, description="rows in a batch")
     accumulation: int = Field(1, ge=1, description="batches per optimizer step")
     learning_rate: float = Field(1e-3, gt=0, description="peak rate of AdamW for the factors")
-    head_learning_rate: float = Field(1e-1, gt=0, description="classification: peak rate of AdamW for the head")
+    head_learning_rate: float = Field(
+        1e-1, gt=0, description="classification of texts or images: peak rate of AdamW for the head"
+    )
     schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="of the rate, over the whole run")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of all steps in which the rate rises from zero")
     proximal: float = Field(
@@ -127,7 +142,7 @@ class TrainingTable(Table):
     )
     weight_decay: float = Field(0.0, ge=0, description="of AdamW, on the factors")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients of larger norm are scaled down to it")
-    max_tokens: int = Field(512, ge=8, description="longer examples are cut to this many tokens")
+    max_tokens: int = Field(512, ge=8, description="of texts: longer examples are cut to this many tokens")
     patience: int | None = Field(
         None,
         examples=[2],

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fedloom.spec.experiment import Experiment
+from fedloom.spec.experiment import Experiment, Task
 from fedloom.spec.problem import Path
 
-_GENERATION_ONLY = (("evaluation", "generate_rows"), ("evaluation", "max_new_tokens"), ("evaluation", "question"))
-_CLASSIFICATION_ONLY = (("model", "labels"), ("training", "head_learning_rate"))
-COLUMNS_OF = {
+COLUMNS_OF: dict[Task, tuple[str, ...]] = {
     "generation": ("prompt", "context", "response", "messages"),
     "classification": ("text", "label"),
+    "image-classification": ("image", "label"),
+}
+_CLASSES: tuple[Task, ...] = ("classification", "image-classification")
+_TEXTS: tuple[Task, ...] = ("generation", "classification")
+_TASKS_OF: dict[Path, tuple[Task, ...]] = {
+    ("evaluation", "generate_rows"): ("generation",),
+    ("evaluation", "max_new_tokens"): ("generation",),
+    ("evaluation", "question"): ("generation",),
+    ("model", "labels"): _CLASSES,
+    ("training", "head_learning_rate"): _CLASSES,
+    ("training", "max_tokens"): _TEXTS,
 }
 
 
@@ -22,13 +31,15 @@ def pointless(experiment: Experiment) -> dict[Path, str]:
 
 def _of_the_task(experiment: Experiment) -> Iterator[tuple[Path, str]]:
     task = experiment.model.task
-    other = "classification" if task == "generation" else "generation"
-    for path in _CLASSIFICATION_ONLY if task == "generation" else _GENERATION_ONLY:
-        yield path, f"is for {other}, and [model] task is {task}"
+    for path, tasks in _TASKS_OF.items():
+        if task not in tasks:
+            yield path, f"is for {' and '.join(tasks)}, and [model] task is {task}"
+    columns = dict.fromkeys(column for columns in COLUMNS_OF.values() for column in columns)
     clients = [("clients", index, "columns") for index, client in enumerate(experiment.clients) if client.columns]
     for table in [("data", "columns"), *clients]:
-        for column in COLUMNS_OF[other]:
-            yield (*table, column), f"is a column for {other}, and [model] task is {task}"
+        for column in (column for column in columns if column not in COLUMNS_OF[task]):
+            tasks = tuple(other for other, own in COLUMNS_OF.items() if column in own)
+            yield (*table, column), f"is a column for {' and '.join(tasks)}, and [model] task is {task}"
 
 
 def _of_other_keys(experiment: Experiment) -> Iterator[tuple[Path, str]]:

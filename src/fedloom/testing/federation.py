@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from fedloom.testing.tiny import tiny_bert, tiny_llama
+from fedloom.spec.experiment import Task
+from fedloom.testing.tiny import tiny_bert, tiny_llama, tiny_vit
 
 TOPICS = ("copper", "linen", "glass", "oak", "wool", "slate")
+PARITY = ("even", "odd")
 
 CONFIG = """\
 name = "{name}"
@@ -26,9 +31,9 @@ rounds = {rounds}
 local_steps = 3
 batch_size = 4
 learning_rate = 0.01
-max_tokens = 96
-
 """
+
+TEXTS = "max_tokens = 96\n"
 
 EVALUATION = """
 [evaluation]
@@ -52,25 +57,50 @@ def tiny_federation(
     rows: int = 12,
     rounds: int = 3,
     method: str = "loom",
-    task: str = "generation",
+    task: Task = "generation",
     extra: str = "",
 ) -> Path:
     """Write model, rows and pilot.toml into a folder; the path of pilot.toml. extra: further TOML at the end."""
     folder.mkdir(parents=True, exist_ok=True)
-    generation = task == "generation"
-    tiny_llama(folder / "model") if generation else tiny_bert(folder / "model", labels=2)
+    MODELS[task](folder / "model")
     for number, _ in enumerate(ranks):
-        lines = [json.dumps(_row(number, index, generation)) for index in range(rows)]
+        lines = [json.dumps(ROWS[task](number, index)) for index in range(rows)]
         (folder / f"site-{number}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    text = CONFIG.format(name=name, task=task, method=method, rounds=rounds) + (EVALUATION if generation else "")
+    text = CONFIG.format(name=name, task=task, method=method, rounds=rounds)
+    text += "" if task == "image-classification" else TEXTS
+    text += EVALUATION if task == "generation" else ""
     text += "".join(CLIENT.format(number=number, rank=rank) for number, rank in enumerate(ranks))
     path = folder / "pilot.toml"
     path.write_text(text + extra, encoding="utf-8")
     return path
 
 
-def _row(site: int, index: int, generation: bool) -> dict[str, str]:
-    topic = TOPICS[(site + index % 2) % len(TOPICS)]
-    if generation:
-        return {"prompt": f"What is batch {index} of site {site} made of?", "response": f"Batch {index} is {topic}."}
-    return {"text": f"batch {index} of site {site} smells of {topic}", "label": "even" if index % 2 == 0 else "odd"}
+def _topic(site: int, index: int) -> str:
+    return TOPICS[(site + index % 2) % len(TOPICS)]
+
+
+def _question(site: int, index: int) -> dict[str, Any]:
+    topic = _topic(site, index)
+    return {"prompt": f"What is batch {index} of site {site} made of?", "response": f"Batch {index} is {topic}."}
+
+
+def _text(site: int, index: int) -> dict[str, Any]:
+    return {"text": f"batch {index} of site {site} smells of {_topic(site, index)}", "label": PARITY[index % 2]}
+
+
+def _image(site: int, index: int) -> dict[str, Any]:
+    """Even rows are bright above, odd ones below; the site and the row make each image another."""
+    light = [200 + site, 20 + index] if index % 2 == 0 else [20 + index, 200 + site]
+    return {"image": [[light[row // 4]] * 8 for row in range(8)], "label": PARITY[index % 2]}
+
+
+MODELS: dict[Task, Callable[[Path], Path]] = {
+    "generation": tiny_llama,
+    "classification": partial(tiny_bert, labels=2),
+    "image-classification": tiny_vit,
+}
+ROWS: dict[Task, Callable[[int, int], dict[str, Any]]] = {
+    "generation": _question,
+    "classification": _text,
+    "image-classification": _image,
+}

@@ -85,6 +85,23 @@ def tiny_bert(directory: Path, *, labels: int = 3, seed: int = 0) -> Path:
     return _saved(BertForSequenceClassification, config, directory, seed)
 
 
+def tiny_vit(directory: Path, *, labels: int = 2, channels: int = 1, size: int = 8, seed: int = 0) -> Path:
+    """A ViT classifier of small square images in four patches, without an image processor."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    config = ViTConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=size,
+        patch_size=size // 2,
+        num_channels=channels,
+    )
+    config.num_labels = labels
+    return _saved(ViTForImageClassification, config, directory, seed, tokenizer=False)
+
+
 def _common() -> dict[str, Any]:
     return {
         "vocab_size": len(SPECIAL) + 256,
@@ -95,10 +112,11 @@ def _common() -> dict[str, Any]:
     }
 
 
-def _saved(kind: Any, config: Any, directory: Path, seed: int) -> Path:
+def _saved(kind: Any, config: Any, directory: Path, seed: int, *, tokenizer: bool = True) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = kind(config)
     model.save_pretrained(directory)
-    tiny_tokenizer().save_pretrained(directory)
+    if tokenizer:
+        tiny_tokenizer().save_pretrained(directory)
     return Path(directory)

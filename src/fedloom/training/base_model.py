@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fedloom.errors import ModelError
-from fedloom.spec.experiment import LoraTable, ModelTable
+from fedloom.spec.experiment import LoraTable, ModelTable, Task
 from fedloom.training.attention import use_fast_attention
 from fedloom.training.checkpoint import head_names, load_checkpoint
+from fedloom.training.image_reader import Reader
 from fedloom.training.lora_layer import LoraLayer, attach
 from fedloom.training.precision import resolve_dtype
 from fedloom.training.rms_norm import use_fast_norms
@@ -23,6 +25,7 @@ from fedloom.training.targets import resolve_targets, shape_of
 class BaseModel:
     """A frozen transformers model whose targeted linear layers can carry factors.
 
+    tokenizer: of a model of texts.  reader: of a model of images.
     identity: the id or path that the user gave; source: what transformers loads (a path for embedded models).
     modules: targeted module -> (out, in).  targets_rule: how they were chosen, for people.
     digest: SHA-256 over names and bytes of the weights as stored, without the head.
@@ -31,7 +34,8 @@ class BaseModel:
 
     model: Any
     tokenizer: Any
-    task: Literal["generation", "classification"]
+    reader: Reader | None
+    task: Task
     identity: str
     source: str
     digest: str
@@ -46,6 +50,22 @@ class BaseModel:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
+    @property
+    def classifies(self) -> bool:
+        return self.task != "generation"
+
+    @property
+    def pad_id(self) -> int:
+        """The token that fills up a batch of texts."""
+        return 0 if self.tokenizer is None else int(self.tokenizer.pad_token_id)
+
+    def save_inputs(self, directory: Path) -> None:
+        """Write what makes the model's inputs beside the model: its tokenizer, or its image processor."""
+        if self.reader is not None:
+            self.reader.save(directory)
+        else:
+            self.tokenizer.save_pretrained(directory)
+
     def head_tensors(self) -> dict[str, Tensor]:
         """Float32 copies of the head on the CPU, by name."""
         return {name: self.model.get_parameter(name).detach().to("cpu", copy=True) for name in self.head}
@@ -56,14 +76,15 @@ def load_base(
 ) -> BaseModel:
     """Load, freeze and prepare a base model.
 
-    labels: class names in order, for classification.
+    labels: class names in order, for classification of texts or images.
     max_tokens: longest text that will be read, the answer that is written after it included, in tokens.
     Raises: ModelError for a model that cannot be loaded or used for the task, or a target that it does not have.
     """
     labels = _checked_labels(model, labels)
-    plain, tokenizer, source = load_checkpoint(model, labels)
+    plain, inputs, source = load_checkpoint(model, labels)
+    images = model.task == "image-classification"
     _check_length(plain, max_tokens)
-    head = head_names(plain) if model.task == "classification" else ()
+    head = head_names(plain) if model.classifies else ()
     names, rule = resolve_targets(plain, lora.targets, head)
     dtype = resolve_dtype(model.dtype)
     digest = _freeze(plain, head, dtype)
@@ -73,7 +94,8 @@ def load_base(
     shapes = {name: shape_of(plain.get_submodule(name)) for name in names}
     return BaseModel(
         model=plain,
-        tokenizer=tokenizer,
+        tokenizer=None if images else inputs,
+        reader=inputs if images else None,
         task=model.task,
         identity=model.id,
         source=source,

@@ -1,4 +1,4 @@
-"""From an id or a path to a transformers model and its tokenizer."""
+"""From an id or a path to a transformers model and what makes its inputs: a tokenizer, or a reader of images."""
 
 from __future__ import annotations
 
@@ -11,14 +11,24 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 from transformers.utils import logging
 
 from fedloom.errors import ModelError
 from fedloom.spec.experiment import ModelTable
 from fedloom.training.embedded import EMBEDDED, embedded_directory
+from fedloom.training.image_reader import load_reader
 
-AUTO_CLASSES = {"generation": AutoModelForCausalLM, "classification": AutoModelForSequenceClassification}
+AUTO_CLASSES = {
+    "generation": AutoModelForCausalLM,
+    "classification": AutoModelForSequenceClassification,
+    "image-classification": AutoModelForImageClassification,
+}
 # What transformers raises for a model that is missing, damaged, or not of the sizes that its configuration says.
 UNUSABLE = (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, EOFError)
 DAMAGED = (SafetensorError, StrictDataclassError, pickle.UnpicklingError)
@@ -26,7 +36,7 @@ SEES_AHEAD = 1e-3  # share of a token's effect on its own output that may reach 
 
 
 def load_checkpoint(model: ModelTable, labels: tuple[str, ...] | None) -> tuple[Any, Any, str]:
-    """The model in the dtype it is stored in, its tokenizer, and what they were loaded from.
+    """The model in the dtype it is stored in, its tokenizer (its reader of images), and what they were loaded from.
 
     A head that the checkpoint lacks starts from a fixed seed, so that all machines begin alike.
     Raises: ModelError if something is missing, damaged or of another kind.
@@ -39,14 +49,16 @@ def load_checkpoint(model: ModelTable, labels: tuple[str, ...] | None) -> tuple[
             plain, found = AUTO_CLASSES[model.task].from_pretrained(
                 source, dtype="auto", output_loading_info=True, ignore_mismatched_sizes=True, **_label_options(labels)
             )
-            tokenizer = AutoTokenizer.from_pretrained(source)
+            images = model.task == "image-classification"
+            inputs = load_reader(source, plain.config) if images else AutoTokenizer.from_pretrained(source)
     except (*UNUSABLE, *DAMAGED) as problem:
         raise _explained(model, problem) from problem
     _refuse_random_weights(model, plain, found)
-    _complete(plain, tokenizer)
+    if not images:
+        _complete(plain, inputs)
     if model.task == "generation":
         _refuse_encoder(model, plain)
-    return plain, tokenizer, source
+    return plain, inputs, source
 
 
 @contextmanager
@@ -71,7 +83,7 @@ def head_names(model: Any) -> tuple[str, ...]:
 
 def _refuse_random_weights(model: ModelTable, plain: Any, found: Mapping[str, Any]) -> None:
     """Only a classifier's head may start from random numbers; weights tied to others do not count as missing."""
-    head = set(head_names(plain)) if model.task == "classification" else set()
+    head = set(head_names(plain)) if model.classifies else set()
     missing = sorted(set(found["missing_keys"]) - head)
     other = sorted(entry for entry in found["mismatched_keys"] if entry[0] not in head)
     if other:

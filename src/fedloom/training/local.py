@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,15 +16,15 @@ from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.errors import RunError
-from fedloom.rounds.messages import Assignment, LocalWork, StepDone
+from fedloom.rounds.messages import WORK_UNITS, Assignment, LocalWork, StepDone
 from fedloom.training.base_model import BaseModel
 from fedloom.training.lora_layer import load_start, trained
-from fedloom.training.losses import batch_loss, label_count, padding_tokens
+from fedloom.training.losses import amounts, batch_loss, label_count
 from fedloom.training.penalties import penalty
 from fedloom.training.schedule import rate_factor
 
 if TYPE_CHECKING:
-    from fedloom.data.batches import Batch
+    from fedloom.data.batches import AnyBatch
 
 
 class DivergedError(RunError):
@@ -45,21 +46,24 @@ class _Tally:
 
     loss: float = 0.0
     labels: int = 0
-    tokens: int = 0
-    padding: int = 0
     last_loss: float = 0.0
     grad_norm: float = 0.0
     last_grad_norm: float = 0.0
     steps: int = 0
+    amounts: Counter[str] = field(default_factory=Counter)
     started: float = field(default_factory=time.perf_counter)
+
+    def speed(self) -> tuple[float, str]:
+        """What was learned from in a second so far, and its unit."""
+        unit = next(unit for unit in WORK_UNITS if unit in self.amounts)
+        return self.amounts[unit] / (time.perf_counter() - self.started), unit
 
     def metrics(self) -> dict[str, float]:
         return {
             "loss": self.loss / max(self.labels, 1),
             "last_loss": self.last_loss,
-            "tokens": float(self.tokens),
             "label_tokens": float(self.labels),
-            "padding_tokens": float(self.padding),
+            **{name: float(amount) for name, amount in self.amounts.items()},
             "seconds": time.perf_counter() - self.started,
             "steps": float(self.steps),
             "grad_norm": self.grad_norm / max(self.steps, 1),
@@ -67,14 +71,14 @@ class _Tally:
 
 
 def train(
-    base: BaseModel, assignment: Assignment, batches: Iterator[Batch], observe: Callable[[StepDone], None]
+    base: BaseModel, assignment: Assignment, batches: Iterator[AnyBatch], observe: Callable[[StepDone], None]
 ) -> Trained:
     """Train the factors (and the head) of an assignment, with a fresh AdamW, for work.steps optimizer steps.
 
     The penalties of the work are added to the loss that is minimised, not to the one that is reported.
     Takes work.steps * work.accumulation batches. The gradient of a step is that of the mean loss over all its labels.
-    metrics: loss (mean over the round's labels), last_loss, tokens, label_tokens, padding_tokens, seconds, steps,
-        grad_norm (mean over steps, before clipping).
+    metrics: loss (mean over the round's labels), last_loss, label_tokens, tokens and padding_tokens (or images),
+        seconds, steps, grad_norm (mean over steps, before clipping).
     Raises: DivergedError if a loss or the norm of a gradient is not finite.
     """
     work = _work(assignment)
@@ -88,8 +92,9 @@ def train(
             _set_rates(optimizer, rate_factor(work, step))
             _one_step(base, optimizer, taken, assignment, tally)
             _check_finite(base, assignment, step, tally)
-            speed = tally.tokens / (time.perf_counter() - tally.started)
-            observe(StepDone(assignment.client, assignment.round, step + 1, work.steps, tally.last_loss, speed))
+            observe(
+                StepDone(assignment.client, assignment.round, step + 1, work.steps, tally.last_loss, *tally.speed())
+            )
     return Trained(trained(base), base.head_tensors(), tally.metrics())
 
 
@@ -175,7 +180,7 @@ def _set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def _one_step(
-    base: BaseModel, optimizer: torch.optim.Optimizer, taken: list[Batch], assignment: Assignment, tally: _Tally
+    base: BaseModel, optimizer: torch.optim.Optimizer, taken: list[AnyBatch], assignment: Assignment, tally: _Tally
 ) -> None:
     work = _work(assignment)
     labels = sum(label_count(base, batch) for batch in taken)
@@ -184,9 +189,7 @@ def _one_step(
         loss, _ = batch_loss(base, batch, 1 / max(labels, 1))
         loss.backward()
         mean += loss.item()
-        padding = padding_tokens(batch, base.tokenizer.pad_token_id)
-        tally.padding += padding
-        tally.tokens += batch.input_ids.numel() - padding
+        tally.amounts.update(amounts(base, batch))
     added = penalty(work.penalties, base.layers, assignment.start.trainable)
     if added is not None:
         added.backward()

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fedloom.data.batches import AnyBatch, Batch, ImageBatch
 from fedloom.training.base_model import BaseModel
-
-if TYPE_CHECKING:
-    from fedloom.data.batches import Batch
 
 IGNORED = -100
 ROWS_AT_ONCE = 64  # of float32 logits
 
 
-def batch_loss(base: BaseModel, batch: Batch, weight: float = 1.0) -> tuple[Tensor, int]:
+def batch_loss(base: BaseModel, batch: AnyBatch, weight: float = 1.0) -> tuple[Tensor, int]:
     """weight times the sum of a batch's cross entropies, in float32, and over how many labels it is taken."""
     logits, labels = labelled_logits(base, batch)
     return cross_entropy_sum(logits, labels, weight), labels.numel()
@@ -29,16 +27,18 @@ def cross_entropy_sum(logits: Tensor, labels: Tensor, weight: float = 1.0) -> Te
     return CrossEntropySum.apply(logits, labels, weight)
 
 
-def labelled_logits(base: BaseModel, batch: Batch) -> tuple[Tensor, Tensor]:
+def labelled_logits(base: BaseModel, batch: AnyBatch) -> tuple[Tensor, Tensor]:
     """Logits (labels, classes or vocabulary) and what they should have predicted (labels,).
 
     For generation only the positions before a label reach the output embedding, as it is the costliest layer of a
     small model and most tokens are prompt; the model's own treatment of its logits (scaling, soft cap) still applies.
     """
     device = base.device
+    labels = batch.labels.to(device)
+    if isinstance(batch, ImageBatch):
+        return base.model(pixel_values=batch.pixel_values.to(device, base.dtype)).logits, labels
     inputs = batch.input_ids.to(device)
     mask = None if batch.attention_mask is None else batch.attention_mask.to(device)
-    labels = batch.labels.to(device)
     if base.task == "classification":
         return base.model(input_ids=inputs, attention_mask=mask).logits, labels
     ahead = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
@@ -62,11 +62,19 @@ def _only(model: Any, chosen: Tensor) -> Iterator[None]:
         hook.remove()
 
 
-def label_count(base: BaseModel, batch: Batch) -> int:
+def label_count(base: BaseModel, batch: AnyBatch) -> int:
     """How many labels the loss of a batch is taken over."""
-    if base.task == "classification":
+    if base.classifies:
         return batch.labels.numel()
     return int((batch.labels[:, 1:] != IGNORED).sum())
+
+
+def amounts(base: BaseModel, batch: AnyBatch) -> dict[str, int]:
+    """How much a batch holds: tokens and padding_tokens, or images."""
+    if isinstance(batch, ImageBatch):
+        return {"images": len(batch.labels)}
+    padding = padding_tokens(batch, base.pad_id)
+    return {"tokens": batch.input_ids.numel() - padding, "padding_tokens": padding}
 
 
 def padding_tokens(batch: Batch, pad: int) -> int:

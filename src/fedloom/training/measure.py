@@ -13,11 +13,11 @@ from fedloom.training.base_model import BaseModel
 from fedloom.training.losses import cross_entropy_sum, labelled_logits
 
 if TYPE_CHECKING:
-    from fedloom.data.batches import Batch
+    from fedloom.data.batches import AnyBatch
 
 
 @torch.inference_mode()
-def held_out_loss(base: BaseModel, batches: Iterable[Batch]) -> dict[str, float]:
+def held_out_loss(base: BaseModel, batches: Iterable[AnyBatch]) -> dict[str, float]:
     """Mean loss over all labels of the batches.
 
     Gives loss and label_tokens; for classification also accuracy, correct and examples.
@@ -28,10 +28,10 @@ def held_out_loss(base: BaseModel, batches: Iterable[Batch]) -> dict[str, float]
         logits, labels = labelled_logits(base, batch)
         total += cross_entropy_sum(logits, labels).item()
         count += labels.numel()
-        if base.task == "classification":
+        if base.classifies:
             correct += int((logits.argmax(-1) == labels).sum())
     found = {"loss": total / count if count else float("nan"), "label_tokens": float(count)}
-    if base.task == "classification":
+    if base.classifies:
         found |= {"accuracy": correct / count if count else float("nan"), "correct": float(correct)}
         found["examples"] = float(count)
     return found

@@ -28,7 +28,7 @@ from fedloom.training.targets import has_suffix
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX, SIDE_A, SIDE_B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 DIGEST_KEY = "fedloom_base_digest"
-TASKS = {"generation": "CAUSAL_LM", "classification": "SEQ_CLS"}
+TASKS = {"generation": "CAUSAL_LM", "classification": "SEQ_CLS", "image-classification": None}  # PEFT has no name
 # Settings under which the delta is not scaling * b @ a on the plain base.
 NOT_PLAIN = (
     *("use_dora", "use_qalora", "lora_bias", "layer_replication", "target_parameters", "trainable_token_indices"),

@@ -11,6 +11,8 @@ from torch import nn
 
 from fedloom.errors import ModelError
 
+ATTENTION = ("q_proj", "v_proj", "query", "value")  # of models of images, for which PEFT lists no usual targets
+
 
 def shape_of(module: nn.Module) -> tuple[int, int] | None:
     """(out, in) of a linear layer, by its own fields; None for any other module."""
@@ -53,7 +55,7 @@ def _usual(model: Any, linear: list[str]) -> tuple[list[str], str]:
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as usual
 
     kind = str(getattr(model.config, "model_type", ""))
-    rule = usual.get(kind)
+    rule = usual.get(kind) or _attention(model, linear)
     chosen = [name for name in linear if _follows(name, rule)] if rule else []
     if rule and chosen:
         return sorted(chosen), f"auto: the usual ones of {kind}: {rule if isinstance(rule, str) else ', '.join(rule)}"
@@ -61,6 +63,12 @@ def _usual(model: Any, linear: list[str]) -> tuple[list[str], str]:
     if not blocks:
         raise ModelError(f"a model of type {kind!r} has no linear layer that could carry factors", where="lora.targets")
     return blocks, f"auto: all linear layers of the blocks ({kind!r} has no usual ones)"
+
+
+def _attention(model: Any, linear: list[str]) -> list[str]:
+    """The suffixes of ATTENTION that a model of images has."""
+    of_images = getattr(model, "main_input_name", "") == "pixel_values"
+    return [suffix for suffix in ATTENTION if of_images and any(has_suffix(name, suffix) for name in linear)]
 
 
 def _follows(name: str, rule: str | Sequence[str]) -> bool:
