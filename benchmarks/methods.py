@@ -14,12 +14,13 @@ import argparse
 import json
 import platform
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from evidence import classification, generation, tiny
+from evidence import tiny
 from evidence.cells import Cells, Known
 from evidence.suite import Suite
 from evidence.tables import as_data, as_markdown, rows_of
@@ -29,14 +30,15 @@ from evidence.variants import variant as read
 from evidence.work import THREADS, Done, Job, work_off
 
 RESULTS = Path(__file__).parent / "results"
-SUITES = {suite.name: suite for suite in (classification.SUITE, generation.SUITE)}
+SUITES = ("classification", "generation", "images")  # modules of evidence, each with its SUITE
+WITHOUT_DATA = ("images",)
 
 Pairs = Sequence[tuple[str, Variant]]
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suite", choices=list(SUITES))
+    parser.add_argument("suite", choices=SUITES)
     parser.add_argument("--data", type=Path, help="directory with the suite's data sets (see docs/evidence.md)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--settings", nargs="+", help="only these, in this order")
@@ -47,7 +49,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tables-only", action="store_true", help="measure nothing, write the tables again")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    if options.data is None and not (options.quick or options.tables_only):
+    if options.data is None and not (options.quick or options.tables_only or options.suite in WITHOUT_DATA):
         parser.error("--data is needed, unless --quick")
     return options
 
@@ -69,7 +71,8 @@ def main() -> None:
     options = arguments()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    suite, data = SUITES[options.suite], options.data
+    # Imported when asked for, as the images need scikit-learn.
+    suite, data = import_module(f"evidence.{options.suite}").SUITE, options.data or Path()
     if options.quick:
         data = options.out / "tiny"
         suite = tiny.quick(suite, data)

@@ -46,7 +46,7 @@ def experiment(data: Path, setting: Setting, seed: int) -> Experiment:
         name="evidence",
         seed=seed,
         model=ModelTable(id=setting.model),
-        training=setting.training.model_copy(update={"head_learning_rate": 1e-3}),
+        training=setting.training,
         rounds=RoundsTable(participation=setting.participation),
         data=DataTable(columns=COLUMNS[setting.data], holdout=0.2, max_rows=setting.rows_per_client),
         evaluation=EvaluationTable(generate_rows=setting.generate_rows, max_new_tokens=32),

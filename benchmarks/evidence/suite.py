@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from evidence.cells import Cell, Metrics
@@ -14,7 +14,6 @@ from fedloom.engine.sites import Site, Sites
 from fedloom.spec.experiment import ClientTable, Experiment, TrainingTable
 
 ALL = "all"
-HEAD_RATE = 0.1
 # What does not change which rows are loaded.
 NO_WORK = {"what": "", "rounds": 1, "local_steps": 1, "batch_size": 1, "participation": 1.0}
 
@@ -25,7 +24,7 @@ class Setting:
 
     rows_per_client: with those held out.  test_rows: in all; 0: half of the rows held out.  max_tokens: of an example.
     ranks: one for each client.  participation: share of the clients in a round.  generate_rows: test rows per client
-    that are answered, for ROUGE.
+    that are answered, for ROUGE.  head_rate: learning rate of the head, the same for everyone.
     """
 
     what: str
@@ -40,6 +39,7 @@ class Setting:
     test_rows: int = 0
     participation: float = 1.0
     generate_rows: int = 0
+    head_rate: float = 0.1
 
     @property
     def training(self) -> TrainingTable:
@@ -48,7 +48,7 @@ class Setting:
             rounds=self.rounds,
             local_steps=self.local_steps,
             batch_size=self.batch_size,
-            head_learning_rate=HEAD_RATE,
+            head_learning_rate=self.head_rate,
             max_tokens=self.max_tokens,
         )
 
@@ -73,7 +73,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Suite:
-    """metric: "accuracy" (higher is better) or "loss" (lower).  variants: setting -> labels, the most telling first."""
+    """metric: "accuracy" (higher is better) or "loss" (lower).  variants: setting -> labels, the most telling first.
+
+    reference: what the others are compared with.  references: contenders that the engine cannot train, by label.
+    """
 
     name: str
     metric: str
@@ -82,6 +85,7 @@ class Suite:
     variants: Mapping[str, Sequence[str]]
     problem: Callable[[Path, Setting, int], Problem]
     reference: str = "loom"
+    references: Mapping[str, Callable[[Problem, float], dict[str, float]]] = field(default_factory=dict)
 
     def score(self, metrics: Metrics) -> Score:
         """How a training did on validation rows, higher is better; a failed one is below all others."""

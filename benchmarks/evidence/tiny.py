@@ -12,6 +12,7 @@ from evidence.suite import Suite
 from evidence.tuning import Grid
 from fedloom.testing.tiny import tiny_bert, tiny_llama
 
+QUICK = "digits-quick"  # the model of the suite of images
 RANKS = (4, 2, 1)
 LABELS = ("card", "cash", "rate")
 
@@ -19,20 +20,21 @@ LABELS = ("card", "cash", "rate")
 def quick(suite: Suite, folder: Path) -> Suite:
     """The first setting of a suite, tiny, with its data in the folder; written again, they are the same."""
     name, setting = next(iter(suite.settings.items()))
-    model = _classification(folder) if suite.metric == "accuracy" else _generation(folder)
     small = replace(
         setting,
         what="Tiny models, to see that it runs.",
-        model=str(model),
         rows_per_client=10,
-        max_tokens=64,
         rounds=2,
         local_steps=2,
         batch_size=4,
-        ranks=RANKS,
         test_rows=min(setting.test_rows, 12),
         generate_rows=min(setting.generate_rows, 1),
     )
+    if suite.name == "images":
+        small = replace(small, model=QUICK, ranks=setting.ranks)
+    else:
+        model = _classification(folder) if suite.metric == "accuracy" else _generation(folder)
+        small = replace(small, model=str(model), max_tokens=64, ranks=RANKS)
     contenders = _few(suite.variants[name])
     return replace(suite, grid=Grid((1e-3, 1e-2), widenings=1), settings={name: small}, variants={name: contenders})
 

@@ -7,6 +7,7 @@ How a contender is written:
     loom:server.optimizer=adam    with other settings of the experiment, by table and key
     fedit@16                      rank 16 for all clients
     local, local@16               every client trains alone
+    full                          all weights are trained and averaged (images)
     central@64                    one client with all rows, of rank 64, for as many passes over examples
 """
 
@@ -23,7 +24,8 @@ from fedloom.errors import ConfigError
 from fedloom.spec.experiment import ClientTable, Experiment
 from fedloom.spec.toml import tables_of
 
-LOCAL, CENTRAL = "local", "central"
+LOCAL, CENTRAL, FULL = "local", "central", "full"
+OTHERS = (LOCAL, CENTRAL, FULL)
 _PATTERN = re.compile(r"(?P<name>[a-z0-9]+)(?P<settings>:[^@]+)?(?P<rank>@\d+)?")
 
 
@@ -38,7 +40,7 @@ class Variant:
 
     @property
     def is_method(self) -> bool:
-        return self.name not in (LOCAL, CENTRAL)
+        return self.name not in OTHERS
 
     @property
     def identity(self) -> str:
@@ -82,8 +84,8 @@ def _ranked(client: ClientTable, rank: int) -> ClientTable:
 def variant(text: str) -> Variant:
     """Read a contender as written above. Raises: ConfigError saying what cannot be read, or is unknown."""
     found = _PATTERN.fullmatch(text)
-    if not found or found["name"] not in (*METHODS, LOCAL, CENTRAL):
-        names = ", ".join((*METHODS, LOCAL, CENTRAL))
+    if not found or found["name"] not in (*METHODS, *OTHERS):
+        names = ", ".join((*METHODS, *OTHERS))
         raise ConfigError([f"{text!r}: expected NAME, NAME:key=value,.. or either with @RANK; names are {names}"])
     parts = (found["settings"] or ":")[1:].split(",")
     settings = tuple(_setting(text, part) for part in parts if part)

@@ -15,7 +15,7 @@ import torch
 
 from evidence.cells import Cell, Cells, Known
 from evidence.measure import measure
-from evidence.suite import Suite
+from evidence.suite import Problem, Suite
 from evidence.variants import Variant
 from fedloom.errors import FedLoomError
 
@@ -47,9 +47,14 @@ def measured(job: Job) -> Done:
     setting = job.suite.settings[job.cell.setting]
     problem = job.suite.problem(job.data, setting, job.cell.seed)
     try:
-        return Done(job.cell, job.variant.label, measure(problem, job.variant, job.cell.rate))
+        return Done(job.cell, job.variant.label, _metrics(job, problem))
     except FedLoomError as error:
         return Done(job.cell, job.variant.label, {}, str(error))
+
+
+def _metrics(job: Job, problem: Problem) -> dict[str, float]:
+    reference = job.suite.references.get(job.variant.label)
+    return reference(problem, job.cell.rate) if reference else measure(problem, job.variant, job.cell.rate)
 
 
 def work_off(
