@@ -5,13 +5,17 @@ Ranks are the fractions 0.1 to 1.0 of a layer's width, as in RBLA's evaluation; 
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 
+import digits
 from digits import CLASSES, PRETEXT_STEPS, TASK, WIDTH, digit_rows, encoded, pretrained_base
 
 from evidence.full import full_fine_tuning
@@ -41,11 +45,11 @@ def problem(_: Path, setting: Setting, seed: int) -> Problem:
 
 def experiment(setting: Setting, seed: int) -> Experiment:
     """The federation as a user would write it, without method and rate."""
-    folder = Path(_written(setting.model, setting.data, seed).name)
+    folder = Path(_written(setting.data, seed).name)
     return Experiment(
         name="evidence",
         seed=seed,
-        model=ModelTable(id=str(folder / "model"), task=TASK, dtype="float32", labels=CLASSES),
+        model=ModelTable(id=str(_base(setting.model, seed)), task=TASK, dtype="float32", labels=CLASSES),
         training=setting.training,
         rounds=RoundsTable(participation=setting.participation),
         data=DataTable(holdout=0.2, max_rows=setting.rows_per_client),
@@ -68,10 +72,24 @@ def _tested(rows: Sequence[Row]) -> Site:
 
 
 @cache
-def _written(model: str, share: str, seed: int) -> tempfile.TemporaryDirectory[str]:
-    """A folder with the pretrained model and the rows of every client; it is there as long as this process."""
+def _base(model: str, seed: int) -> Path:
+    """The pretrained model, kept for later processes as long as digits.py stays as it is."""
+    version = hashlib.sha256(Path(digits.__file__).read_bytes()).hexdigest()[:12]
+    place = Path(tempfile.gettempdir()) / "fedloom-digits" / f"{version}-{model}-{seed}"
+    if not place.exists():
+        place.parent.mkdir(exist_ok=True)
+        made = tempfile.mkdtemp(dir=place.parent)
+        pretrained_base(Path(made), seed, PRETEXT_STEPS_OF[model])
+        # Another process may have been faster; both are the same.
+        with contextlib.suppress(OSError):
+            os.rename(made, place)
+    return place
+
+
+@cache
+def _written(share: str, seed: int) -> tempfile.TemporaryDirectory[str]:
+    """A folder with the rows of every client; it is there as long as this process."""
     written = tempfile.TemporaryDirectory()
-    pretrained_base(Path(written.name) / "model", seed, PRETEXT_STEPS_OF[model])
     for number, rows in enumerate(shares(digit_rows(seed)["train"], labels=1 if share == ONE else 2)):
         path = Path(written.name) / f"client-{number}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
