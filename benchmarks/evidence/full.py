@@ -79,8 +79,7 @@ def _trained(base: BaseModel, state: State, site: Site, work: LocalWork, seed: i
     others = [value for name, value in base.model.named_parameters() if name not in base.head]
     groups = [{"params": others, "peak": work.learning_rate}, {"params": head, "peak": work.head_learning_rate}]
     optimizer = torch.optim.AdamW(groups, weight_decay=work.weight_decay)
-    pad = base.tokenizer.pad_token_id if base.tokenizer else 0
-    batches = training_batches(site.train, work.batch_size, work.steps, seed, pad, base.task)
+    batches = training_batches(site.train, work.batch_size, work.steps, seed, base.pad_id, base.task)
     for step, batch in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * rate_factor(work, step)
@@ -98,6 +97,5 @@ def _judged(base: BaseModel, rows: str, judges: Mapping[str, Site]) -> dict[str,
 
 
 def _scores(base: BaseModel, site: Site) -> Scores:
-    pad = base.tokenizer.pad_token_id if base.tokenizer else 0
-    measured = held_out_loss(base, evaluation_batches(site.held_out, ROWS_PER_BATCH, pad, base.task))
+    measured = held_out_loss(base, evaluation_batches(site.held_out, ROWS_PER_BATCH, base.pad_id, base.task))
     return scores_of({**measured, "rows": float(len(site.held_out))})

@@ -104,7 +104,7 @@ def _by_leading_ranks(state: RunState, problem: Problem) -> dict[str, float]:
         shared = state.learned.shared.map(lambda _, factors, rank=rank: truncate(factors, rank))
         load_start(base, Start(Adapter(), trunk=shared), {})
         load_head(base, state.head)
-        batches = evaluation_batches(rows, TOKENS_PER_BATCH, base.tokenizer.pad_token_id, base.task)
+        batches = evaluation_batches(rows, TOKENS_PER_BATCH, base.pad_id, base.task)
         measured = held_out_loss(base, batches)
         found |= {f"leading_{rank}_{name}": measured[name] for name in ("loss", "accuracy") if name in measured}
     return found

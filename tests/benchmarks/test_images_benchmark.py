@@ -35,3 +35,9 @@ def test_images_are_compared_with_all_weights_trained(pictures):
     assert learned["validation_loss"] < still["validation_loss"]
     federated = measure(problem, variant("loom"), 1e-2)
     assert federated["test_rows"] == learned["test_rows"] == len(digits.digit_rows(0)["test"])
+
+
+def test_the_leading_rank_indices_of_rbla_are_judged_apart(pictures):
+    _, problem = pictures
+    metrics = measure(problem, variant("rbla"), 0.3)
+    assert metrics[f"leading_{images.RANKS[0]}_loss"] != metrics["test_loss"]
