@@ -105,7 +105,9 @@ def centralised(problem: Problem, rank: int) -> Problem:
     clients, training = len(experiment.clients), experiment.training
     participants = math.ceil(round(experiment.rounds.participation * clients, 9))
     steps = training.rounds * participants * training.local_steps
+    answers = experiment.evaluation.generate_rows
     update = {
+        "evaluation": experiment.evaluation.model_copy(update={"generate_rows": answers * clients}),
         "clients": (ClientTable(name=ALL, data=experiment.clients[0].data, rank=rank),),
         "training": training.model_copy(update={"rounds": 1, "local_steps": steps}),
         "rounds": experiment.rounds.model_copy(update={"participation": 1.0}),
@@ -113,17 +115,17 @@ def centralised(problem: Problem, rank: int) -> Problem:
     return Problem(
         experiment.model_copy(update=update),
         replace(sites, by_client={ALL: together(sites.by_client.values())}),
-        {ALL: together(problem.tests.values())},
+        {ALL: together(problem.tests.values(), answers)},
     )
 
 
-def together(sites: Iterable[Site]) -> Site:
-    """The rows of several sites as one."""
+def together(sites: Iterable[Site], questions: int = 0) -> Site:
+    """The rows of several sites as one. questions: of each site, how many held-out rows may be answered."""
     parts = list(sites)
     return Site(
         train=[row for part in parts for row in part.train],
         held_out=[row for part in parts for row in part.held_out],
-        questions=[row for part in parts for row in part.questions],
+        questions=[row for part in parts for row in part.questions[:questions]],
         dropped=sum(part.dropped for part in parts),
         digest="",
     )

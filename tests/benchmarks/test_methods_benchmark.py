@@ -86,6 +86,15 @@ def test_one_place_has_all_rows_and_as_many_steps_as_the_federation(toy):
     assert len(together.tests["all"].held_out) == setting.test_rows
 
 
+def test_one_place_answers_as_many_rows_of_every_client(tmp_path):
+    suite = tiny.quick(generation.SUITE, tmp_path)
+    federated = suite.problem(tmp_path, next(iter(suite.settings.values())), 0)
+    together = centralised(federated, 4)
+    answered = [site.questions[0] for site in federated.tests.values()]
+    assert together.tests["all"].questions == answered
+    assert together.experiment.evaluation.generate_rows == len(answered) == 3
+
+
 def test_validation_and_test_rows_are_neither_shared_nor_trained_on(tmp_path):
     suite = tiny.quick(generation.SUITE, tmp_path)
     setting = next(iter(suite.settings.values()))
