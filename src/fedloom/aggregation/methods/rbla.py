@@ -2,7 +2,9 @@
 
 Setting min_owners = m (ours) against rows that few clients own and all get at full weight: a rank index with n < m
 owners in the round is treated as if m - n more had taken part, either with the previous row and column (lonely =
-"slow"), so that it moves n / m of the way, or with b = 0 ("shrink"), so that its product is n / m of it.
+"slow"), so that it moves n / m of the way, or with b = 0 ("shrink"), so that its product is n / m of it. "slow" only
+delays: what one client owns is at full weight in the end. "keep" leaves the previous row and column as they are, at
+the start b = 0: what fewer than m own never reaches the others, nor the global model.
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ class RblaSettings:
         default="slow",
         metadata={
             "help": "below min_owners: slow moves owners / min_owners of the way from the previous row; "
-            "shrink sends out owners / min_owners of the product",
-            "choices": ("slow", "shrink"),
+            "shrink sends out owners / min_owners of the product; keep leaves the row as it was, unlearned at first",
+            "choices": ("slow", "shrink", "keep"),
         },
     )
 
@@ -55,6 +57,8 @@ def _less_of_lonely(mean: Factors, previous: Factors, total: Summand, module: st
         return mean
     if settings.lonely == "shrink":
         return Factors(mean.a, mean.b * share)
+    if settings.lonely == "keep":
+        share = (share == 1).to(share.dtype)
     a = previous.a + share[:, None] * (mean.a - previous.a)
     return Factors(a, previous.b + share * (mean.b - previous.b))
 
