@@ -89,9 +89,12 @@ def _test_examples(source: str, labels: tuple[str, ...]) -> list[Example]:
     return examples_of(rows, COLUMNS, "classification", source=source, client="test", labels=labels)
 
 
+WHAT = (
+    "MiniLM-L6 on Banking77: ten clients, Dirichlet 0.3 over 77 classes, 400 training rows each, ranks 64, 32, 16, 16, "
+    "8, 8, 4, 4, 4, 4 (16 for all: @16), 1,000 test rows. 10 rounds of"
+)
 MAIN = Setting(
-    what="MiniLM-L6 on Banking77: ten clients, Dirichlet 0.3 over 77 classes, 400 training rows each, "
-    "ranks 64, 32, 16, 16, 8, 8, 4, 4, 4, 4 (16 for all: @16), 1,000 test rows. 10 rounds of 10 steps of 8 rows.",
+    what=f"{WHAT} 10 steps of 8 rows.",
     model="minilm-l6",
     data="banking77",
     rows_per_client=500,
@@ -104,8 +107,8 @@ MAIN = Setting(
 )
 SETTINGS = {
     "main": MAIN,
-    "few": replace(MAIN, what="The same with few local steps: 10 rounds of 4 steps.", local_steps=4),
-    "absent": replace(MAIN, what="The same as main, with half of the clients absent in each round.", participation=0.5),
+    "few": replace(MAIN, what=f"{WHAT} 4 steps of 8 rows.", local_steps=4),
+    "absent": replace(MAIN, what=f"{WHAT} 10 steps of 8 rows, half of the clients absent.", participation=0.5),
 }
 
 

@@ -115,7 +115,8 @@ FULL = Setting(
 )
 SMALL = replace(
     FULL,
-    what="The same tasks with 80 training rows each and little work: 3 rounds of 4 steps of 4 rows.",
+    what="SmolLM2-135M on eight tasks of Natural Instructions, one per client, 80 training rows each, "
+    "3 rounds of 4 steps of 4 rows.",
     rows_per_client=100,
     max_tokens=192,
     rounds=3,
@@ -136,7 +137,8 @@ SETTINGS = {
     "instructions-small": SMALL,
     "dolly-small": replace(
         SMALL,
-        what="The same sites of Dolly with little work: 80 training rows each, 3 rounds of 4 steps of 4 rows.",
+        what="SmolLM2-135M on Dolly, ten sites non-IID by category, 80 training rows each, "
+        "3 rounds of 4 steps of 4 rows.",
         data=DOLLY,
         ranks=DOLLY_RANKS,
     ),

@@ -105,10 +105,12 @@ def shares(rows: Sequence[Mapping], labels: int) -> list[list[Mapping]]:
     ]
 
 
+WHAT = (
+    "A ViT of width 64, pretrained on turned digits without their classes; scikit-learn's digits over ten clients of "
+    "about 77 training rows, ranks 0.1 to 1.0 of the width."
+)
 ONE_EACH = Setting(
-    what="A ViT of width 64, pretrained on turned digits without their classes; scikit-learn's digits over ten "
-    "clients, one digit each (about 77 training rows), ranks 0.1 to 1.0 of the width. 20 rounds of 5 steps "
-    "of 16 rows.",
+    what=f"{WHAT} One digit each, 20 rounds of 5 steps of 16 rows.",
     model="digits",
     data=ONE,
     rows_per_client=1000,
@@ -121,9 +123,16 @@ ONE_EACH = Setting(
 )
 SETTINGS = {
     "one": ONE_EACH,
-    "two": replace(ONE_EACH, what="The same with two digits at each client.", data=TWO),
-    "two-few": replace(ONE_EACH, what="Two digits each, 20 rounds of 2 steps.", data=TWO, local_steps=2),
-    "two-absent": replace(ONE_EACH, what="Two digits each, half of the clients absent.", data=TWO, participation=0.5),
+    "two": replace(ONE_EACH, what=f"{WHAT} Two digits each, 20 rounds of 5 steps of 16 rows.", data=TWO),
+    "two-few": replace(
+        ONE_EACH, what=f"{WHAT} Two digits each, 20 rounds of 2 steps of 16 rows.", data=TWO, local_steps=2
+    ),
+    "two-absent": replace(
+        ONE_EACH,
+        what=f"{WHAT} Two digits each, 20 rounds of 5 steps, half of the clients absent.",
+        data=TWO,
+        participation=0.5,
+    ),
 }
 
 
