@@ -70,8 +70,8 @@ METHOD = Method(
     traffic="up: a and b of the client's rank. Down: its part of the bank, no trunk",
     when="""Use it where ranks are unequal, the server may only see a sum, and several clients own every rank index.
 Rows above the second largest rank belong to one client alone: they are broadcast at full weight, into the global
-model too; give min_owners with lonely = "keep" where that hurts. Not where the mean must be exact: factors are averaged one by one, and
-small clients do without what is above their rank.""",
+model too, which can ruin it; give min_owners with lonely = "keep" there. Not where the mean must be exact: factors are
+averaged one by one, and small clients do without what is above their rank.""",
     laws=frozenset(Law) - {Law.EXACT_MEAN, Law.EXACT_SHARED_A},
     reveals="sum",
     init=initial_state,
