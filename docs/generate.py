@@ -1,10 +1,13 @@
-"""Write docs/methods.md and docs/configuration.md from the code, so that they cannot drift from it.
+"""Write docs/methods.md and docs/configuration.md from the code, and put the measured tables into docs/evidence.md.
+
+So they cannot drift from the code and from benchmarks/results.
 
 Usage: python docs/generate.py (a test fails where the files are not what this writes)
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import get_args
@@ -16,6 +19,8 @@ from fedloom.aggregation.registry import METHODS
 from fedloom.spec.experiment import Experiment
 
 DOCS = Path(__file__).parent
+RESULTS = DOCS.parent / "benchmarks" / "results"
+MEASURED = re.compile(r"<!-- (methods-[\w.-]+\.md) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def methods_page() -> str:
@@ -85,7 +90,17 @@ def _tables(table: type[BaseModel], prefix: str) -> dict[str, type[BaseModel]]:
     return found
 
 
-PAGES = {"methods.md": methods_page, "configuration.md": configuration_page}
+def evidence_page() -> str:
+    """The page as it is, with the tables between its marks as they were measured last."""
+    text = (DOCS / "evidence.md").read_text(encoding="utf-8")
+    return MEASURED.sub(lambda found: f"<!-- {found[1]} -->\n{_measured(found[1])}\n<!-- end -->", text)
+
+
+def _measured(name: str) -> str:
+    return (RESULTS / name).read_text(encoding="utf-8").strip()
+
+
+PAGES = {"methods.md": methods_page, "configuration.md": configuration_page, "evidence.md": evidence_page}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

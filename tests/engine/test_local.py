@@ -41,6 +41,9 @@ def test_a_run_writes_nothing_into_the_base_and_repeats_itself(pilot, tmp_path):
     assert all(before[name].equal(after[name]) for name in before)
     second = fedloom.run(pilot, root=tmp_path / "second")
     assert first.digest == second.digest
+    again = fedloom.run(pilot, root=tmp_path / "again", sites=sites)
+    assert again.digest == first.digest
+    assert all(first.state.head[name].equal(value) for name, value in again.state.head.items())
     if pilot.model.task == "generation":
         assert first.summary.federated.pooled.loss < first.summary.base.pooled.loss
 

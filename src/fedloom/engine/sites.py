@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fedloom import rng
 from fedloom.aggregation.world import Start
@@ -48,12 +49,14 @@ class Sites:
     """All clients of one process. The base is loaded once and never written.
 
     max_tokens: longest example, and longest prompt of an answer.
+    head: as it was loaded; the base's own is the one that was trained last, perhaps in another run.
     """
 
     base: BaseModel
     labels: tuple[str, ...]
     max_tokens: int
     by_client: Mapping[str, Site] = field(default_factory=dict)
+    head: Mapping[str, Tensor] = field(default_factory=dict)
 
     def site(self, client: str) -> Site:
         return self.by_client[client]
@@ -68,7 +71,7 @@ class Sites:
             base_digest=self.base.digest,
             dtype=str(self.base.dtype).removeprefix("torch."),
             modules=self.base.modules,
-            head=self.base.head_tensors(),
+            head=self.head,
             rows=rows,
             labels=self.labels,
             targets_rule=self.base.targets_rule,
@@ -97,7 +100,7 @@ def load_sites(experiment: Experiment, observe: Observer = silent) -> Sites:
     world_of(experiment, base.modules)
     observe(Stage("encoding the rows"))
     by_client = {name: _site(experiment, sources, base, classes, name) for name in names}
-    return Sites(base, classes, experiment.training.max_tokens, by_client)
+    return Sites(base, classes, experiment.training.max_tokens, by_client, base.head_tensors())
 
 
 def longest_text(experiment: Experiment) -> int | None:

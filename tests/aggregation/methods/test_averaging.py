@@ -143,7 +143,16 @@ def test_products_with_few_owners_shrink_to_their_share(play):
     torch.testing.assert_close(now.b[:, 2:] @ now.a[2:], 0.5 * 2.0 * big.b[:, 2:] @ big.a[2:])
 
 
-@pytest.mark.parametrize("lonely", ["slow", "shrink"])
+def test_rows_with_few_owners_may_stay_unlearned(play):
+    run, previous, now = below_min_owners(play, "keep", big=3, middle=2, small=1)
+    big, middle = (run.sent[name].adapter["q"] for name in ("big", "middle"))
+    assert big.b[:, 2:].any()
+    assert not now.b[:, 2:].any()
+    torch.testing.assert_close(now.a[2:], previous.a[2:])
+    torch.testing.assert_close(now.a[1], (3 * big.a[1] + 2 * middle.a[1]) / 5)
+
+
+@pytest.mark.parametrize("lonely", ["slow", "shrink", "keep"])
 def test_rows_that_nobody_owns_stay_whatever_min_owners_says(play, lonely):
     _, previous, now = below_min_owners(play, lonely, middle=2, small=5)
     torch.testing.assert_close(now.a[2:], previous.a[2:])

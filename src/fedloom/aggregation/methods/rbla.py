@@ -2,7 +2,9 @@
 
 Setting min_owners = m (ours) against rows that few clients own and all get at full weight: a rank index with n < m
 owners in the round is treated as if m - n more had taken part, either with the previous row and column (lonely =
-"slow"), so that it moves n / m of the way, or with b = 0 ("shrink"), so that its product is n / m of it.
+"slow"), so that it moves n / m of the way, or with b = 0 ("shrink"), so that its product is n / m of it. "slow" only
+delays: what one client owns is at full weight in the end. "keep" leaves the previous row and column as they are, at
+the start b = 0: what fewer than m own never reaches the others, nor the global model.
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ class RblaSettings:
         default="slow",
         metadata={
             "help": "below min_owners: slow moves owners / min_owners of the way from the previous row; "
-            "shrink sends out owners / min_owners of the product",
-            "choices": ("slow", "shrink"),
+            "shrink sends out owners / min_owners of the product; keep leaves the row as it was, unlearned at first",
+            "choices": ("slow", "shrink", "keep"),
         },
     )
 
@@ -61,6 +63,8 @@ def _less_of_lonely(mean: Factors, previous: Factors, total: Summand, module: st
         return mean
     if settings.lonely == "shrink":
         return Factors(mean.a, mean.b * share)
+    if settings.lonely == "keep":
+        share = (share == 1).to(share.dtype)
     a = previous.a + share[:, None] * (mean.a - previous.a)
     return Factors(a, previous.b + share * (mean.b - previous.b))
 
@@ -72,8 +76,8 @@ METHOD = Method(
     traffic="up: a and b of the client's rank. Down: its part of the bank, no trunk",
     when="""Use it where ranks are unequal, the server may only see a sum, and several clients own every rank index.
 Rows above the second largest rank belong to one client alone: they are broadcast at full weight, into the global
-model too; give min_owners where that hurts. Not where the mean must be exact: factors are averaged one by one, and
-small clients do without what is above their rank.""",
+model too, which can ruin it; give min_owners with lonely = "keep" there. Not where the mean must be exact: factors are
+averaged one by one, and small clients do without what is above their rank.""",
     laws=frozenset(Law) - {Law.EXACT_MEAN, Law.EXACT_SHARED_A},
     reveals="sum",
     init=initial_state,
