@@ -76,6 +76,7 @@ LOOM = {
     "fresh": {"directions": "fresh"},
     "covering": {"directions": "covering"},
     "weighted, power 0.5": {"power": 0.5},
+    "weighted, power 0.75": {"power": 0.75},
     "weighted, power 2": {"power": 2.0},
 }
 CONTENDERS = {
@@ -217,7 +218,7 @@ def table(found: dict[str, dict[str, Any]], name: str, form: str) -> list[str]:
 def page(found: dict[str, dict[str, Any]]) -> str:
     rates = ["| contender | " + " | ".join(SCENARIOS) + " |", "|---|" + "--:|" * len(SCENARIOS)]
     rates += [f"| {c} | " + " | ".join(f"{cell['rate']:g}" for cell in row.values()) + " |" for c, row in found.items()]
-    parts = ["# Planted delta", *NOTES, "\n".join(table(found, "error", ".3f"))]
+    parts = ["### planted delta", *NOTES, "\n".join(table(found, "error", ".3f"))]
     parts += ["Held-out loss, relative to that of the frozen network:", "\n".join(table(found, "loss", ".4f"))]
     parts += [f"Rates chosen on seed {VALIDATION}; the grid is {RATES}, widened at its edges:", "\n".join(rates)]
     return "\n\n".join(parts) + "\n"

@@ -20,7 +20,7 @@ from fedloom.spec.experiment import Experiment
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "benchmarks" / "results"
-MEASURED = re.compile(r"<!-- (methods-[\w.-]+\.md) -->\n.*?<!-- end -->", re.DOTALL)
+MEASURED = re.compile(r"<!-- ([\w.-]+\.md) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def methods_page() -> str:
