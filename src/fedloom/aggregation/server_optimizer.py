@@ -8,7 +8,7 @@ Where a method can be moved by a change of its delta (`Method.moved`: flora, fed
 delta, exact and factored: M is a stack, kept as its spectrum. Elementwise squares of a delta have no factored form, so
 v is one number per module there, the mean of the squares of D's entries: |D|^2 / (out in). For the other methods x are
 the shared factors, elementwise; a side that clients did not send in the round stays. A module that nobody sent has
-D = 0. Heads are not touched.
+D = 0. Heads (`optimized_head`) are plain tensors, elementwise, whatever the method.
 Sources: FedAvgM (Hsu et al., 2019, arXiv 1909.06335); FedAdam (Reddi et al., 2021, arXiv 2003.00295), algorithm 2,
 without bias correction as there; one second moment per module, in the spirit of LAMB (You et al., 2020, arXiv
 1904.00962), is our choice.
@@ -16,7 +16,7 @@ without bias correction as there; one second moment per module, in the spirit of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -58,6 +58,21 @@ def optimized(
     if method.moved is None:
         return _on_factors(optimizer, method, before, after)
     return _on_delta(optimizer, method.moved, before, after, world)
+
+
+def optimized_head(
+    optimizer: ServerOptimizer, before: Mapping[str, Tensor], mean: Mapping[str, Tensor], extras: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The head after the round, and the moments to keep. mean: of the clients' heads; extras: of the state before."""
+    if optimizer.rule == "none":
+        return dict(mean), {}
+    head, moments = {}, {}
+    for name, value in mean.items():
+        old = before[name]
+        moved, kept = _elementwise(optimizer, old, value - old, extras, f"head|{name}")
+        head[name] = moved.to(old.dtype)
+        moments |= kept
+    return head, moments
 
 
 def _on_delta(
@@ -126,22 +141,22 @@ def _on_factors(optimizer: ServerOptimizer, method: Method, before: GlobalState,
         for side, value in sides.items():
             if method.sends(module, side, after.rounds):
                 old = getattr(before.shared[module], side)
-                sides[side], moments = _elementwise(optimizer, old, value - old, before, sum_name(module, side))
+                sides[side], moments = _elementwise(optimizer, old, value - old, before.extras, sum_name(module, side))
                 extras |= moments
         shared[module] = Factors(sides["a"], sides["b"], factors.scaling)
     return replace(after, shared=Adapter(shared), extras=extras)
 
 
 def _elementwise(
-    optimizer: ServerOptimizer, old: Tensor, change: Tensor, before: GlobalState, name: str
+    optimizer: ServerOptimizer, old: Tensor, change: Tensor, extras: Mapping[str, Tensor], name: str
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The new value of one tensor, and the moments to keep."""
     zero = torch.zeros_like(old)
-    first = optimizer.beta1 * before.extras.get(f"{_FIRST}|{name}", zero) + optimizer.fresh * change
+    first = optimizer.beta1 * extras.get(f"{_FIRST}|{name}", zero) + optimizer.fresh * change
     moments = {f"{_FIRST}|{name}": first}
     if optimizer.rule == "momentum":
         return old + optimizer.learning_rate * first, moments
-    earlier = before.extras.get(f"{_SECOND}|{name}", zero)
+    earlier = extras.get(f"{_SECOND}|{name}", zero)
     second = optimizer.beta2 * earlier + (1 - optimizer.beta2) * change.square()
     step = first / (second.sqrt() + optimizer.epsilon)
     return old + optimizer.learning_rate * step, {**moments, f"{_SECOND}|{name}": second}

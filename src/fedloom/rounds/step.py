@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fedloom.aggregation.method import Method
-from fedloom.aggregation.server_optimizer import ServerOptimizer, optimized
+from fedloom.aggregation.server_optimizer import ServerOptimizer, optimized, optimized_head
 from fedloom.aggregation.summand import RunningSum, Summand
 from fedloom.aggregation.term import Term
 from fedloom.aggregation.world import ClientFacts, RoundFacts, World
@@ -76,10 +76,13 @@ def step(
         )
     facts = RoundFacts(world, round, tally.clients)
     finished = method.finish(tally.summed.total(), state.learned, facts)
+    learned = optimized(optimizer, method, state.learned, finished, world)
+    mean = {
+        name: (tensor / tally.weight).to(state.head[name].dtype) for name, tensor in tally.head.value().sums.items()
+    }
+    head, moments = optimized_head(optimizer, state.head, mean, state.learned.extras)
     return RunState(
-        learned=optimized(optimizer, method, state.learned, finished, world).as_read_back(),
-        head={
-            name: (tensor / tally.weight).to(state.head[name].dtype) for name, tensor in tally.head.value().sums.items()
-        },
+        learned=replace(learned, extras={**learned.extras, **moments}).as_read_back(),
+        head=head,
         last_rounds={**state.last_rounds, **dict.fromkeys(tally.clients, round)},
     )
