@@ -37,7 +37,7 @@ CHILD = """
 import json, sys
 from pathlib import Path
 import fedloom
-from fedloom.engine.run import peak_memory_bytes
+from fedloom.engine.whole_run import peak_memory_bytes
 result = fedloom.run(fedloom.load(sys.argv[1]), root=sys.argv[2])
 print(json.dumps({"peak_bytes": peak_memory_bytes(), "loss": result.summary.federated.pooled.loss}))
 """

@@ -17,8 +17,8 @@ from fedloom.aggregation.world import Start
 from fedloom.data.batches import evaluation_batches
 from fedloom.engine.drive import drive, loop_of
 from fedloom.engine.local import LocalEngine
-from fedloom.engine.run import alone_experiment
 from fedloom.engine.sites import lasting_facts
+from fedloom.engine.whole_run import alone_experiment
 from fedloom.evaluation.scores import Scores, pooled, scores_of
 from fedloom.rounds.state import RunState
 from fedloom.spec.load import dump

@@ -9,6 +9,7 @@ FedLoomError                     the user can act on it: exit code 2, never a tr
 ├── AggregationError             a method was asked for something that its algebra does not allow
 ├── ContributionRefusedError     one client's contribution; the round goes on without it
 └── RunError                     a run directory: exists, missing, of another configuration, disk full
+    ├── NotAtHandError           something needs the base model, and this machine has none
     ├── JournalDamagedError      the hash chain of journal.jsonl is broken
     └── CheckpointDamagedError   a round's files do not have the digest that was recorded
 """
@@ -86,6 +87,10 @@ class ContributionRefusedError(FedLoomError):
 
 class RunError(FedLoomError):
     """A run directory cannot be used as asked."""
+
+
+class NotAtHandError(RunError):
+    """Something needs the base model, and this machine has none."""
 
 
 class JournalDamagedError(RunError):

@@ -10,7 +10,7 @@ from fedloom.adapters.factors import Factors
 from fedloom.aggregation.registry import METHODS
 from fedloom.engine.drive import drive
 from fedloom.engine.keeping import own_model
-from fedloom.engine.run import digest_of
+from fedloom.engine.whole_run import digest_of
 from fedloom.errors import RunError
 from fedloom.rounds.messages import Dropout
 from fedloom.spec.experiment import ServerTable

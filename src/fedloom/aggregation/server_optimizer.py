@@ -66,7 +66,8 @@ def optimized_head(
     """The head after the round, and the moments to keep. mean: of the clients' heads; extras: of the state before."""
     if optimizer.rule == "none":
         return dict(mean), {}
-    head, moments = {}, {}
+    head: dict[str, Tensor] = {}
+    moments: dict[str, Tensor] = {}
     for name, value in mean.items():
         old = before[name]
         moved, kept = _elementwise(optimizer, old, value - old, extras, f"head|{name}")

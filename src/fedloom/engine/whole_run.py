@@ -1,0 +1,272 @@
+"""A whole run on any engine: drive the rounds, train the baselines, ask the question, leave report and adapter."""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from fedloom.adapters.adapter import Adapter
+from fedloom.aggregation.world import Start
+from fedloom.engine.base import ClientRows, Engine
+from fedloom.engine.drive import Loop, drive, journal_evaluation, loop_of, round_seconds
+from fedloom.engine.events import Observer, RunBegins, Stage
+from fedloom.engine.keeping import own_model
+from fedloom.errors import NotAtHandError, RunError
+from fedloom.report.summary import RunSummary
+from fedloom.report.write import write_report
+from fedloom.rounds.messages import Contribution
+from fedloom.rounds.roster import roster
+from fedloom.rounds.state import RunState
+from fedloom.spec.experiment import Experiment, ServerTable
+from fedloom.spec.load import dump
+from fedloom.store.in_force import in_force
+from fedloom.store.run_directory import RunDirectory
+
+ALONE = "alone"
+ABSENT = ClientRows(0, 0, 0)  # of a client that had not come when the run began
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run leaves.
+
+    own: client -> its own delta, of a method whose clients keep something; empty where all share one model.
+    """
+
+    directory: Path
+    state: RunState
+    summary: RunSummary
+    own: Mapping[str, Adapter] = field(default_factory=dict)
+
+    @property
+    def adapter(self) -> Adapter:
+        """The global delta (trunk + shared) as one adapter. Raises: RunError where each client has its own."""
+        if self.own:
+            raise RunError(
+                f"{self.summary.method} leaves no global model: each client has its own",
+                where=self.directory,
+                expected=f"one of {', '.join(self.own)}",
+                do="Take result.own[client]",
+            )
+        return self.state.learned.delta()
+
+    @property
+    def digest(self) -> str:
+        """As of `digest_of`."""
+        return digest_of(self.state, self.own)
+
+
+def digest_of(state: RunState, own: Mapping[str, Adapter]) -> str:
+    """Of the global delta; where each client has its own model, of that delta and of all of theirs, by name."""
+    shared = state.learned.delta().digest()
+    if not own:
+        return shared
+    lines = [shared, *(f"{client} {adapter.digest()}" for client, adapter in sorted(own.items()))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+class Host(Protocol):
+    """The side of a run that has to do with its engine, and with the base model where it is at hand."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What stays the same during the run, as of `RunDirectory.create`."""
+        ...
+
+    def engine(self, experiment: Experiment, directory: RunDirectory) -> Engine: ...
+
+    def ask(self, start: Start, question: str) -> str:
+        """The answer of one model. Raises: RunError where there is no base model at hand."""
+        ...
+
+    def export(self, place: Path, adapter: Adapter, head: Mapping[str, Tensor]) -> None:
+        """Write a PEFT directory. Raises: RunError where there is no base model at hand."""
+        ...
+
+
+def carry_on(experiment: Experiment, directory: RunDirectory, host: Host, observe: Observer) -> Result:
+    """Everything that is still to be done of a run whose directory is open to write; a finished one only gets its
+    report and adapter again."""
+    began = time.monotonic()
+    loop = loop_of(experiment, directory, host.engine(experiment, directory), observe)
+    if not records_of(directory, "run_started"):
+        _journal_start(loop)
+    observe(_begins(loop))
+    question = experiment.evaluation.question
+    if question and not _answered(directory, "base"):
+        _journal_answer(loop, host, Start(Adapter()), "base", question)
+    state = drive(loop)
+    if experiment.evaluation.baselines:
+        _train_alone(loop, host, state.round)
+    if question and not _answered(directory, "final"):
+        _ask_tuned(loop, host, state, question)
+    return _finish(loop, host, state, began)
+
+
+def _begins(loop: Loop) -> RunBegins:
+    experiment = loop.experiment
+    rounds_left = loop.last_round - loop.directory.latest()
+    done = {record["client"] for record in records_of(loop.directory, "evaluation") if record["stage"] == ALONE}
+    alone = len(loop.clients) - len(done) if experiment.evaluation.baselines else 0
+    rounds = rounds_left * len(roster(experiment, loop.last_round)) + loop.last_round * alone
+    return RunBegins(
+        name=experiment.name,
+        directory=str(loop.directory.path),
+        rounds=loop.last_round,
+        steps=rounds * experiment.training.local_steps,
+    )
+
+
+def _journal_start(loop: Loop) -> None:
+    facts, experiment, rows = loop.federation, loop.experiment, loop.federation.rows
+    clients = {
+        name: {
+            "rank": max(slot.rank for slot in slots.values()),
+            "scaling": next(iter(slots.values())).scaling,
+            "train_rows": rows.get(name, ABSENT).train,
+            "held_out_rows": rows.get(name, ABSENT).held_out,
+            "dropped_rows": rows.get(name, ABSENT).dropped,
+        }
+        for name, slots in loop.world.slots.items()
+    }
+    loop.journal(
+        "run_started",
+        name=experiment.name,
+        method=experiment.method.name,
+        personal=loop.method.personal,
+        base=facts.base,
+        base_digest=facts.base_digest,
+        task=experiment.model.task,
+        dtype=facts.dtype,
+        labels=list(facts.labels),
+        clients=clients,
+        modules=len(facts.modules),
+        targets=facts.targets_rule,
+        versions=dict(facts.versions),
+        threads=torch.get_num_threads(),
+    )
+
+
+def _train_alone(loop: Loop, host: Host, rounds: int) -> None:
+    """Train every client alone with the same rows, steps and seeds; each is a run of its own under alone/."""
+    done = {record["client"] for record in records_of(loop.directory, "evaluation") if record["stage"] == ALONE}
+    for client in loop.clients:
+        if client in done:
+            continue
+        loop.observe(Stage(f"training {client} alone"))
+        measured = _alone(loop, host, client, rounds)
+        journal_evaluation(loop, ALONE, measured)
+
+
+def _alone(loop: Loop, host: Host, client: str, rounds: int) -> Contribution:
+    experiment = alone_experiment(loop.experiment, client)
+    path = loop.directory.path / ALONE / client
+    existing = path.exists()
+    with (
+        RunDirectory.open(path, to_write=True)
+        if existing
+        else RunDirectory.create(path, dump(experiment), host.facts) as directory
+    ):
+        engine = host.engine(experiment, directory)
+        drive(loop_of(experiment, directory, engine, loop.observe, stages=frozenset({"final"}), last_round=rounds))
+    last = [record for record in records_of(directory, "evaluation") if record["client"] == client][-1]
+    metrics = {name: value for name, value in last.fields.items() if isinstance(value, int | float)}
+    metrics.pop("round")
+    return Contribution(round=rounds, client=client, examples=0, metrics=metrics)
+
+
+def alone_experiment(experiment: Experiment, client: str) -> Experiment:
+    """The same experiment with one participant: factor-wise averaging of one client gives that client."""
+    return experiment.model_copy(
+        update={
+            "name": client,
+            "method": experiment.method.model_validate({"name": "fedit"}),
+            "server": ServerTable(),
+            "training": experiment.training.model_copy(update={"proximal": 0.0}),
+            "rounds": experiment.rounds.model_copy(
+                update={"clients": (client,), "min_clients": 1, "participation": 1.0}
+            ),
+            "evaluation": experiment.evaluation.model_copy(update={"baselines": False, "question": None}),
+        }
+    )
+
+
+def _ask_tuned(loop: Loop, host: Host, state: RunState, question: str) -> None:
+    """Ask the global model; where each client has its own, that of the first in the file that took part, by name."""
+    if not loop.method.personal:
+        _journal_answer(loop, host, Start(Adapter(), trunk=state.learned.delta()), "final", question)
+        return
+    client = next(client.name for client in loop.experiment.active if client.name in state.last_rounds)
+    _journal_answer(loop, host, _own(loop, state, client), "final", question, client=client)
+
+
+def _own(loop: Loop, state: RunState, client: str) -> Start:
+    return own_model(loop.method, loop.world, state, client, loop.directory.clients)
+
+
+def _journal_answer(loop: Loop, host: Host, start: Start, stage: str, question: str, **whose: str) -> None:
+    model = "base" if stage == "base" else f"tuned model{''.join(f' of {client}' for client in whose.values())}"
+    loop.observe(Stage(f"asking the question of the {model}"))
+    if (text := _if_at_hand(loop, "answer", partial(host.ask, start, question))) is not None:
+        loop.journal("answer", stage=stage, question=question, text=text, **whose)
+
+
+def _if_at_hand(loop: Loop, what: str, act: Callable[[], Any]) -> Any:
+    """What needs the base model; where it is not at hand, the journal says what was left out and why."""
+    try:
+        return act()
+    except NotAtHandError as error:
+        loop.journal("left_out", what=what, reason=str(error))
+        return None
+
+
+def _answered(directory: RunDirectory, stage: str) -> bool:
+    return any(record["stage"] == stage for record in records_of(directory, "answer"))
+
+
+def _finish(loop: Loop, host: Host, state: RunState, began: float) -> Result:
+    """Write the PEFT adapter (of each client, where it has its own) and the report, and close the journal (again, if a
+    resume found it closed)."""
+    loop.observe(Stage("writing the adapter and the report"))
+    took_part = [client for client in loop.clients if client in state.last_rounds] if loop.method.personal else []
+    own = {client: _own(loop, state, client).delta() for client in took_part}
+    for place, adapter in _adapters(loop.directory, state, own):
+        _if_at_hand(loop, "adapter", partial(host.export, place, adapter, state.head))
+    if not records_of(loop.directory, "run_finished"):
+        loop.journal(
+            "run_finished",
+            rounds=state.round,
+            digest=digest_of(state, own),
+            seconds=round_seconds(began),
+            peak_memory_bytes=peak_memory_bytes(),
+            adapter="adapter/CLIENT" if own else "adapter",
+        )
+    return Result(loop.directory.path, state, write_report(loop.directory), own)
+
+
+def _adapters(directory: RunDirectory, state: RunState, own: Mapping[str, Adapter]) -> list[tuple[Path, Adapter]]:
+    """Where each adapter of the run is written."""
+    if own:
+        return [(directory.adapter / client, adapter) for client, adapter in own.items()]
+    return [(directory.adapter, state.learned.delta())]
+
+
+def records_of(directory: RunDirectory, kind: str) -> list[Any]:
+    """The journal's records of one kind, without what was rolled back."""
+    return [record for record in in_force(directory.journal.records()) if record["kind"] == kind]
+
+
+def peak_memory_bytes() -> int:
+    """The largest resident size of this process so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
