@@ -6,22 +6,40 @@ weights, method="flora")` is the algebra alone. The last one needs neither trans
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fedloom.environment  # noqa: F401  stands before any dependency is imported
-from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.factors import Factors
-from fedloom.aggregation.direct import aggregate
 from fedloom.errors import FedLoomError
-from fedloom.spec.experiment import Experiment
-from fedloom.spec.load import load, parse
 
 if TYPE_CHECKING:
+    from fedloom.adapters.adapter import Adapter
+    from fedloom.adapters.factors import Factors
+    from fedloom.aggregation.direct import aggregate
     from fedloom.engine.run import Result
+    from fedloom.spec.experiment import Experiment
+    from fedloom.spec.load import load, parse
 
 __version__ = "0.1.0"
 __all__ = ["Adapter", "Experiment", "Factors", "FedLoomError", "aggregate", "load", "parse", "resume", "run"]
+
+# Found when they are asked for: torch takes seconds to import, and the process that hands a client's message over to
+# its worker is started anew for every message and needs none of it.
+_HOMES = {
+    "Adapter": "fedloom.adapters.adapter",
+    "Factors": "fedloom.adapters.factors",
+    "aggregate": "fedloom.aggregation.direct",
+    "Experiment": "fedloom.spec.experiment",
+    "load": "fedloom.spec.load",
+    "parse": "fedloom.spec.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fedloom' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def run(experiment: Experiment, **options: Any) -> Result:

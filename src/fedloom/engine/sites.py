@@ -21,6 +21,7 @@ from fedloom.data.tokens import encode_all
 from fedloom.engine.base import ClientRows, Federation
 from fedloom.engine.events import Observer, Stage, silent
 from fedloom.errors import DataError, WrongBaseError
+from fedloom.rounds.description import Description
 from fedloom.rounds.world import active_clients, world_of
 from fedloom.spec.experiment import Experiment
 from fedloom.training.base_model import BaseModel, load_base
@@ -75,7 +76,26 @@ class Sites:
             rows=rows,
             labels=self.labels,
             targets_rule=self.base.targets_rule,
-            versions={"python": platform.python_version(), **{name: version(name) for name in REPORTED_PACKAGES}},
+            versions=versions(),
+        )
+
+    def description(self, client: str) -> Description:
+        """What one client says of itself."""
+        site, known = self.by_client[client], self.federation()
+        return Description(
+            client=client,
+            base=known.base,
+            base_digest=known.base_digest,
+            dtype=known.dtype,
+            modules=known.modules,
+            labels=self.labels,
+            targets_rule=known.targets_rule,
+            train=len(site.train),
+            held_out=len(site.held_out),
+            dropped=site.dropped,
+            rows_digest=site.digest,
+            versions=known.versions,
+            head=self.head,
         )
 
     def ask(self, start: Start, question: str, max_new_tokens: int) -> str:
@@ -84,9 +104,15 @@ class Sites:
         return answer(self.base, [[Message("user", question)]], max_new_tokens, self.max_tokens)[0]
 
 
-def load_sites(experiment: Experiment, observe: Observer = silent) -> Sites:
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that make the numbers."""
+    return {"python": platform.python_version(), **{name: version(name) for name in REPORTED_PACKAGES}}
+
+
+def load_sites(experiment: Experiment, observe: Observer = silent, base: BaseModel | None = None) -> Sites:
     """Read every client's rows, load the base, encode.
 
+    base: one that was loaded before for the same model, layers, classes and length of text.
     Raises: DataError, ModelError, ConfigError naming client, file and row, before anything is trained.
     """
     names = [client.name for client in active_clients(experiment)]
@@ -95,8 +121,9 @@ def load_sites(experiment: Experiment, observe: Observer = silent) -> Sites:
         observe(Stage(f"reading the rows of {name}"))
         sources.client(name)
     classes = labels(experiment, sources) if experiment.model.classifies else ()
-    observe(Stage(f"loading {experiment.model.id}"))
-    base = load_base(experiment.model, experiment.lora, classes or None, longest_text(experiment))
+    if base is None:
+        observe(Stage(f"loading {experiment.model.id}"))
+        base = load_base(experiment.model, experiment.lora, classes or None, longest_text(experiment))
     world_of(experiment, base.modules)
     observe(Stage("encoding the rows"))
     by_client = {name: _site(experiment, sources, base, classes, name) for name in names}

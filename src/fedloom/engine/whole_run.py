@@ -83,7 +83,9 @@ class Host(Protocol):
         """What stays the same during the run, as of `RunDirectory.create`."""
         ...
 
-    def engine(self, experiment: Experiment, directory: RunDirectory) -> Engine: ...
+    def engine(self, experiment: Experiment, directory: RunDirectory, /) -> Engine:
+        """What exchanges messages for a run in this directory."""
+        ...
 
     def ask(self, start: Start, question: str) -> str:
         """The answer of one model. Raises: RunError where there is no base model at hand."""

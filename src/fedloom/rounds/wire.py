@@ -19,7 +19,7 @@ from fedloom.errors import AdapterError
 from fedloom.rounds.messages import Assignment, Contribution, LocalWork
 
 PROTOCOL = 2
-_FACTS = "message"
+FACTS = "message"
 
 
 def assignment_to_bytes(assignment: Assignment) -> bytes:
@@ -40,7 +40,7 @@ def assignment_to_bytes(assignment: Assignment) -> bytes:
     return to_bytes(
         adapters,
         assignment.head,
-        facts={_FACTS: json.dumps(facts, sort_keys=True)},
+        facts={FACTS: json.dumps(facts, sort_keys=True)},
         sides=_sent_out(assignment),
         whole=("trunk",),
     )
@@ -61,7 +61,7 @@ def assignment_from_bytes(data: bytes) -> Assignment:
     Raises: AdapterError for bytes that are not one, or of another protocol.
     """
     adapters, head, facts = from_bytes(data, where="assignment", blank=("trainable",))
-    message = _message(facts, "assignment")
+    message = message_of(facts, "assignment")
     work = message.pop("work")
     return Assignment(
         start=Start(trainable=adapters["trainable"], trunk=adapters["trunk"]),
@@ -87,7 +87,7 @@ def contribution_to_bytes(contribution: Contribution, sends: Mapping[str, str]) 
     return to_bytes(
         {"adapter": contribution.adapter},
         contribution.head,
-        facts={_FACTS: json.dumps(facts, sort_keys=True)},
+        facts={FACTS: json.dumps(facts, sort_keys=True)},
         sides=sends,
     )
 
@@ -95,12 +95,13 @@ def contribution_to_bytes(contribution: Contribution, sends: Mapping[str, str]) 
 def contribution_from_bytes(data: bytes, *, start: Adapter) -> Contribution:
     """The contribution again; what did not travel is taken from the start that was dispatched."""
     adapters, head, facts = from_bytes(data, where="contribution", restore={"adapter": start})
-    return Contribution(adapter=adapters["adapter"], head=head, **_message(facts, "contribution"))
+    return Contribution(adapter=adapters["adapter"], head=head, **message_of(facts, "contribution"))
 
 
-def _message(facts: Mapping[str, str], where: str) -> dict[str, Any]:
+def message_of(facts: Mapping[str, str], where: str) -> dict[str, Any]:
+    """The table of a message, without its protocol. Raises: AdapterError for none, or one of another protocol."""
     try:
-        message = json.loads(facts[_FACTS])
+        message = json.loads(facts[FACTS])
         protocol = message.pop("protocol")
     except (KeyError, ValueError, AttributeError) as error:
         raise AdapterError("the bytes hold no message of FedLoom", where=where, found=repr(error)) from error

@@ -1,0 +1,48 @@
+"""What a server asks of a client, apart from the transport: the kinds of calls, and how a client's answer is made.
+
+Every call says everything that is needed to answer it, as the process that answers may be a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+
+from fedloom.engine.flower.wire import Envelope, Fact
+from fedloom.errors import FedLoomError
+
+PROTOCOL = 1  # of the calls; that of the bytes in them is rounds.wire.PROTOCOL
+HELLO, CLASSES, DESCRIBE, ASSIGNMENT = "hello", "classes", "describe", "assignment"
+KINDS = (HELLO, CLASSES, DESCRIBE, ASSIGNMENT)
+REFUSED = "refused"  # the fact of an answer that is none: why
+
+# Flower routes a message by its type; only these two words differ for whoever looks at its logs.
+MESSAGE_TYPES = {HELLO: "query", CLASSES: "query", DESCRIBE: "query", ASSIGNMENT: "train"}
+
+
+def call(kind: str, *, client: str = "", run: str = "", labels: str = "[]", body: bytes = b"") -> Envelope:
+    """One call. run: the experiment as TOML, as far as this client needs it.  labels: class names, as JSON."""
+    facts: dict[str, Fact] = {"protocol": PROTOCOL, "version": version("fedloom"), "kind": kind, "client": client}
+    return Envelope({**facts, "run": run, "labels": labels}, body)
+
+
+def answered(asked: Envelope, answer: Callable[[Envelope], Envelope]) -> Envelope:
+    """The answer, or why there is none; a bad call is no reason to die."""
+    try:
+        refuse_other_protocol(asked)
+        return answer(asked)
+    except FedLoomError as error:
+        return Envelope({"protocol": PROTOCOL, REFUSED: str(error)})
+
+
+def refuse_other_protocol(message: Envelope) -> None:
+    """Raises: FedLoomError that names both versions."""
+    found = message.facts.get("protocol")
+    if found != PROTOCOL:
+        raise FedLoomError(
+            "the other side speaks another protocol",
+            where=f"fedloom {message.facts.get('version', 'of an unknown version')}",
+            expected=PROTOCOL,
+            found=found,
+            do=f"Install the same version on both sides; here it is fedloom {version('fedloom')}",
+        )

@@ -1,0 +1,84 @@
+"""The client's answers, in the process that has its rows and its base."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fedloom.engine.flower.calls import ASSIGNMENT, CLASSES, DESCRIBE, HELLO, PROTOCOL
+from fedloom.engine.flower.wire import Envelope, Fact
+from fedloom.engine.for_client import experiment_of, with_labels
+from fedloom.engine.member import Member
+from fedloom.errors import FedLoomError
+from fedloom.spec.experiment import Experiment
+from fedloom.spec.load import parse
+
+Config = Mapping[str, Any]
+
+
+def answer_here(asked: Envelope, config: Config) -> Envelope:
+    """Answer in this process, which keeps the base for the calls to come. Raises: FedLoomError."""
+    return answer(asked, config, _member(str(config.get("store", "fedloom-client"))))
+
+
+@cache
+def _member(store: str) -> Member:
+    return Member(Path(store))
+
+
+def answer(asked: Envelope, config: Config, member: Member) -> Envelope:
+    """One answer. Raises: FedLoomError for a call that cannot be answered, or that this site does not accept."""
+    kind = asked.text("kind")
+    if kind not in _ANSWERS:
+        raise FedLoomError("an unknown call", expected=", ".join(_ANSWERS), found=repr(kind))
+    return _ANSWERS[kind](asked, config, member)
+
+
+def _hello(_: Envelope, config: Config, __: Member) -> Envelope:
+    partition = config.get("partition-id", -1)
+    facts: dict[str, Fact] = {
+        "protocol": PROTOCOL,
+        "version": version("fedloom"),
+        "client": str(config.get("client", "")),
+    }
+    return Envelope({**facts, "partition": int(partition)})
+
+
+def _classes(asked: Envelope, config: Config, member: Member) -> Envelope:
+    found = member.classes(_experiment(asked, config), asked.text("client"))
+    return Envelope({"protocol": PROTOCOL, "classes": json.dumps(found)})
+
+
+def _describe(asked: Envelope, config: Config, member: Member) -> Envelope:
+    body = member.describe(_experiment(asked, config), asked.text("client"))
+    return Envelope({"protocol": PROTOCOL}, body)
+
+
+def _assignment(asked: Envelope, config: Config, member: Member) -> Envelope:
+    body = member.answer(_experiment(asked, config), asked.text("client"), asked.body)
+    return Envelope({"protocol": PROTOCOL}, body)
+
+
+_ANSWERS: dict[str, Callable[[Envelope, Config, Member], Envelope]] = {
+    HELLO: _hello,
+    CLASSES: _classes,
+    DESCRIBE: _describe,
+    ASSIGNMENT: _assignment,
+}
+
+
+def _experiment(asked: Envelope, config: Config) -> Experiment:
+    """The experiment that was sent, with what this site says in its place."""
+    client = asked.text("client")
+    own = config.get("client")
+    if own and own != client:
+        raise FedLoomError("the call is for another client", expected=repr(own), found=repr(client))
+    here = Path.cwd()
+    experiment = parse(asked.text("run"), where="the server's experiment", folder=here, files_must_exist=False)
+    own_data = {"data": str(config["data"])} if "data" in config else {}
+    experiment = experiment_of(experiment, client, **own_data)
+    return with_labels(experiment, tuple(json.loads(asked.text("labels"))))

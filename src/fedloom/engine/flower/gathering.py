@@ -1,0 +1,204 @@
+"""Who is there before a round: nodes say which client they are, and clients say what they have."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from flwr.serverapp import Grid
+
+from fedloom.engine.flower.calls import CLASSES, DESCRIBE, HELLO, call
+from fedloom.engine.flower.post import ask_all
+from fedloom.engine.flower.wire import Envelope
+from fedloom.engine.for_client import experiment_of
+from fedloom.errors import AdapterError, FedLoomError, RunError
+from fedloom.rounds.description import Description, description_from_bytes
+from fedloom.rounds.world import active_clients
+from fedloom.spec.dump import dump
+from fedloom.spec.experiment import Experiment
+
+Refuse = Callable[[str, str], None]  # (client or node, reason): written down where the operator sees it
+PAUSE = 1.0  # seconds between two looks for nodes
+
+
+@dataclass
+class Gathered:
+    """Nodes that were asked who they are, and what became of it.
+
+    nodes: client -> node.  descriptions: client -> what it said.  known: nodes that were asked before.
+    facts: of a run that has begun (base_digest, labels, rows by client), which all who come later are held to.
+    """
+
+    nodes: dict[str, int] = field(default_factory=dict)
+    descriptions: dict[str, Description] = field(default_factory=dict)
+    known: set[int] = field(default_factory=set)
+    labels: tuple[str, ...] = ()
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """The rules by which nodes become clients.
+
+    pins: client -> public key of the only node that may be it, as bytes in hex; empty: any node may say who it is.
+    seconds: that a node has for an answer.
+    """
+
+    grid: Grid
+    experiment: Experiment
+    refuse: Refuse
+    pins: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 600.0
+
+    @property
+    def clients(self) -> list[str]:
+        return [client.name for client in active_clients(self.experiment)]
+
+    def begin(self, gathered: Gathered, *, seconds: float, minimum: int) -> None:
+        """Wait until all clients are there, or the time is over, and let them describe themselves.
+
+        Raises: RunError if fewer than `minimum` of them fit together.
+        """
+        ends = time.monotonic() + seconds
+        self.look(gathered)
+        while set(gathered.nodes) != set(self.clients) and time.monotonic() < ends:
+            time.sleep(PAUSE)
+            self.look(gathered)
+        for client in [client for client in self.clients if client not in gathered.nodes]:
+            self.refuse(client, "not there when the run began; it takes part as soon as it comes")
+        self.describe(gathered)
+        self._keep_one_base(gathered)
+        if len(gathered.descriptions) < max(1, minimum):
+            raise RunError(
+                "too few clients are there to begin",
+                expected=f"at least {max(1, minimum)} of {', '.join(self.clients)}",
+                found=", ".join(gathered.descriptions) or "none",
+                do="Start `fedloom join` at the sites and submit the run again; refusals are written above",
+            )
+
+    def look(self, gathered: Gathered) -> None:
+        """Ask the nodes that have come since the last time who they are, and forget those that have gone."""
+        there = {node.node_id: node.public_key.hex() for node in self.grid.get_nodes()}
+        self._forget_gone(gathered, set(there))
+        new = {str(node): node for node in there if node not in gathered.known}
+        gathered.known |= set(new.values())
+        hellos = ask_all(self.grid, new, [(node, call(HELLO)) for node in new], seconds=self.seconds)
+        for node, answer in hellos.items():
+            client = self._who(answer, node, there[new[node]])
+            if client is not None:
+                gathered.nodes[client] = new[node]
+
+    def describe(self, gathered: Gathered) -> None:
+        """Let clients that are there, and were not asked yet, say what they have; what does not fit is sent away."""
+        new = {client: node for client, node in gathered.nodes.items() if client not in gathered.descriptions}
+        if not new:
+            return
+        gathered.labels = gathered.labels or self._labels(new, gathered.facts)
+        labels = json.dumps(gathered.labels)
+        calls = [(client, call(DESCRIBE, client=client, run=self.run_for(client), labels=labels)) for client in new]
+        for client, answer in ask_all(self.grid, new, calls, seconds=self.seconds).items():
+            try:
+                gathered.descriptions[client] = _accepted(client, answer, gathered.facts)
+            except FedLoomError as error:
+                self._send_away(gathered, client, str(error))
+
+    def _send_away(self, gathered: Gathered, client: str, reason: str) -> None:
+        del gathered.nodes[client]
+        gathered.descriptions.pop(client, None)
+        self.refuse(client, reason)
+
+    def _keep_one_base(self, gathered: Gathered) -> None:
+        """All have the base that most have; of equally many, that of the first by name."""
+        if not gathered.descriptions:
+            return
+        digests = {client: gathered.descriptions[client].base_digest for client in sorted(gathered.descriptions)}
+        usual, _ = Counter(digests.values()).most_common(1)[0]
+        for client in [client for client, digest in digests.items() if digest != usual]:
+            own = f"digest {digests[client][:12]}"
+            reason = f"its base model has other weights than that of the others (expected {usual[:12]}, found {own})"
+            self._send_away(gathered, client, reason)
+
+    def _forget_gone(self, gathered: Gathered, there: set[int]) -> None:
+        gathered.known &= there
+        for client in [client for client, node in gathered.nodes.items() if node not in there]:
+            del gathered.nodes[client]
+
+    def _who(self, answer: Envelope | FedLoomError, node: str, key: str) -> str | None:
+        """The client that a node is; None if it may not be one, which is written down."""
+        if isinstance(answer, FedLoomError):
+            self.refuse(f"node {node}", str(answer))
+            return None
+        client, clients = str(answer.facts.get("client", "")), self.clients
+        partition = answer.facts.get("partition", -1)
+        if not client and isinstance(partition, int) and 0 <= partition < len(clients):
+            client = clients[partition]
+        if client not in clients:
+            self.refuse(f"node {node}", f"it says that it is {client!r}, which is no client of this run")
+        elif self.pins and self.pins.get(client) != key:
+            self.refuse(client, f"node {node} says that it is {client!r}, but has another key than its kit")
+        else:
+            return client
+        return None
+
+    def run_for(self, client: str) -> str:
+        """What one client is told of the experiment, as TOML."""
+        return dump(experiment_of(self.experiment, client))
+
+    def _labels(self, come: Mapping[str, int], facts: Mapping[str, object]) -> tuple[str, ...]:
+        """The class names: those of the run, of the configuration, or else all that the clients have, sorted."""
+        if not self.experiment.model.classifies:
+            return ()
+        fixed = facts.get("labels") or self.experiment.model.labels
+        if isinstance(fixed, Sequence):
+            return tuple(fixed)
+        found: set[str] = set()
+        calls = [(client, call(CLASSES, client=client, run=self.run_for(client))) for client in come]
+        for client, answer in ask_all(self.grid, come, calls, seconds=self.seconds).items():
+            try:
+                found |= set(_classes(answer))
+            except FedLoomError as error:
+                self.refuse(client, str(error))
+        if len(found) < 2:
+            raise RunError("the clients' rows have fewer than two labels", expected="at least 2", found=sorted(found))
+        return tuple(sorted(found))
+
+
+def _accepted(client: str, answer: Envelope | FedLoomError, facts: Mapping[str, object]) -> Description:
+    """Raises: FedLoomError for an answer that is none, or a client that does not fit the run."""
+    if isinstance(answer, FedLoomError):
+        raise answer
+    description = description_from_bytes(answer.body)
+    if description.client != client:
+        raise AdapterError("the description is of another client", expected=client, found=description.client)
+    _refuse_other(description, facts)
+    return description
+
+
+def _classes(answer: Envelope | FedLoomError) -> list[str]:
+    if isinstance(answer, FedLoomError):
+        raise answer
+    found = json.loads(answer.text("classes"))
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise AdapterError("the class names are not a list of texts", found=repr(found)[:80])
+    return found
+
+
+def _refuse_other(description: Description, facts: Mapping[str, object]) -> None:
+    """A client of a run that has begun has its base, and the rows that it had. Raises: RunError."""
+    rows = facts.get("rows")
+    digest = rows.get(description.client) if isinstance(rows, Mapping) else None
+    pairs = (
+        ("base model", description.base_digest, facts.get("base_digest")),
+        ("rows", description.rows_digest, digest),
+    )
+    for what, found, expected in pairs:
+        if expected is not None and found != expected:
+            raise RunError(
+                f"client {description.client!r} has another {what} than when the run was started",
+                expected=f"digest {str(expected)[:12]}",
+                found=f"digest {found[:12]}",
+                do="Put it back as it was, or start a new run",
+            )

@@ -1,0 +1,64 @@
+"""The ServerApp: runs the rounds of an experiment, in a run directory on the server's disk.
+
+Its run configuration (`flwr run --run-config`):
+    run        the experiment as TOML
+    runs       folder of the run directories
+    resume     true: go on with runs/<name> from its last committed round
+    clients    JSON file with the public key of each client's node (`fedloom provision` writes one); left out: any node
+               may say which client it is
+    come, describe, deadline   seconds, as of `Patience`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from fedloom.engine.events import Event, Journaled, Stage
+from fedloom.engine.flower.host import FlowerHost, Patience, resume_with, run_with
+from fedloom.engine.flower.pins import read_pins
+from fedloom.errors import FedLoomError
+from fedloom.spec.experiment import Experiment
+from fedloom.spec.load import parse
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run or resume. What went wrong is in Flower's log and, once there is a run directory, in the journal."""
+    config = dict(context.run_config)
+    root = Path(str(config.get("runs", "runs")))
+    host = _host(grid, config)
+    result = resume_with(host, root / host.experiment.name) if config.get("resume") else run_with(host, root)
+    print(f"finished: {result.directory}, digest {result.digest}", flush=True)
+
+
+def _host(grid: Grid, config: Mapping[str, Any]) -> FlowerHost:
+    usual = Patience()
+    patience = Patience(
+        *(float(config.get(name, getattr(usual, name))) for name in ("come", "describe", "deadline")),
+    )
+    pins = read_pins(Path(str(config["clients"]))) if config.get("clients") else {}
+    return FlowerHost(grid, _experiment(config), _print, patience, pins)
+
+
+def _experiment(config: Mapping[str, Any]) -> Experiment:
+    if not config.get("run"):
+        do = "Submit with `fedloom run pilot.toml --engine flower`, or give run = the TOML text in --run-config"
+        raise FedLoomError("there is no experiment in the run configuration", where="run", do=do)
+    return parse(str(config["run"]), where="the submitted experiment", folder=Path.cwd(), files_must_exist=False)
+
+
+def _print(event: Event) -> None:
+    """One line for what matters, in Flower's log of the run."""
+    match event:
+        case Stage():
+            print(event.text, flush=True)
+        case Journaled():
+            facts = {name: event.fields[name] for name in ("round", "client", "reason") if name in event.fields}
+            print(f"{event.kind} {facts}", flush=True)
