@@ -94,21 +94,21 @@ WHAT = (
     "8, 8, 4, 4, 4, 4 (16 for all: @16), 1,000 test rows. 10 rounds of"
 )
 MAIN = Setting(
-    what=f"{WHAT} 10 steps of 8 rows.",
+    what=f"{WHAT} 20 steps of 4 rows.",
     model="minilm-l6",
     data="banking77",
     rows_per_client=500,
     max_tokens=64,
     rounds=10,
-    local_steps=10,
-    batch_size=8,
+    local_steps=20,
+    batch_size=4,
     ranks=(64, 32, 16, 16, 8, 8, 4, 4, 4, 4),
     test_rows=1000,
 )
 SETTINGS = {
     "main": MAIN,
-    "few": replace(MAIN, what=f"{WHAT} 4 steps of 8 rows.", local_steps=4),
-    "absent": replace(MAIN, what=f"{WHAT} 10 steps of 8 rows, half of the clients absent.", participation=0.5),
+    "few": replace(MAIN, what=f"{WHAT} 4 steps of 8 rows.", local_steps=4, batch_size=8),
+    "absent": replace(MAIN, what=f"{WHAT} 20 steps of 4 rows, half of the clients absent.", participation=0.5),
 }
 
 
