@@ -1,0 +1,73 @@
+"""Flower's processes under ours: started with a home of their own, printed, watched and ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedloom.errors import RunError
+
+Say = Callable[[str], None]
+GRACE = 15.0  # seconds that a process has to end by itself
+TASK_POLL = "0.2"  # seconds; Flower's default of 1 is added to every message
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """Ours (telemetry is off in it, see fedloom.environment) with a FLWR_HOME, so that the user's is not touched."""
+    quiet = {"FLWR_HOME": str(home.absolute()), "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": TASK_POLL}
+    programs = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
+    return {**os.environ, **quiet, **programs, **more}
+
+
+def start(
+    command: Sequence[str], say: Say, *, env: Mapping[str, str], log: Path | None = None, cwd: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """Print a command and start it, in a session of its own, so that all its children can be ended with it."""
+    say(f"$ {shlex.join(command)}")
+    if log is None:
+        return subprocess.Popen(command, env=env, cwd=cwd, start_new_session=True)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command, env=env, cwd=cwd, start_new_session=True, stdout=output, stderr=subprocess.STDOUT
+        )
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process and its children to end, and make sure that they do."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def ask(command: Sequence[str], say: Say, *, env: Mapping[str, str]) -> dict[str, Any]:
+    """Run one of Flower's commands and give its JSON.
+
+    Raises: RunError with what it printed, if it fails or prints no JSON.
+    """
+    say(f"$ {shlex.join(command)}")
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    try:
+        found = json.loads(done.stdout)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or found.get("success") is not True:
+        said = (found or {}).get("error-message") if isinstance(found, dict) else None
+        raise RunError(
+            "Flower's command failed",
+            where=shlex.join(command[:3]),
+            found=said or (done.stderr or done.stdout).strip()[-2000:] or f"exit code {done.returncode}",
+        )
+    return found
