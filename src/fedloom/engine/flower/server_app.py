@@ -6,6 +6,7 @@ Its run configuration (`flwr run --run-config`):
     resume     true: go on with runs/<name> from its last committed round
     clients    JSON file with the public key of each client's node (`fedloom provision` writes one); left out: any node
                may say which client it is
+    verdict    file in which to write why the run failed
     come, describe, deadline   seconds, as of `Patience`
 """
 
@@ -30,11 +31,16 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run or resume. What went wrong is in Flower's log and, once there is a run directory, in the journal."""
+    """Run or resume. What went wrong is in Flower's log, in the verdict and, once there is one, in the run directory."""
     config = dict(context.run_config)
-    root = Path(str(config.get("runs", "runs")))
-    host = _host(grid, config)
-    result = resume_with(host, root / host.experiment.name) if config.get("resume") else run_with(host, root)
+    try:
+        root = Path(str(config.get("runs", "runs")))
+        host = _host(grid, config)
+        result = resume_with(host, root / host.experiment.name) if config.get("resume") else run_with(host, root)
+    except FedLoomError as error:
+        if config.get("verdict"):
+            Path(str(config["verdict"])).write_text(f"{error}\n", encoding="utf-8")
+        raise
     print(f"finished: {result.directory}, digest {result.digest}", flush=True)
 
 
