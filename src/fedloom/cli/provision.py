@@ -49,8 +49,9 @@ def _table(made: Provisioned) -> Table:
     kit, key = Column("kit", overflow="fold"), Column("fingerprint of its key", overflow="fold")
     table = Table("client", "rank", kit, key, "expires")
     for name, client in made.clients.items():
-        kit = str(made.client_kit(name))
-        table.add_row(name, str(client.rank), kit, client.fingerprint, f"{client.expires:%Y-%m-%d}")
+        table.add_row(
+            name, str(client.rank), str(made.client_kit(name)), client.fingerprint, f"{client.expires:%Y-%m-%d}"
+        )
     return table
 
 

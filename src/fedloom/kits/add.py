@@ -26,7 +26,7 @@ from fedloom.kits.read_server import ServerKit, read_unfinished_server_kit
 from fedloom.kits.server_kit import RegisteredClient, registry_files
 from fedloom.spec.differences import differences
 from fedloom.spec.experiment import Experiment
-from fedloom.store.unfinished import new_directory, replace_file
+from fedloom.store.unfinished import new_directory, remove_abandoned, replace_file
 
 
 def add_clients(
@@ -50,7 +50,8 @@ def add_clients(
             if client.name not in kit.clients
         }
     for name, file in registry_files(wanted, {**kit.clients, **added}).items():
-        intact = "The kits are as they were"
+        remove_abandoned(kit.path / name)
+        intact = "Kits that were there are as they were"
         replace_file(kit.path / name, file.data, intact=intact, again="fedloom provision --add again")
     return Provisioned(kit.path, kit.address, added)
 

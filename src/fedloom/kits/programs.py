@@ -53,7 +53,7 @@ _COMPOSE = """\
 services:
   client:
     build: .
-    user: "${FEDLOOM_USER:?who owns this folder, as in $$(id -u):$$(id -g)}"
+    user: "${FEDLOOM_USER:?numbers of the user and group who own this folder}"
     command: ["--data", "/data/${FEDLOOM_FILE:-our.jsonl}"]
     volumes:
       - .:/kit
