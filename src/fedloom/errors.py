@@ -1,12 +1,13 @@
 """Everything that FedLoom refuses, and why.
 
 FedLoomError                     the user can act on it: exit code 2, never a traceback
-├── ConfigError                  pilot.toml: one or several problems, all listed at once
+├── ConfigError                  pilot.toml, site.toml: one or several problems, all listed at once
 ├── DataError                    a client's rows: missing, empty, unreadable, without the mapped column
 ├── ModelError                   a base model, tokenizer or target module that cannot be used
 ├── AdapterError                 factors, adapters and their files
 │   └── WrongBaseError           an adapter that was trained on another base model
 ├── AggregationError             a method was asked for something that its algebra does not allow
+├── KitError                     a server's or client's kit: incomplete, expired, of another kind, wrong keys
 ├── ContributionRefusedError     one client's contribution; the round goes on without it
 └── RunError                     a run directory: exists, missing, of another configuration, disk full
     ├── NotAtHandError           something needs the base model, and this machine has none
@@ -74,6 +75,10 @@ class WrongBaseError(AdapterError):
 
 class AggregationError(FedLoomError):
     """A method cannot combine what it was given."""
+
+
+class KitError(FedLoomError):
+    """A kit of the deployment cannot be made, or cannot be used as it is."""
 
 
 class ContributionRefusedError(FedLoomError):

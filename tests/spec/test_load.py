@@ -192,6 +192,21 @@ def test_a_run_can_be_read_when_its_data_are_gone(tmp_path):
     )
 
 
+def test_data_at_sites_need_not_be_named_nor_be_there(tmp_path):
+    text = '[[clients]]\nname = "a"\n[[clients]]\nname = "b"\ndata = "gone.jsonl"\nrank = 2\n'
+    (tmp_path / "pilot.toml").write_text(text)
+    experiment = load(tmp_path / "pilot.toml", data_at_sites=True)
+    assert [client.data for client in experiment.clients] == [None, str(tmp_path / "gone.jsonl")]
+    with pytest.raises(ConfigError, match=r"2 problems(.|\n)*a, data: has no data(.|\n)*there is no file"):
+        load(tmp_path / "pilot.toml")
+
+
+def test_data_at_sites_excuses_nothing_else(tmp_path):
+    text = '[method]\nname = "fedit"\n[[clients]]\nname = "a"\n[[clients]]\nname = "b"\nrank = 2\n'
+    with pytest.raises(ConfigError, match=r"1 problem\n.*fedit needs clients of one rank"):
+        parse(text, where="x", folder=tmp_path, data_at_sites=True)
+
+
 def test_an_experiment_from_python_is_held_to_the_rules():
     clients = (ClientTable(name="a", data="hf:x"), ClientTable(name="a", data="/gone/x.csv"))
     with pytest.raises(ConfigError) as error:

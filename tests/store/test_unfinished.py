@@ -5,6 +5,7 @@ import os
 import pytest
 
 from fedloom.errors import RunError
+from fedloom.store.durable import write_file
 from fedloom.store.unfinished import new_directory, replace_file
 
 
@@ -44,6 +45,20 @@ def test_a_block_that_fails_leaves_nothing(place, tmp_path):
         fail()
     assert (files_below(tmp_path), place.exists()) == before
     assert not [entry for entry in tmp_path.rglob("*") if entry.name.startswith(".")]
+
+
+def test_modes_hold_from_the_first_moment(tmp_path):
+    before = os.umask(0)
+    try:
+        with new_directory(tmp_path / "out", mode=0o700) as unfinished:
+            assert unfinished.stat().st_mode & 0o777 == 0o700
+            write_file(unfinished / "key", b"secret", mode=0o600)
+            write_file(unfinished / "open", b"")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()}
+    assert modes == {"key": 0o600, "open": 0o644}
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_file_is_replaced_or_stays(tmp_path, full_disk):

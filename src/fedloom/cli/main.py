@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from fedloom.cli import check, compare, demo, evaluate, export, init, methods, report, resume, run
+from fedloom.cli import check, compare, demo, evaluate, export, init, methods, provision, report, resume, run
 from fedloom.errors import EXIT_CODE, FedLoomError
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, init, check, run, resume, evaluate, compare, report, export, methods):
+for command in (demo, init, check, run, resume, evaluate, compare, report, export, methods, provision):
     app.command(name=command.NAME)(command.command)
 
 

@@ -12,30 +12,27 @@ from fedloom.spec.places import missing_files, resolved
 from fedloom.spec.positions import positions
 from fedloom.spec.problem import Problem, line_number
 from fedloom.spec.rules import problems_of
-from fedloom.spec.toml import tables_of
+from fedloom.spec.toml import tables_of, text_of
 from fedloom.spec.validate import validate
 
 __all__ = ["check", "dump", "load", "parse"]
 
 
-def load(path: str | Path) -> Experiment:
+def load(path: str | Path, *, data_at_sites: bool = False) -> Experiment:
     """The experiment of a TOML file. Relative paths in it are relative to its folder.
 
-    Raises: ConfigError with every problem and its line.
+    data_at_sites: for a run across machines, as of `parse`.  Raises: ConfigError with every problem and its line.
     """
     path = Path(path)
-    try:
-        text = path.read_bytes().decode("utf-8").removeprefix("\ufeff")
-    except OSError as error:
-        raise ConfigError([f"the file cannot be read: {error.strerror}"], where=path) from error
-    except UnicodeDecodeError as error:
-        message = f"expected UTF-8 text, found the byte 0x{error.object[error.start]:02x} at position {error.start}"
-        raise ConfigError([message], where=path) from error
-    return parse(text, where=str(path), folder=path.parent)
+    return parse(text_of(path), where=str(path), folder=path.parent, data_at_sites=data_at_sites)
 
 
-def parse(text: str, *, where: str, folder: Path, files_must_exist: bool = True) -> Experiment:
+def parse(
+    text: str, *, where: str, folder: Path, files_must_exist: bool = True, data_at_sites: bool = False
+) -> Experiment:
     """The experiment of a TOML text. files_must_exist: whether data files and a local model are looked for.
+
+    data_at_sites: data and base lie at the sites: none are looked for here, and clients need not name their data.
 
     Raises: ConfigError with every problem, in the order of the lines.
     """
@@ -44,7 +41,8 @@ def parse(text: str, *, where: str, folder: Path, files_must_exist: bool = True)
     if experiment is not None:
         experiment = resolved(experiment, folder)
         unreliable = {problem.path for problem in problems}
-        found = problems_of(experiment) + (missing_files(experiment) if files_must_exist else [])
+        found = problems_of(experiment, data_at_sites=data_at_sites)
+        found += missing_files(experiment) if files_must_exist and not data_at_sites else []
         problems += [problem for problem in found if not _follows(problem, unreliable)]
     if problems or experiment is None:
         raise ConfigError(_listed(problems, text, raw), where=where)

@@ -16,12 +16,12 @@ def resolved(experiment: Experiment, folder: Path) -> Experiment:
     """The experiment with absolute paths to data files and to a local model."""
     data, model = experiment.data, experiment.model
     clients = [
-        client if client.data is None else client.model_copy(update={"data": _source(client.data, folder)})
+        client if client.data is None else client.model_copy(update={"data": source_at(client.data, folder)})
         for client in experiment.clients
     ]
     changes = {"clients": tuple(clients), "model": model.model_copy(update={"id": _model(model.id, folder)})}
     if data.source is not None:
-        changes["data"] = data.model_copy(update={"source": _source(data.source, folder)})
+        changes["data"] = data.model_copy(update={"source": source_at(data.source, folder)})
     return experiment.model_copy(update=changes)
 
 
@@ -72,7 +72,8 @@ def _is_file(source: str) -> bool:
     return source.partition(":")[0] not in SCHEMES or ":" not in source
 
 
-def _source(source: str, folder: Path) -> str:
+def source_at(source: str, folder: Path) -> str:
+    """A data source with the absolute path of its file, if it is one."""
     return _absolute(source, folder) if _is_file(source) else source
 
 

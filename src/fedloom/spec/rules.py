@@ -18,9 +18,10 @@ from fedloom.spec.problem import Path, Problem, nearest
 Rule = Callable[[Experiment], list[Problem]]
 
 
-def problems_of(experiment: Experiment) -> list[Problem]:
-    """Everything that the rules find."""
-    return [problem for rule in RULES for problem in rule(experiment)]
+def problems_of(experiment: Experiment, *, data_at_sites: bool = False) -> list[Problem]:
+    """Everything that the rules find. data_at_sites: whether clients may lack data, as sites name their own."""
+    rules = (rule for rule in RULES if not (data_at_sites and rule is data_for_everyone))
+    return [problem for rule in rules for problem in rule(experiment)]
 
 
 def unique_clients(experiment: Experiment) -> list[Problem]:

@@ -32,9 +32,8 @@ with an example or with their default. Paths are relative to this file. `fedloom
 
 def template() -> str:
     """A valid configuration of the embedded model and data, in which every field of every table appears."""
-    example = Experiment(clients=SAMPLE_CLIENTS)
-    quiet = frozenset(pointless(example))
-    sections = [_comment(_INTRODUCTION)]
+    quiet = frozenset(pointless(Experiment(clients=SAMPLE_CLIENTS)))
+    sections = [comment(_INTRODUCTION)]
     for path, model in tables():
         if path[:1] != ("clients",):
             sections.append(_section(path, model, quiet))
@@ -42,7 +41,7 @@ def template() -> str:
 
 
 def _section(path: tuple[str, ...], model: type[BaseModel], quiet: frozenset[Path]) -> str:
-    header = [_comment(model.__doc__ or ""), _mute(f"[{'.'.join(path)}]", path in quiet)] if path else []
+    header = [comment(model.__doc__ or ""), _mute(f"[{'.'.join(path)}]", path in quiet)] if path else []
     lines = [_field(name, field, (*path, name) in quiet or path in quiet) for name, field in _fields(model)]
     return "\n".join([*header, *lines, *(_method_settings() if model is MethodTable else [])])
 
@@ -50,19 +49,19 @@ def _section(path: tuple[str, ...], model: type[BaseModel], quiet: frozenset[Pat
 def _clients() -> Iterator[str]:
     """The first client with every key explained, the others with those that they need."""
     first, *others = SAMPLE_CLIENTS
-    lines = [_comment(ClientTable.__doc__ or ""), "[[clients]]"]
+    lines = [comment(ClientTable.__doc__ or ""), "[[clients]]"]
     for name, field in _fields(ClientTable):
         shown = getattr(first, name) or None
-        lines.append(_described(field, _assigned(name, _example(field) if shown is None else shown, shown is None)))
+        lines.append(described(field, assigned(name, example(field) if shown is None else shown, shown is None)))
     for path, model in tables(ClientTable):
         if path:
-            described = ClientTable.model_fields[path[0]].description or ""
-            lines += [_comment(described), _mute(f"[clients.{'.'.join(path)}]", True)]
-            lines += [_assigned(name, _example(field), True) for name, field in _fields(model)]
+            why = ClientTable.model_fields[path[0]].description or ""
+            lines += [comment(why), _mute(f"[clients.{'.'.join(path)}]", True)]
+            lines += [assigned(name, example(field), True) for name, field in _fields(model)]
     yield "\n".join(lines)
     for client in others:
         yield "\n".join(
-            ["[[clients]]", *(_assigned(name, getattr(client, name), False) for name in ("name", "data", "rank"))]
+            ["[[clients]]", *(assigned(name, getattr(client, name), False) for name in ("name", "data", "rank"))]
         )
 
 
@@ -74,8 +73,8 @@ def _fields(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
 
 def _field(name: str, field: FieldInfo, quiet: bool) -> str:
     default = field.get_default(call_default_factory=True)
-    value = _example(field) if default is None else default
-    return _described(field, _assigned(name, value, quiet or default is None))
+    value = example(field) if default is None else default
+    return described(field, assigned(name, value, quiet or default is None))
 
 
 def _method_settings() -> list[str]:
@@ -85,11 +84,11 @@ def _method_settings() -> list[str]:
     lines = []
     for setting in dataclasses.fields(kind):
         value = _value_of(hints[setting.name]) if setting.default is None else setting.default
-        lines += [_comment(setting.metadata["help"]), _assigned(setting.name, value, True)]
+        lines += [comment(setting.metadata["help"]), assigned(setting.name, value, True)]
     return lines
 
 
-def _example(field: FieldInfo) -> Any:
+def example(field: FieldInfo) -> Any:
     """A value of the field's type: its first example, if it has some."""
     return field.examples[0] if field.examples else _value_of(field.annotation)
 
@@ -105,12 +104,14 @@ def _value_of(annotation: Any) -> Any:
     return {int: 10, float: 1.0, bool: True}.get(annotation, "...")
 
 
-def _assigned(name: str, value: Any, quiet: bool) -> str:
+def assigned(name: str, value: Any, quiet: bool) -> str:
+    """`name = value`; quiet: commented out, as an optional key is shown."""
     return _mute(f"{name} = {literal(value)}", quiet)
 
 
-def _described(field: FieldInfo, assignment: str) -> str:
-    return f"{_comment(field.description or '')}\n{assignment}"
+def described(field: FieldInfo, assignment: str) -> str:
+    """An assignment under the description of its field."""
+    return f"{comment(field.description or '')}\n{assignment}"
 
 
 def _mute(line: str, quiet: bool) -> str:
@@ -118,5 +119,6 @@ def _mute(line: str, quiet: bool) -> str:
     return f"#{line}" if quiet else line
 
 
-def _comment(text: str) -> str:
+def comment(text: str) -> str:
+    """A text as lines of comment."""
     return textwrap.fill(" ".join(text.split()), _WIDTH, initial_indent="# ", subsequent_indent="# ")

@@ -6,14 +6,27 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from fedloom.errors import ConfigError
 from fedloom.spec.positions import positions
-from fedloom.spec.problem import Path, Problem
+from fedloom.spec.problem import Path as Place
+from fedloom.spec.problem import Problem
 
 MAX_LEVELS = 50  # a configuration has four; far more would exhaust the stack of a recursion
 INTEGER_BITS = 64  # with the sign, as TOML has it
+
+
+def text_of(path: Path) -> str:
+    """The text of a configuration file. Raises: ConfigError if it cannot be read or is not UTF-8."""
+    try:
+        return path.read_bytes().decode("utf-8").removeprefix("\ufeff")
+    except OSError as error:
+        raise ConfigError([f"the file cannot be read: {error.strerror}"], where=path) from error
+    except UnicodeDecodeError as error:
+        message = f"expected UTF-8 text, found the byte 0x{error.object[error.start]:02x} at position {error.start}"
+        raise ConfigError([message], where=path) from error
 
 
 def tables_of(text: str, where: str) -> dict[str, Any]:
@@ -64,7 +77,7 @@ def _levels_exceed(value: Any, limit: int) -> bool:
     return bool(inside)
 
 
-def _integers(value: Any, path: Path) -> Iterator[tuple[Path, int]]:
+def _integers(value: Any, path: Place) -> Iterator[tuple[Place, int]]:
     if isinstance(value, int):
         yield path, value
     for name, part in _parts(value):

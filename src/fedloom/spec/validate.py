@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from fedloom.spec.dump import literal
 from fedloom.spec.experiment import ClientTable, Experiment
 from fedloom.spec.problem import Path, Problem, nearest
+
+T = TypeVar("T", bound=BaseModel)
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -25,6 +27,9 @@ _EXPECTED = {
     "less_than": "a number below {lt:g}",
     "less_than_equal": "at most {le}",
     "literal_error": "{expected}",
+    "too_short": "a list of at least {min_length}",
+    "datetime_type": "a date and time, such as 2030-01-31T12:00:00Z",
+    "timezone_aware": "a date and time with its offset, such as 2030-01-31T12:00:00Z",
 }
 _CLIENTS = "one [[clients]] table (in double brackets) for each client"
 _PLACEHOLDER = {"name": "placeholder", "data": "docstrings:json"}
@@ -44,10 +49,19 @@ def validate(raw: dict[str, Any]) -> tuple[Experiment | None, list[Problem]]:
         except ValidationError as error:
             details = _by_path(error, repaired)
             seen = {problem.path for problem in problems}
-            problems += [_problem(path, found) for path, found in details.items() if path not in seen]
+            problems += [_problem(path, found, Experiment) for path, found in details.items() if path not in seen]
             for path in details:
                 _repair_(repaired, path)
     return None, problems
+
+
+def table_of(model: type[T], raw: dict[str, Any]) -> tuple[T | None, list[Problem]]:
+    """A table of another file in the same way, but nothing is made of one that has problems."""
+    plain = _tuples(raw)
+    try:
+        return model.model_validate(plain, strict=True), []
+    except ValidationError as error:
+        return None, [_problem(path, found, model) for path, found in _by_path(error, plain).items()]
 
 
 def _tuples(value: Any) -> Any:
@@ -80,10 +94,10 @@ def _real_path(detail: Any, raw: Any) -> Path:
     return path
 
 
-def _problem(path: Path, details: list[Any]) -> Problem:
+def _problem(path: Path, details: list[Any], model: type[BaseModel]) -> Problem:
     detail = details[0]
     if detail["type"] == "extra_forbidden":
-        return Problem(path, "unknown key" + nearest(path[-1], _keys_beside(path)))
+        return Problem(path, "unknown key" + nearest(path[-1], _keys_beside(path, model)))
     if path == ("clients",):
         return Problem(path, f"expected {_CLIENTS}")
     if detail["type"] == "missing":
@@ -107,9 +121,8 @@ def _choices(detail: Any) -> Iterator[str]:
         yield from (part.strip(" '") for part in detail["ctx"]["expected"].replace(" or ", ",").split(","))
 
 
-def _keys_beside(path: Path) -> list[str]:
-    """The keys that the table around a path has."""
-    model: Any = Experiment
+def _keys_beside(path: Path, model: Any) -> list[str]:
+    """The keys that the table around a path has, seen from the table at the top."""
     for part in path[:-1]:
         if isinstance(part, str):
             model = _model_in(model.model_fields[part].annotation)

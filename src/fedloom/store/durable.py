@@ -14,9 +14,9 @@ LOCK_BYTES = 32
 NOTHING_CHANGED = "The run is as it was"
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write a whole file and wait until the disk has it."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Write a whole file and wait until the disk has it. mode: of a new file, from its first moment."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         write_all(descriptor, data)
         os.fsync(descriptor)

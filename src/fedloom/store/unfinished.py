@@ -28,10 +28,10 @@ def replace_file(path: Path, data: bytes, *, intact: str, again: str) -> None:
 
 
 @contextmanager
-def new_directory(path: Path) -> Iterator[Path]:
+def new_directory(path: Path, *, mode: int = 0o777) -> Iterator[Path]:
     """A directory to fill. It gets its name, or its files move into the directory that is there, when the block ends.
 
-    If the block fails nothing is left of it.
+    If the block fails nothing is left of it.  mode: of a new directory, from its first moment.
     """
     there = path.is_dir()
     # What is there may be a mount or somebody's working directory, which another one cannot replace.
@@ -39,7 +39,7 @@ def new_directory(path: Path) -> Iterator[Path]:
     remove_abandoned(place)
     unfinished = unfinished_name(place)
     try:
-        unfinished.mkdir(parents=True)
+        unfinished.mkdir(mode, parents=True)
         yield unfinished
         sync_tree(unfinished)
         for entry in list(unfinished.iterdir()) if there else ():
