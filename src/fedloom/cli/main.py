@@ -7,7 +7,22 @@ import sys
 
 import typer
 
-from fedloom.cli import check, compare, demo, evaluate, export, init, methods, provision, report, resume, run
+from fedloom.cli import (
+    check,
+    compare,
+    demo,
+    evaluate,
+    export,
+    init,
+    join,
+    methods,
+    provision,
+    report,
+    resume,
+    run,
+    serve,
+    status,
+)
 from fedloom.errors import EXIT_CODE, FedLoomError
 
 app = typer.Typer(
@@ -17,8 +32,25 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, init, check, run, resume, evaluate, compare, report, export, methods, provision):
+for command in (
+    demo,
+    init,
+    check,
+    run,
+    resume,
+    evaluate,
+    compare,
+    report,
+    export,
+    methods,
+    provision,
+    serve,
+    join,
+    status,
+):
     app.command(name=command.NAME)(command.command)
+for command in (provision, serve, join, status):
+    app.command(name=command.NAME, rich_help_panel="Across machines")(command.command)
 
 
 def main() -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedloom.cli.console import console
-from fedloom.report.summary import RunSummary
+from fedloom.report.summary import RunSummary, summarise
 from fedloom.report.tables import closing
+from fedloom.store.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from fedloom.engine.run import Result
@@ -16,6 +17,19 @@ if TYPE_CHECKING:
 def show_tables(summary: RunSummary) -> None:
     """Held-out results, then ranks and bytes, then the question answered before and after."""
     console.print(closing(summary))
+
+
+def show_run(path: Path) -> None:
+    """The same of a run that another process has made."""
+    directory = RunDirectory.open(path)
+    records = directory.journal.records()
+    show_tables(summarise(directory.experiment(), records))
+    console.print(f"{'Run directory:':15}{path}", soft_wrap=True)
+    for record in records:
+        if record.kind == "left_out":
+            console.print(f"left out: the {record.fields['what']}; {record.fields['reason']}", soft_wrap=True)
+        if record.kind == "run_finished":
+            console.print(f"{'Digest:':15}{record.fields['digest']}", soft_wrap=True)
 
 
 def show_outcome(result: Result) -> None:

@@ -8,6 +8,21 @@ from typing import Annotated
 import typer
 
 from fedloom.cli.console import Run
+from fedloom.cli.engines import (
+    COME,
+    DEADLINE,
+    KIT,
+    PARALLEL,
+    Come,
+    Deadline,
+    Engine,
+    EngineName,
+    Kit,
+    Parallel,
+    require_flower,
+    run_across,
+    run_simulated,
+)
 from fedloom.cli.live import live_view
 from fedloom.cli.outcome import show_outcome
 from fedloom.spec.load import load
@@ -19,12 +34,28 @@ NAME = "resume"
 def command(
     run: Run,
     config: Annotated[Path | None, typer.Option(help="Refuse to go on unless the run has this configuration")] = None,
+    engine: Engine = EngineName.LOCAL,
+    kit: Kit = KIT,
+    parallel: Parallel = PARALLEL,
+    come: Come = COME,
+    deadline: Deadline = DEADLINE,
 ) -> None:
     """Go on with a run that was interrupted, from its last committed round."""
+    directory = RunDirectory.open(run)
     if config is not None:
-        RunDirectory.open(run).check_same(load(config))
-    with live_view() as observe:
-        from fedloom.engine.run import resume
+        directory.check_same(load(config, data_at_sites=engine is EngineName.FLOWER))
+    if engine is EngineName.LOCAL:
+        with live_view() as observe:
+            from fedloom.engine.run import resume
 
-        result = resume(run, observe=observe)
-    show_outcome(result)
+            result = resume(run, observe=observe)
+        show_outcome(result)
+        return
+    require_flower()
+    from fedloom.engine.flower.host import Patience
+
+    patience = Patience(come=come, deadline=deadline)
+    if engine is EngineName.SIMULATION:
+        run_simulated(directory.experiment(), run.parent, parallel, patience, resume=True)
+    else:
+        run_across(directory.experiment(), kit, patience, resume=True)

@@ -12,7 +12,7 @@ from fedloom.spec.experiment import Experiment
 
 Record = Mapping[str, Any]
 
-_EVENTS = ("refused", "dropout", "stopped_early", "repaired", "resumed")
+_EVENTS = ("refused", "client_refused", "dropout", "stopped_early", "repaired", "resumed", "left_out")
 _KNOWN = frozenset(
     {
         *_EVENTS,

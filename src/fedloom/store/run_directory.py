@@ -136,7 +136,7 @@ class RunDirectory:
             do = "Put it back as it was, or start a new run with the changed configuration"
             what = "the configuration was changed after the run began"
             raise RunError(what, where=self._configuration, expected=expected, found=found, do=do)
-        return parse(text, where=str(self._configuration), folder=self.path, files_must_exist=False)
+        return parse(text, where=str(self._configuration), folder=self.path, data_at_sites=True)
 
     def check_same(self, experiment: Experiment) -> None:
         """Raises: RunError naming every key in which this experiment differs from the run's."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +14,8 @@ from fedloom.engine.flower.wire import Envelope, Fact
 from fedloom.engine.for_client import experiment_of, with_labels
 from fedloom.engine.member import Member
 from fedloom.errors import FedLoomError
+from fedloom.kits.consent import refusals
+from fedloom.kits.site import SiteSettings
 from fedloom.spec.experiment import Experiment
 from fedloom.spec.load import parse
 
@@ -72,13 +74,37 @@ _ANSWERS: dict[str, Callable[[Envelope, Config, Member], Envelope]] = {
 
 
 def _experiment(asked: Envelope, config: Config) -> Experiment:
-    """The experiment that was sent, with what this site says in its place."""
+    """The experiment that was sent, with what this site says in its place. Raises: FedLoomError if it disagrees."""
     client = asked.text("client")
     own = config.get("client")
     if own and own != client:
         raise FedLoomError("the call is for another client", expected=repr(own), found=repr(client))
-    here = Path.cwd()
-    experiment = parse(asked.text("run"), where="the server's experiment", folder=here, files_must_exist=False)
-    own_data = {"data": str(config["data"])} if "data" in config else {}
-    experiment = experiment_of(experiment, client, **own_data)
-    return with_labels(experiment, tuple(json.loads(asked.text("labels"))))
+    sent = parse(asked.text("run"), where="the server's experiment", folder=Path.cwd(), data_at_sites=True)
+    if client not in {table.name for table in sent.clients}:
+        raise FedLoomError("the client is not in the experiment that was sent", found=repr(client))
+    labels = tuple(json.loads(asked.text("labels")))
+    site = SiteSettings.model_validate(config["site"]) if "site" in config else None
+    _refuse_unwanted(site, sent, labels)
+    return with_labels(_at_this_site(sent, client, site, config), labels)
+
+
+def _refuse_unwanted(site: SiteSettings | None, sent: Experiment, labels: Sequence[str]) -> None:
+    """Raises: FedLoomError with every reason why the site does not take part."""
+    if site is None:
+        return
+    classes = labels or sent.model.labels or ()
+    reasons = refusals(site, model=sent.model.id, method=sent.method.name, classes=classes)
+    if reasons:
+        raise FedLoomError(f"this site does not take part: {'; '.join(reasons)}")
+
+
+def _at_this_site(sent: Experiment, client: str, site: SiteSettings | None, config: Config) -> Experiment:
+    """Data, columns and the place of the base are the site's own, whatever was sent."""
+    own = {"data": str(config["data"])} if "data" in config else {}
+    if site is None:
+        return experiment_of(sent, client, **own)
+    columns = {} if site.columns is None else {"columns": site.columns}
+    experiment = experiment_of(sent, client, **{"data": site.data, **columns, **own})
+    if site.model is None:
+        return experiment
+    return experiment.model_copy(update={"model": experiment.model.model_copy(update={"id": site.model})})

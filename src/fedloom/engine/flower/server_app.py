@@ -31,7 +31,7 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run or resume. What went wrong is in Flower's log, in the verdict and, once there is one, in the run directory."""
+    """Run or resume. What went wrong is in Flower's log, in the verdict and in the run directory."""
     config = dict(context.run_config)
     try:
         root = Path(str(config.get("runs", "runs")))
@@ -57,7 +57,7 @@ def _experiment(config: Mapping[str, Any]) -> Experiment:
     if not config.get("run"):
         do = "Submit with `fedloom run pilot.toml --engine flower`, or give run = the TOML text in --run-config"
         raise FedLoomError("there is no experiment in the run configuration", where="run", do=do)
-    return parse(str(config["run"]), where="the submitted experiment", folder=Path.cwd(), files_must_exist=False)
+    return parse(str(config["run"]), where="the submitted experiment", folder=Path.cwd(), data_at_sites=True)
 
 
 def _print(event: Event) -> None:

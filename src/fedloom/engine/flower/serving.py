@@ -143,7 +143,8 @@ def _register(server: Server, say: Say) -> None:
         path = server.state / "keys" / f"{name}.pub"
         path.write_bytes(_openssh(client.public_key))
         known[name] = str(ask(commands.register(path, name), say, env=server.environment)["node-id"])
-        replace_file(server.state / "nodes.json", json.dumps(known, indent=1).encode(), intact="The server runs", again="serve")
+        data = json.dumps(known, indent=1).encode()
+        replace_file(server.state / "nodes.json", data, intact="The server runs", again="serve")
 
 
 def node_ids(server: Server) -> dict[str, str]:

@@ -140,6 +140,6 @@ def _ended(submitted: Submitted, status: str) -> Path:
             "Flower ended the run",
             where=f"run {submitted.run_id}",
             found=status,
-            do=f"See {submitted.server.state}. Committed rounds are kept: fedloom resume {submitted.path} --engine flower",
+            do=f"See {submitted.server.log}. To go on: fedloom resume {submitted.path} --engine flower",
         )
     return submitted.path
