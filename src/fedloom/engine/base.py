@@ -50,7 +50,13 @@ class Reply:
 
 
 class Engine(Protocol):
-    """Carries assignments to clients and their answers back."""
+    """Carries assignments to clients and their answers back.
+
+    together: whether several assignments of one client in an exchange cost less than one after the other.
+    """
+
+    @property
+    def together(self) -> bool: ...
 
     def describe(self) -> Federation:
         """The clients and their base. Raises: FedLoomError if one of them cannot take part."""

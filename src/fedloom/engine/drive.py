@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fedloom import rng
 from fedloom.aggregation.method import Method
 from fedloom.aggregation.registry import method as method_named
-from fedloom.aggregation.world import World
+from fedloom.aggregation.world import Start, World
 from fedloom.engine.base import Engine, Federation, Reply
 from fedloom.engine.checkpoints import load_state, save_state
 from fedloom.engine.events import Event, Journaled, Observer, silent
 from fedloom.errors import ContributionRefusedError
-from fedloom.rounds.assign import evaluation_assignments, training_assignments
+from fedloom.rounds.assign import common_start, evaluation_assignment, training_assignment
 from fedloom.rounds.messages import Assignment, Contribution, Dropout
 from fedloom.rounds.roster import roster
 from fedloom.rounds.state import RunState
@@ -27,6 +28,8 @@ from fedloom.store.in_force import in_force
 from fedloom.store.run_directory import RunDirectory
 
 ALL_STAGES = frozenset({"base", "round", "final"})
+TRAIN = "train"
+Asked = tuple[str, Assignment]  # what for: TRAIN, or the stage of an evaluation
 
 
 @dataclass(frozen=True)
@@ -89,12 +92,21 @@ def drive(loop: Loop) -> RunState:
     """Run all rounds that are still to be done, commit each, measure each, and return the last state."""
     state = _begin(loop)
     # A run that was killed after a commit has not measured that round yet.
-    _measure(loop, state, "base" if state.round == 0 else "round")
-    while state.round < loop.last_round and not _out_of_patience(loop):
-        state = _one_round(loop, state)
-        _measure(loop, state, "round")
-    _measure(loop, state, "final")
+    due = "base" if state.round == 0 else "round"
+    while state.round < loop.last_round:
+        if not _together(loop):
+            _measure(loop, state, due)
+            if _out_of_patience(loop):
+                break
+        state, due = _one_round(loop, state, due), "round"
+    _measure(loop, state, due, "final")
     return state
+
+
+def _together(loop: Loop) -> bool:
+    """Whether a state is measured in the same exchange in which clients train from it; not if the measure decides
+    whether they shall."""
+    return loop.engine.together and loop.experiment.training.patience is None
 
 
 def _begin(loop: Loop) -> RunState:
@@ -104,13 +116,12 @@ def _begin(loop: Loop) -> RunState:
     return load_state(loop.directory, latest)
 
 
-def _one_round(loop: Loop, state: RunState) -> RunState:
-    """Assign, collect, check, fold, finish, commit."""
+def _one_round(loop: Loop, state: RunState, due: str) -> RunState:
+    """Assign, collect, check, fold, finish, commit. due: what of `state` is still to be measured."""
     round, began = state.round + 1, time.monotonic()
     participants = roster(loop.experiment, round)
     loop.journal("round_started", round=round, participants=list(participants))
-    assignments = training_assignments(loop.experiment, loop.method, loop.world, state, participants)
-    state, clients = _stepped(loop, state, assignments)
+    state, clients = _stepped(loop, state, _asked(loop, state, (due,), participants))
     details = {name: tensor.item() for name, tensor in state.learned.extras.items() if tensor.numel() == 1}
     digest = save_state(loop.directory, state, {"clients": clients, **details})
     loop.journal(
@@ -124,31 +135,74 @@ def _one_round(loop: Loop, state: RunState) -> RunState:
     return state
 
 
-def _stepped(loop: Loop, state: RunState, assignments: Iterable[Assignment]) -> tuple[RunState, list[str]]:
+def _stepped(loop: Loop, state: RunState, asked: Iterable[Asked]) -> tuple[RunState, list[str]]:
     """The next state and who contributed; the sums are forgotten before it is saved."""
-    tally = _collect(loop, assignments)
+    tally = _collect(loop, asked)
     minimum, optimizer = loop.experiment.rounds.min_clients, loop.experiment.server.optimizer_value()
     after = step(tally, loop.method, loop.world, state, min_clients=minimum, optimizer=optimizer)
     return after, list(tally.clients)
 
 
-def _collect(loop: Loop, assignments: Iterable[Assignment]) -> Tally:
-    tally = Tally()
-    for answer in loop.engine.exchange(assignments):
-        if isinstance(answer, Dropout):
-            loop.journal("dropout", round=answer.round, client=answer.client, reason=answer.reason)
-            continue
-        try:
-            _validate(loop, answer)
-        except ContributionRefusedError as error:
-            reason = str(error)
-            loop.journal(
-                "refused", round=answer.assignment.round, client=error.client, module=error.module, reason=reason
-            )
-            continue
-        weighting = loop.experiment.rounds.weighting
-        tally = fold(tally, loop.method, loop.world, answer.assignment, answer.contribution, weighting)
-        _journal_contribution(loop, answer)
+def _asked(loop: Loop, state: RunState, stages: Sequence[str], participants: Collection[str]) -> Iterator[Asked]:
+    """What is asked of the clients about one state, client by client: to measure it, unless the journal has that
+    already, and to train from it."""
+    missing = {stage: _unmeasured(loop, state, stage) for stage in stages if stage in loop.stages}
+    common = common_start(loop.method, state)
+    for client in loop.clients:
+        for stage in missing:
+            if client in missing[stage]:
+                yield stage, _to_measure(loop, state, client, common, stage)
+        if client in participants:
+            yield TRAIN, training_assignment(loop.experiment, loop.method, loop.world, state, client)
+
+
+def _to_measure(loop: Loop, state: RunState, client: str, common: Start | None, stage: str) -> Assignment:
+    rows = 0 if stage == "round" else loop.experiment.evaluation.generate_rows
+    seed = rng.child(loop.experiment.seed, "evaluate", client)
+    return evaluation_assignment(loop.method, loop.world, state, client, seed=seed, start=common, generate_rows=rows)
+
+
+def _unmeasured(loop: Loop, state: RunState, stage: str) -> set[str]:
+    done = {
+        record["client"]
+        for record in loop.records()
+        if record["kind"] == "evaluation" and (record["stage"], record["round"]) == (stage, state.round)
+    }
+    return set(loop.clients) - done
+
+
+def _collect(loop: Loop, asked: Iterable[Asked]) -> Tally:
+    """Ask, fold what was trained, and write down what was measured."""
+    tally, purposes = Tally(), []
+
+    def assignments() -> Iterator[Assignment]:
+        for purpose, assignment in asked:
+            purposes.append(purpose)
+            yield assignment
+
+    for number, answer in enumerate(loop.engine.exchange(assignments())):
+        tally = _taken(loop, tally, purposes[number], answer)
+    return tally
+
+
+def _taken(loop: Loop, tally: Tally, purpose: str, answer: Reply | Dropout) -> Tally:
+    """The tally after one answer, which is journaled."""
+    if isinstance(answer, Dropout):
+        reason = answer.reason if purpose == TRAIN else f"evaluation: {answer.reason}"
+        loop.journal("dropout", round=answer.round, client=answer.client, reason=reason)
+        return tally
+    if purpose != TRAIN:
+        journal_evaluation(loop, purpose, answer.contribution)
+        return tally
+    try:
+        _validate(loop, answer)
+    except ContributionRefusedError as error:
+        round, reason = answer.assignment.round, str(error)
+        loop.journal("refused", round=round, client=error.client, module=error.module, reason=reason)
+        return tally
+    weighting = loop.experiment.rounds.weighting
+    tally = fold(tally, loop.method, loop.world, answer.assignment, answer.contribution, weighting)
+    _journal_contribution(loop, answer)
     return tally
 
 
@@ -172,26 +226,9 @@ def _journal_contribution(loop: Loop, answer: Reply) -> None:
     )
 
 
-def _measure(loop: Loop, state: RunState, stage: str) -> None:
-    """Evaluate the model (of each client, where it has its own) on every client's held-out rows, unless the journal
-    has it already."""
-    if stage not in loop.stages:
-        return
-    done = {
-        record["client"]
-        for record in loop.records()
-        if record["kind"] == "evaluation" and (record["stage"], record["round"]) == (stage, state.round)
-    }
-    missing = [client for client in loop.clients if client not in done]
-    generate_rows = 0 if stage == "round" else loop.experiment.evaluation.generate_rows
-    assignments = evaluation_assignments(
-        loop.experiment, loop.method, loop.world, state, missing, generate_rows=generate_rows
-    )
-    for answer in loop.engine.exchange(assignments):
-        if isinstance(answer, Dropout):
-            loop.journal("dropout", round=answer.round, client=answer.client, reason=f"evaluation: {answer.reason}")
-        else:
-            journal_evaluation(loop, stage, answer.contribution)
+def _measure(loop: Loop, state: RunState, *stages: str) -> None:
+    """Evaluate the model (of each client, where it has its own) on every client's held-out rows."""
+    _collect(loop, _asked(loop, state, stages, ()))
 
 
 def journal_evaluation(loop: Loop, stage: str, measured: Contribution) -> None:

@@ -27,6 +27,7 @@ class LocalEngine:
     observe: Observer = silent
     max_new_tokens: int = 48
     store: Path | None = None
+    together: bool = False
 
     def describe(self) -> Federation:
         return self.sites.federation()

@@ -20,12 +20,13 @@ def training_assignments(
     experiment: Experiment, method: Method, world: World, state: RunState, clients: Iterable[str]
 ) -> Iterator[Assignment]:
     """One assignment per client for the round after `state`, made when asked for, so that only one is in memory."""
-    return (_training_assignment(experiment, method, world, state, client) for client in clients)
+    return (training_assignment(experiment, method, world, state, client) for client in clients)
 
 
-def _training_assignment(
+def training_assignment(
     experiment: Experiment, method: Method, world: World, state: RunState, client: str
 ) -> Assignment:
+    """What one client is to train in the round after `state`."""
     round, start = state.round + 1, method.dispatch(state.learned, world, client)
     return Assignment(
         kind="train",
@@ -52,10 +53,15 @@ def evaluation_assignments(
 ) -> Iterator[Assignment]:
     """Measure the global model W0 + trunk + shared on each client's held-out rows; where clients keep something, each
     client's own model."""
-    common = None if method.personal else Start(trainable=Adapter(), trunk=state.learned.delta())
+    common = common_start(method, state)
     for client in clients:
         seed = rng.child(experiment.seed, "evaluate", client)
         yield evaluation_assignment(method, world, state, client, seed=seed, start=common, generate_rows=generate_rows)
+
+
+def common_start(method: Method, state: RunState) -> Start | None:
+    """The global model as a start; None where each client has its own model."""
+    return None if method.personal else Start(trainable=Adapter(), trunk=state.learned.delta())
 
 
 def evaluation_assignment(

@@ -52,6 +52,7 @@ class PretendEngine:
     change: Change = unchanged
     step: float = 0.1
     store: Path | None = None
+    together: bool = False
 
     def describe(self) -> Federation:
         rows = {client: ClientRows(train=10, held_out=2, dropped=0) for client in self.clients}

@@ -14,6 +14,7 @@ import pytest
 from fedloom.aggregation.registry import method
 from fedloom.engine.flower import mailbox
 from fedloom.engine.flower.calls import ASSIGNMENT, DESCRIBE, HELLO, REFUSED, call
+from fedloom.engine.flower.frames import framed, parts_of
 from fedloom.engine.flower.mailbox import ask_worker
 from fedloom.engine.flower.wire import Envelope
 from fedloom.engine.flower.worker import Worker
@@ -68,7 +69,7 @@ def assigned(pilot) -> tuple[Envelope, object]:
     state = RunState(chosen.init(world))
     assignment = next(training_assignments(pilot, chosen, world, state, [CLIENT]))
     run = dump(experiment_of(pilot, CLIENT))
-    return call(ASSIGNMENT, client=CLIENT, run=run, body=assignment_to_bytes(assignment)), assignment
+    return call(ASSIGNMENT, client=CLIENT, run=run, body=framed([assignment_to_bytes(assignment)])), assignment
 
 
 def test_it_says_who_it_is_and_what_it_has(worker, pilot):
@@ -80,10 +81,10 @@ def test_it_says_who_it_is_and_what_it_has(worker, pilot):
 
 def test_after_a_kill_the_same_call_gives_the_same_answer(worker, pilot):
     asked, assignment = assigned(pilot)
-    first = contribution_from_bytes(worker.ask(asked).body, start=assignment.start.trainable)
+    first = contribution_from_bytes(parts_of(worker.ask(asked).body, 1)[0], start=assignment.start.trainable)
     worker.kill()
     worker.start()
-    again = contribution_from_bytes(worker.ask(asked).body, start=assignment.start.trainable)
+    again = contribution_from_bytes(parts_of(worker.ask(asked).body, 1)[0], start=assignment.start.trainable)
     assert again.adapter.digest() == first.adapter.digest()
 
 

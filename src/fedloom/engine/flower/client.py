@@ -60,11 +60,6 @@ def _describe(asked: Envelope, config: Config, member: Member) -> Envelope:
     return Envelope({"protocol": PROTOCOL}, body)
 
 
-def _assignment(asked: Envelope, config: Config, member: Member) -> Envelope:
-    body = member.answer(_experiment(asked, config), asked.text("client"), asked.body)
-    return Envelope({"protocol": PROTOCOL}, body)
-
-
 _ANSWERS: dict[str, Callable[[Envelope, Config, Member], Envelope]] = {
     HELLO: _hello,
     CLASSES: _classes,

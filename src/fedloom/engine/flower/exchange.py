@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 from fedloom.engine.base import ClientRows, Federation, Reply
 from fedloom.engine.events import ClientBegins, Observer, silent
 from fedloom.engine.flower.calls import ASSIGNMENT, call
+from fedloom.engine.flower.frames import framed, parts_of, reason_in
 from fedloom.engine.flower.gathering import Gathered, Gathering
 from fedloom.engine.flower.post import NoAnswerError, Sent, receive, send
 from fedloom.errors import FedLoomError
@@ -47,36 +49,73 @@ class FlowerEngine:
             versions=first.versions,
         )
 
+    @property
+    def together(self) -> bool:
+        """Flower takes some seconds for a message, whatever is in it."""
+        return True
+
     def exchange(self, assignments: Iterable[Assignment]) -> Iterator[Reply | Dropout]:
         self.gathering.look(self.gathered)
         self.gathering.describe(self.gathered)
-        on_their_way = [self._send(assignment) for assignment in assignments]
+        bundles = groupby(assignments, key=lambda assignment: assignment.client)
+        on_their_way = [self._send(client, bundle) for client, bundle in bundles]
         for sent in on_their_way:
-            yield sent if isinstance(sent, Dropout) else self._receive(*sent)
+            yield from self._receive(sent)
 
-    def _send(self, assignment: Assignment) -> tuple[Assignment, Sent, int] | Dropout:
-        client = assignment.client
+    def _send(self, client: str, bundle: Iterable[Assignment]) -> _OnItsWay:
+        """One message with all that is asked of a client."""
+        asked, bodies = [], []
+        for assignment in bundle:
+            self.observe(ClientBegins(client, assignment.kind, assignment.round))
+            bodies.append(assignment_to_bytes(assignment))
+            asked.append(assignment.without_trunk())
+        sizes = tuple(map(len, bodies))
         node = self.gathered.nodes.get(client)
         if node is None:
-            return Dropout(assignment.round, client, f"client {client!r} is not connected")
-        self.observe(ClientBegins(client, assignment.kind, assignment.round))
-        body = assignment_to_bytes(assignment)
+            return _OnItsWay(asked, sizes, Dropout(0, client, f"client {client!r} is not connected"))
         labels = json.dumps(self.gathered.labels)
-        asked = call(ASSIGNMENT, client=client, run=self.gathering.run_for(client), labels=labels, body=body)
+        run = self.gathering.run_for(client)
+        message = call(ASSIGNMENT, client=client, run=run, labels=labels, body=framed(bodies))
         try:
-            group = str(assignment.round)
-            sent = send(self.gathering.grid, node, client, asked, seconds=self.deadline, group=group)
+            group = str(asked[0].round)
+            sent = send(self.gathering.grid, node, client, message, seconds=self.deadline, group=group)
         except NoAnswerError as error:
-            return Dropout(assignment.round, client, str(error))
-        return assignment.without_trunk(), sent, len(body)
+            return _OnItsWay(asked, sizes, Dropout(0, client, str(error)))
+        return _OnItsWay(asked, sizes, sent)
 
-    def _receive(self, assignment: Assignment, sent: Sent, bytes_down: int) -> Reply | Dropout:
+    def _receive(self, on_its_way: _OnItsWay) -> Iterator[Reply | Dropout]:
+        """One reply or dropout for each assignment of a message."""
+        asked, sent = on_its_way.asked, on_its_way.sent
+        if isinstance(sent, Dropout):
+            yield from (Dropout(assignment.round, assignment.client, sent.reason) for assignment in asked)
+            return
         try:
-            answer = receive(self.gathering.grid, sent, at_most=largest_answer(assignment))
-            contribution = _opened(answer.body, assignment)
+            at_most = sum(map(largest_answer, asked))
+            bodies = parts_of(receive(self.gathering.grid, sent, at_most=at_most).body, len(asked))
         except FedLoomError as error:
-            return Dropout(assignment.round, assignment.client, str(error))
-        return Reply(assignment, contribution, bytes_down=bytes_down, bytes_up=len(answer.body))
+            yield from (Dropout(assignment.round, assignment.client, str(error)) for assignment in asked)
+            return
+        for assignment, size, body in zip(asked, on_its_way.sizes, bodies, strict=True):
+            yield _reply(assignment, size, body)
+
+
+@dataclass(frozen=True)
+class _OnItsWay:
+    """The assignments of one message, their bytes, and the message; or why there is none."""
+
+    asked: list[Assignment]
+    sizes: tuple[int, ...]
+    sent: Sent | Dropout
+
+
+def _reply(assignment: Assignment, bytes_down: int, body: bytes) -> Reply | Dropout:
+    if reason := reason_in(body):
+        return Dropout(assignment.round, assignment.client, reason)
+    try:
+        contribution = _opened(body, assignment)
+    except FedLoomError as error:
+        return Dropout(assignment.round, assignment.client, str(error))
+    return Reply(assignment, contribution, bytes_down=bytes_down, bytes_up=len(body))
 
 
 class _Rows(dict[str, ClientRows]):
