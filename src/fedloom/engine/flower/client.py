@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.engine.flower.calls import ASSIGNMENT, CLASSES, DESCRIBE, HELLO, PROTOCOL
+from fedloom.engine.flower.frames import framed, parts_of, reason
 from fedloom.engine.flower.wire import Envelope, Fact
 from fedloom.engine.for_client import experiment_of, with_labels
 from fedloom.engine.member import Member
@@ -58,6 +59,20 @@ def _classes(asked: Envelope, config: Config, member: Member) -> Envelope:
 def _describe(asked: Envelope, config: Config, member: Member) -> Envelope:
     body = member.describe(_experiment(asked, config), asked.text("client"))
     return Envelope({"protocol": PROTOCOL}, body)
+
+
+def _assignment(asked: Envelope, config: Config, member: Member) -> Envelope:
+    """Answer one assignment after the other; one that cannot be answered does not keep the others back."""
+    experiment, client = _experiment(asked, config), asked.text("client")
+    answers = [_one(member, experiment, client, part) for part in parts_of(asked.body)]
+    return Envelope({"protocol": PROTOCOL}, framed(answers))
+
+
+def _one(member: Member, experiment: Experiment, client: str, part: bytes) -> bytes:
+    try:
+        return member.answer(experiment, client, part)
+    except FedLoomError as error:
+        return reason(str(error))
 
 
 _ANSWERS: dict[str, Callable[[Envelope, Config, Member], Envelope]] = {

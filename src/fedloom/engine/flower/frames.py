@@ -21,7 +21,8 @@ def framed(parts: Sequence[bytes]) -> bytes:
 
 def parts_of(body: bytes, count: int | None = None) -> list[bytes]:
     """The parts again. Raises: AdapterError for another number of them, or a length that goes beyond the body."""
-    found, at = [], 0
+    found: list[bytes] = []
+    at = 0
     while at < len(body):
         begin = at + _LENGTH
         at = begin + int.from_bytes(body[at:begin], "big")

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fedloom.engine.events import Journaled, Observer, Stage, silent
+from fedloom.engine.events import Journaled, Observer, RunBegins, Stage, silent
 from fedloom.engine.flower import commands
 from fedloom.engine.flower.host import Patience
 from fedloom.engine.flower.processes import Say, ask
@@ -40,6 +40,7 @@ class Submitted:
     run_id: str
     path: Path
     verdict: Path
+    begins: RunBegins
 
 
 def served(kit: Path) -> Server:
@@ -80,7 +81,13 @@ def submit(
         app.mkdir()
         (app / "pyproject.toml").write_text(commands.app_file(version("fedloom"), config), encoding="utf-8")
         found = ask(commands.submit(app), say, env=server.environment)
-    return Submitted(server, str(found["run-id"]), path, verdict)
+    return Submitted(server, str(found["run-id"]), path, verdict, _begins(experiment, path))
+
+
+def _begins(experiment: Experiment, path: Path) -> RunBegins:
+    rounds = experiment.training.rounds
+    steps = rounds * len(experiment.active) * experiment.training.local_steps
+    return RunBegins(experiment.name, str(path), rounds, steps)
 
 
 def _same_clients(kit: ServerKit, experiment: Experiment) -> None:
@@ -100,6 +107,7 @@ def follow(submitted: Submitted, observe: Observer = silent) -> Path:
 
     Raises: RunError if it failed, with what the ServerApp said.
     """
+    observe(submitted.begins)
     observe(Stage(f"Flower's run {submitted.run_id} was submitted"))
     told, asked = 0, 0.0
     while True:
