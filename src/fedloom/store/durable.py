@@ -86,10 +86,10 @@ def free_bytes(directory: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def lock(path: Path) -> int:
+def lock(path: Path, what: str = "the run is in use") -> int:
     """Take the exclusive lock of a file, which ends with the process; returns its descriptor for `unlock`.
 
-    Raises: RunError with the holder's process id if another process has it, or if the file cannot be written.
+    Raises: RunError with `what` and the holder's process id if another process has it, or if it cannot be written.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -103,7 +103,7 @@ def lock(path: Path) -> int:
         own = holder == str(os.getpid())
         do = "Close the RunDirectory that has it" if own else "Wait until it has ended, or end it"
         found = f"process {holder}" + (" (this one)" if own else "")
-        raise RunError("the run is in use", where=path.parent, found=found, do=do) from error
+        raise RunError(what, where=path.parent, found=found, do=do) from error
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

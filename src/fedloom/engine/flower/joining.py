@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,10 +17,9 @@ from typing import Any
 
 from fedloom.engine.flower import commands
 from fedloom.engine.flower.mailbox import TOKEN
-from fedloom.engine.flower.processes import Say, end, environment, start
+from fedloom.engine.flower.processes import Say, alone, end, environment, start
 from fedloom.kits.read_client import ClientKit
 from fedloom.kits.site import SiteSettings
-from fedloom.store.durable import lock, unlock
 
 # Flower refuses a node whose key was active within the last minute, and the SuperNode then ends for good.
 NODE_BACK_OFF = 65.0
@@ -82,26 +80,20 @@ def join(membership: Membership, say: Say, *, stopped: Callable[[], bool] = lamb
     """Keep worker and node running. Raises: RunError if another process has joined with this kit."""
     state = membership.state
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    taken = lock(state / "lock")
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        with _mailbox() as directory:
-            kept = [
-                _Kept.started("worker", lambda: _worker(membership, directory, say), WORKER_BACK_OFF),
-                _Kept.started("node", lambda: _node(membership, directory, say), NODE_BACK_OFF),
-            ]
-            try:
-                say(f"{membership.kit.client} is joining {membership.kit.run} at {membership.kit.address}")
-                while not stopped():
-                    time.sleep(0.5)
-                    for one in kept:
-                        one.look(say)
-            finally:
+    with alone(state / "lock", "another process has joined with this kit"), _mailbox() as directory:
+        kept = [
+            _Kept.started("worker", lambda: _worker(membership, directory, say), WORKER_BACK_OFF),
+            _Kept.started("node", lambda: _node(membership, directory, say), NODE_BACK_OFF),
+        ]
+        try:
+            say(f"{membership.kit.client} is joining {membership.kit.run} at {membership.kit.address}")
+            while not stopped():
+                time.sleep(0.5)
                 for one in kept:
-                    end(one.process)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        unlock(taken)
+                    one.look(say)
+        finally:
+            for one in kept:
+                end(one.process)
 
 
 @contextmanager

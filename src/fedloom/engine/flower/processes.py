@@ -8,11 +8,13 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fedloom.errors import RunError
+from fedloom.store.durable import lock, unlock
 
 Say = Callable[[str], None]
 GRACE = 15.0  # seconds that a process has to end by itself
@@ -24,6 +26,25 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     quiet = {"FLWR_HOME": str(home.absolute()), "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": TASK_POLL}
     programs = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
     return {**os.environ, **quiet, **programs, **more}
+
+
+@contextmanager
+def alone(path: Path, what: str) -> Iterator[None]:
+    """Only one process at a time does this. SIGTERM ends it as Ctrl-C does, so that nothing is left running.
+
+    Raises: RunError, saying `what` is the case, if another process has the lock.
+    """
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt  # not SIGINT, which a shell's background job ignores
+
+    taken = lock(path, what)
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        unlock(taken)
 
 
 def start(

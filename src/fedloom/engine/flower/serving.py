@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from fedloom.engine.flower import commands
-from fedloom.engine.flower.processes import Say, ask, end, environment, start
+from fedloom.engine.flower.processes import Say, alone, ask, end, environment, start
 from fedloom.errors import RunError
 from fedloom.kits.read_server import ServerKit
-from fedloom.store.durable import lock, unlock
 from fedloom.store.unfinished import replace_file
 
 START = 90.0  # seconds that the server has to answer for the first time
@@ -64,7 +61,7 @@ def serve(server: Server, say: Say, *, stopped: Callable[[], bool] = lambda: Fal
     Raises: RunError if it cannot be started or a client cannot be registered, or another one serves this kit.
     """
     _prepare(server)
-    with _alone(server):
+    with alone(server.state / "lock", "this kit is being served already"):
         process = _started(server, say)
         try:
             _register(server, say)
@@ -87,18 +84,6 @@ def _prepare(server: Server) -> None:
     (server.home / "config.toml").write_text(text, encoding="utf-8")
     facts = {"pid": os.getpid(), "runs": str(server.runs.absolute())}
     (server.state / "serving.json").write_text(json.dumps(facts), encoding="utf-8")
-
-
-@contextmanager
-def _alone(server: Server) -> Iterator[None]:
-    """Only one process serves a kit. SIGTERM ends it as Ctrl-C does, so that nothing is left running."""
-    taken = lock(server.state / "lock")
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        unlock(taken)
 
 
 def _started(server: Server, say: Say) -> subprocess.Popen[bytes]:
