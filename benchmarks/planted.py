@@ -27,7 +27,7 @@ from planted_problem import CLIENTS, MODULES, SIDE, Problem, problem, train
 
 from fedloom.aggregation.method import Law, Method
 from fedloom.aggregation.registry import METHODS, settings_of
-from fedloom.aggregation.server_optimizer import ServerOptimizer
+from fedloom.aggregation.server_rule import ServerOptimizer
 from fedloom.aggregation.world import Slot, World
 from fedloom.rng import generator
 from fedloom.rounds.messages import Assignment, Contribution, LocalWork

@@ -26,6 +26,7 @@ from fedloom.spec.toml import tables_of
 
 LOCAL, CENTRAL, FULL = "local", "central", "full"
 OTHERS = (LOCAL, CENTRAL, FULL)
+CLIENTS = 10  # in a round of the suites, at least as many as matter to a method's server optimizer
 _PATTERN = re.compile(r"(?P<name>[a-z0-9]+)(?P<settings>:[^@]+)?(?P<rank>@\d+)?")
 
 
@@ -47,9 +48,17 @@ class Variant:
         """The contender with every setting spelled out, so that a changed default is another contender."""
         if not self.is_method:
             return self.label
-        own = asdict(settings_of(method(self.name), self._own())) | self._others()
+        own = asdict(settings_of(method(self.name), self._own())) | self._server() | self._others()
         written = ",".join(f"{key}={value}" for key, value in sorted(own.items()))
         return f"{self.name}:{written}" + (f"@{self.rank}" if self.rank else "")
+
+    def _server(self) -> dict[str, Any]:
+        """The server optimizer that goes with the method, if it has one and no other is named."""
+        rule = method(self.name).server(CLIENTS)
+        if rule.rule == "none" or "server.optimizer" in self._others():
+            return {}
+        rates = {"learning_rate": f"{rule.learning_rate:g}", "beta1": f"{rule.beta1:g}"}
+        return {"server.optimizer": rule.rule, **{f"server.{key}": rate for key, rate in rates.items()}}
 
     def _own(self) -> dict[str, Any]:
         return {key: value for key, value in self.settings if "." not in key}

@@ -6,7 +6,8 @@ import torch
 from fedloom.aggregation.laws import dense, relative_error
 from fedloom.aggregation.method import Law
 from fedloom.aggregation.registry import METHODS
-from fedloom.aggregation.server_optimizer import ServerOptimizer, optimized
+from fedloom.aggregation.server_optimizer import optimized
+from fedloom.aggregation.server_rule import ServerOptimizer
 from fedloom.aggregation.trials import finished, prepared, sample_trial, uploads
 
 ON_DELTA = sorted(name for name, method in METHODS.items() if method.moved is not None)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedloom.aggregation.registry import method
-from fedloom.aggregation.server_optimizer import ServerOptimizer
+from fedloom.aggregation.server_rule import ServerOptimizer
 from fedloom.errors import RunError
 from fedloom.rounds.assign import training_assignments
 from fedloom.rounds.messages import Contribution
@@ -64,7 +64,10 @@ def test_the_optimizer_makes_its_own_step_of_the_change(experiment, world, state
         slowed.learned.delta()[module].delta(), 0.5 * plain.learned.delta()[module].delta(), atol=1e-6
     )
     assert torch.allclose(slowed.learned.momentum[module].delta(), plain.learned.delta()[module].delta(), atol=1e-6)
-    assert torch.equal(slowed.head["score.weight"], plain.head["score.weight"])
+    before, after = state.head["score.weight"], plain.head["score.weight"]
+    assert not torch.equal(after, before)
+    assert torch.allclose(slowed.head["score.weight"], before + 0.5 * (after - before))
+    assert torch.allclose(slowed.learned.extras["server.first|head|score.weight"], after - before)
 
 
 def test_too_few_contributions_fail_the_round_by_name(experiment, world, state):

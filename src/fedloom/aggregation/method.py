@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.aggregation.local_rules import LocalRules
+from fedloom.aggregation.server_rule import ServerOptimizer, no_server_rule
 from fedloom.aggregation.summand import Summand
 from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts, Side, Start, World
 
@@ -67,6 +68,7 @@ class Method:
     rules(settings): what the method asks of a client's training besides the loss.
     moved(state, change, world): the state whose delta is larger by `change` (as far as the method can hold it), for
         server optimizers on the delta; None: the shared factors are what is optimised.
+    server(clients): the server optimizer that goes with it unless the user names another, for so many clients a round.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Method:
     keeps: Callable[[str, Side], bool] = keep_nothing
     rules: Callable[[Any], LocalRules] = no_rules
     moved: Callable[[GlobalState, Adapter, World], GlobalState] | None = None
+    server: Callable[[int], ServerOptimizer] = no_server_rule
     settings: type = field(default=NoSettings)
 
     @property

@@ -17,8 +17,7 @@ without bias correction as there; one second moment per module, in the spirit of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -28,25 +27,10 @@ from fedloom.adapters.algebra import ROUNDING, inner, spectra, stack_adapters, s
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.bank import sum_name
 from fedloom.aggregation.method import Method
+from fedloom.aggregation.server_rule import ServerOptimizer
 from fedloom.aggregation.world import GlobalState, World
 
 _FIRST, _SECOND = "server.first", "server.second"
-
-
-@dataclass(frozen=True)
-class ServerOptimizer:
-    """The rule and its rates; momentum with beta1 = 0 and learning_rate = 1 is the same as none."""
-
-    rule: Literal["none", "momentum", "adam"] = "none"
-    learning_rate: float = 1.0
-    beta1: float = 0.9
-    beta2: float = 0.99
-    epsilon: float = 1e-3
-
-    @property
-    def fresh(self) -> float:
-        """The factor of a new change in M."""
-        return 1 - self.beta1 if self.rule == "adam" else 1.0
 
 
 def optimized(

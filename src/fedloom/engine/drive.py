@@ -11,6 +11,7 @@ from typing import Any
 from fedloom import rng
 from fedloom.aggregation.method import Method
 from fedloom.aggregation.registry import method as method_named
+from fedloom.aggregation.server_rule import ServerOptimizer
 from fedloom.aggregation.world import Start, World
 from fedloom.engine.base import Engine, Federation, Reply
 from fedloom.engine.checkpoints import load_state, save_state
@@ -138,9 +139,14 @@ def _one_round(loop: Loop, state: RunState, due: str) -> RunState:
 def _stepped(loop: Loop, state: RunState, asked: Iterable[Asked]) -> tuple[RunState, list[str]]:
     """The next state and who contributed; the sums are forgotten before it is saved."""
     tally = _collect(loop, asked)
-    minimum, optimizer = loop.experiment.rounds.min_clients, loop.experiment.server.optimizer_value()
+    minimum, optimizer = loop.experiment.rounds.min_clients, server_optimizer(loop)
     after = step(tally, loop.method, loop.world, state, min_clients=minimum, optimizer=optimizer)
     return after, list(tally.clients)
+
+
+def server_optimizer(loop: Loop) -> ServerOptimizer:
+    """The one that the user names, or else the one that goes with the method for so many clients a round."""
+    return loop.experiment.server.optimizer_value(loop.method.server(len(roster(loop.experiment, 1))))
 
 
 def _asked(loop: Loop, state: RunState, stages: Sequence[str], participants: Collection[str]) -> Iterator[Asked]:

@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from torch import Tensor
 from fedloom.adapters.adapter import Adapter
 from fedloom.aggregation.world import Start
 from fedloom.engine.base import ClientRows, Engine
-from fedloom.engine.drive import Loop, drive, journal_evaluation, loop_of, round_seconds
+from fedloom.engine.drive import Loop, drive, journal_evaluation, loop_of, round_seconds, server_optimizer
 from fedloom.engine.events import Observer, RunBegins, Stage
 from fedloom.engine.keeping import own_model
 from fedloom.errors import NotAtHandError, RunError
@@ -151,6 +151,7 @@ def _journal_start(loop: Loop) -> None:
         task=experiment.model.task,
         dtype=facts.dtype,
         labels=list(facts.labels),
+        server=asdict(server_optimizer(loop)),
         clients=clients,
         modules=len(facts.modules),
         targets=facts.targets_rule,

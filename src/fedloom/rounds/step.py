@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fedloom.aggregation.method import Method
-from fedloom.aggregation.server_optimizer import ServerOptimizer, optimized, optimized_head
+from fedloom.aggregation.server_optimizer import optimized, optimized_head
+from fedloom.aggregation.server_rule import ServerOptimizer
 from fedloom.aggregation.summand import RunningSum, Summand
 from fedloom.aggregation.term import Term
 from fedloom.aggregation.world import ClientFacts, RoundFacts, World

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fedloom.aggregation.server_optimizer import ServerOptimizer
+from fedloom.aggregation.server_rule import NONE, ServerOptimizer
 
 Task = Literal["generation", "classification", "image-classification"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -173,8 +173,10 @@ class RoundsTable(Table):
 class ServerTable(Table):
     """What the server makes of the change of a round, whatever the method."""
 
-    optimizer: Literal["none", "momentum", "adam"] = Field(
-        "none", description="none takes the change as it is; on the delta, or on the factors of averaging methods"
+    optimizer: Literal["auto", "none", "momentum", "adam"] = Field(
+        "auto",
+        description="none takes the change as it is; on the delta, or on the factors of averaging methods; auto: what "
+        "goes with the method, which is momentum for loom and none for the others",
     )
     learning_rate: float | None = Field(
         None, examples=[0.5], gt=0, description="of the optimizer; left out: 1 for momentum, 0.01 for adam"
@@ -183,8 +185,10 @@ class ServerTable(Table):
     beta2: float = Field(0.99, ge=0, lt=1, description="adam: how much of the earlier squares stays, per round")
     epsilon: float = Field(1e-3, gt=0, description="adam: added to the root of the mean square")
 
-    def optimizer_value(self) -> ServerOptimizer:
-        """The optimizer with its learning rate filled in."""
+    def optimizer_value(self, own: ServerOptimizer = NONE) -> ServerOptimizer:
+        """The optimizer with its learning rate filled in. own: what goes with the method."""
+        if self.optimizer == "auto":
+            return own
         usual = 0.01 if self.optimizer == "adam" else 1.0
         return ServerOptimizer(self.optimizer, self.learning_rate or usual, self.beta1, self.beta2, self.epsilon)
 

@@ -56,7 +56,7 @@ def _of_other_keys(experiment: Experiment) -> Iterator[tuple[Path, str]]:
 
 
 def _of_the_server(optimizer: str) -> Iterator[tuple[Path, str]]:
-    meaningful = {"none": (), "momentum": ("learning_rate", "beta1")}
+    meaningful = {"auto": (), "none": (), "momentum": ("learning_rate", "beta1")}
     for key in ("learning_rate", "beta1", "beta2", "epsilon"):
         if key not in meaningful.get(optimizer, (key,)):
             yield ("server", key), f"means nothing to the optimizer {optimizer}"

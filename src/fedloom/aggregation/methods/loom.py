@@ -29,6 +29,7 @@ from fedloom.adapters.factors import Factors
 from fedloom.adapters.sums import by_module
 from fedloom.aggregation.directions import RULES, choose, deal, divided, new_rows, weighted
 from fedloom.aggregation.method import Law, Method
+from fedloom.aggregation.server_rule import larger_steps
 from fedloom.aggregation.stacking import lift_stack, mean_stack
 from fedloom.aggregation.summand import Summand
 from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts, Start, World
@@ -250,6 +251,7 @@ error is reported. Not where the server may only see a sum.""",
     init=_init,
     lift=_lift,
     finish=_finish,
+    server=larger_steps,
     dispatch=_dispatch,
     moved=_moved,
     settings=LoomSettings,

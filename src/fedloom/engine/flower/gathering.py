@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from flwr.serverapp import Grid
 
 from fedloom.engine.flower.calls import CLASSES, DESCRIBE, HELLO, call
+from fedloom.engine.flower.pins import Pin
 from fedloom.engine.flower.post import ask_all
 from fedloom.engine.flower.wire import Envelope
 from fedloom.engine.for_client import experiment_of
@@ -43,14 +44,14 @@ class Gathered:
 class Gathering:
     """The rules by which nodes become clients.
 
-    pins: client -> public key of the only node that may be it, as bytes in hex; empty: any node may say who it is.
+    pins: client -> the key of the only node that may be it; empty: any node may say who it is.
     seconds: that a node has for an answer.
     """
 
     grid: Grid
     experiment: Experiment
     refuse: Refuse
-    pins: Mapping[str, str] = field(default_factory=dict)
+    pins: Mapping[str, Pin] = field(default_factory=dict)
     seconds: float = 600.0
 
     @property
@@ -137,11 +138,17 @@ class Gathering:
             client = clients[partition]
         if client not in clients:
             self.refuse(f"node {node}", f"it says that it is {client!r}, which is no client of this run")
-        elif self.pins and self.pins.get(client) != key:
-            self.refuse(client, f"node {node} says that it is {client!r}, but has another key than its kit")
+        elif reason := self._pinned_otherwise(client, key):
+            self.refuse(client, f"node {node} says that it is {client!r}: {reason}")
         else:
             return client
         return None
+
+    def _pinned_otherwise(self, client: str, key: str) -> str | None:
+        if not self.pins:
+            return None
+        pin = self.pins.get(client)
+        return "no kit was made for it" if pin is None else pin.refusal(key)
 
     def run_for(self, client: str) -> str:
         """What one client is told of the experiment, as TOML."""

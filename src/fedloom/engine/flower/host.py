@@ -16,6 +16,7 @@ from fedloom.engine.base import Engine
 from fedloom.engine.events import Observer, Stage
 from fedloom.engine.flower.exchange import FlowerEngine
 from fedloom.engine.flower.gathering import Gathered, Gathering
+from fedloom.engine.flower.pins import Pin
 from fedloom.engine.whole_run import Result, carry_on, records_of
 from fedloom.errors import NotAtHandError
 from fedloom.spec.experiment import Experiment
@@ -41,7 +42,7 @@ class FlowerHost:
     experiment: Experiment
     observe: Observer
     patience: Patience = Patience()
-    pins: Mapping[str, str] = field(default_factory=dict)
+    pins: Mapping[str, Pin] = field(default_factory=dict)
     gathered: Gathered = field(default_factory=Gathered)
     refused: list[tuple[str, str]] = field(default_factory=list)
     directory: RunDirectory | None = None
