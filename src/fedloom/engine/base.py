@@ -41,12 +41,16 @@ class Federation:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer and what it cost on the wire. assignment: that which was answered, without its trunk."""
+    """One answer and what it cost on the wire. assignment: that which was answered, without its trunk.
+
+    busy_seconds: that the client's process had for all of a message, where there is a message; else 0.
+    """
 
     assignment: Assignment
     contribution: Contribution
     bytes_down: int
     bytes_up: int
+    busy_seconds: float = 0.0
 
 
 class Engine(Protocol):

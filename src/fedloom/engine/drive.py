@@ -152,7 +152,7 @@ def server_optimizer(loop: Loop) -> ServerOptimizer:
 def _asked(loop: Loop, state: RunState, stages: Sequence[str], participants: Collection[str]) -> Iterator[Asked]:
     """What is asked of the clients about one state, client by client: to measure it, unless the journal has that
     already, and to train from it."""
-    missing = {stage: _unmeasured(loop, state, stage) for stage in stages if stage in loop.stages}
+    missing = {stage: _unmeasured(loop, state, stage) for stage in stages if _is_due(loop, state, stage)}
     common = common_start(loop.method, state)
     for client in loop.clients:
         for stage in missing:
@@ -160,6 +160,12 @@ def _asked(loop: Loop, state: RunState, stages: Sequence[str], participants: Col
                 yield stage, _to_measure(loop, state, client, common, stage)
         if client in participants:
             yield TRAIN, training_assignment(loop.experiment, loop.method, loop.world, state, client)
+
+
+def _is_due(loop: Loop, state: RunState, stage: str) -> bool:
+    """Whether a stage is measured at all, and after this round."""
+    between = stage == "round" and state.round != loop.last_round
+    return stage in loop.stages and not (between and state.round % loop.experiment.evaluation.every)
 
 
 def _to_measure(loop: Loop, state: RunState, client: str, common: Start | None, stage: str) -> Assignment:
@@ -228,6 +234,7 @@ def _journal_contribution(loop: Loop, answer: Reply) -> None:
         bytes_down=answer.bytes_down,
         bytes_up=answer.bytes_up,
         update_norm=update_norm(contribution, answer.assignment),
+        **({"busy_seconds": answer.busy_seconds} if answer.busy_seconds else {}),
         **contribution.metrics,
     )
 

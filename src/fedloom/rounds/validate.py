@@ -19,7 +19,7 @@ ABSURD = 1e18  # above it products and decompositions in float32 overflow; no tr
 TAKEN = frozenset(
     {
         *("number", "time", "kind", "previous", "record_digest", "not_finite", "stage", "round", "client"),
-        *("examples", "bytes_up", "bytes_down", "update_norm"),
+        *("examples", "bytes_up", "bytes_down", "update_norm", "busy_seconds"),
     }
 )
 

@@ -201,6 +201,11 @@ class EvaluationTable(Table):
         16, ge=0, description="generation: held-out rows per client answered at the end, for ROUGE"
     )
     max_new_tokens: int = Field(48, ge=1, description="generation: length limit of an answer in tokens")
+    every: int = Field(
+        1,
+        ge=1,
+        description="rounds between two measurements of the held-out rows; the base and the last round are always",
+    )
     baselines: bool = Field(False, description="also train each client alone, with the same steps, for comparison")
     question: str | None = Field(
         None,

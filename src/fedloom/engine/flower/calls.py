@@ -14,6 +14,7 @@ from fedloom.errors import FedLoomError
 PROTOCOL = 1  # of the calls; that of the bytes in them is rounds.wire.PROTOCOL
 HELLO, CLASSES, DESCRIBE, ASSIGNMENT = "hello", "classes", "describe", "assignment"
 KINDS = (HELLO, CLASSES, DESCRIBE, ASSIGNMENT)
+BUSY = "busy_seconds"  # the fact of an answer that says how long the client's process had for it
 REFUSED = "refused"  # the fact of an answer that is none: why
 
 # Flower routes a message by its type; only these two words differ for whoever looks at its logs.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fedloom.engine.flower.calls import ASSIGNMENT, CLASSES, DESCRIBE, HELLO, PROTOCOL
+from fedloom.engine.flower.calls import ASSIGNMENT, BUSY, CLASSES, DESCRIBE, HELLO, PROTOCOL
 from fedloom.engine.flower.frames import framed, parts_of, reason
 from fedloom.engine.flower.wire import Envelope, Fact
 from fedloom.engine.for_client import experiment_of, with_labels
@@ -63,9 +64,10 @@ def _describe(asked: Envelope, config: Config, member: Member) -> Envelope:
 
 def _assignment(asked: Envelope, config: Config, member: Member) -> Envelope:
     """Answer one assignment after the other; one that cannot be answered does not keep the others back."""
+    began = time.monotonic()
     experiment, client = _experiment(asked, config), asked.text("client")
     answers = [_one(member, experiment, client, part) for part in parts_of(asked.body)]
-    return Envelope({"protocol": PROTOCOL}, framed(answers))
+    return Envelope({"protocol": PROTOCOL, BUSY: time.monotonic() - began}, framed(answers))
 
 
 def _one(member: Member, experiment: Experiment, client: str, part: bytes) -> bytes:

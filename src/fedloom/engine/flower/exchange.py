@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
 from fedloom.engine.base import ClientRows, Federation, Reply
 from fedloom.engine.events import ClientBegins, Observer, silent
-from fedloom.engine.flower.calls import ASSIGNMENT, call
+from fedloom.engine.flower.calls import ASSIGNMENT, BUSY, call
 from fedloom.engine.flower.frames import framed, parts_of, reason_in
 from fedloom.engine.flower.gathering import Gathered, Gathering
 from fedloom.engine.flower.post import NoAnswerError, Sent, receive, send
+from fedloom.engine.flower.wire import Envelope
 from fedloom.errors import FedLoomError
 from fedloom.rounds.description import Description
 from fedloom.rounds.messages import Assignment, Contribution, Dropout
@@ -91,12 +93,13 @@ class FlowerEngine:
             return
         try:
             at_most = sum(map(largest_answer, asked))
-            bodies = parts_of(receive(self.gathering.grid, sent, at_most=at_most).body, len(asked))
+            answer = receive(self.gathering.grid, sent, at_most=at_most)
+            bodies = parts_of(answer.body, len(asked))
         except FedLoomError as error:
             yield from (Dropout(assignment.round, assignment.client, str(error)) for assignment in asked)
             return
         for assignment, size, body in zip(asked, on_its_way.sizes, bodies, strict=True):
-            yield _reply(assignment, size, body)
+            yield _reply(assignment, size, body, _busy_seconds(answer))
 
 
 @dataclass(frozen=True)
@@ -108,14 +111,19 @@ class _OnItsWay:
     sent: Sent | Dropout
 
 
-def _reply(assignment: Assignment, bytes_down: int, body: bytes) -> Reply | Dropout:
+def _busy_seconds(answer: Envelope) -> float:
+    found = answer.facts.get(BUSY, 0.0)
+    return found if isinstance(found, float) and math.isfinite(found) else 0.0
+
+
+def _reply(assignment: Assignment, bytes_down: int, body: bytes, busy_seconds: float) -> Reply | Dropout:
     if reason := reason_in(body):
         return Dropout(assignment.round, assignment.client, reason)
     try:
         contribution = _opened(body, assignment)
     except FedLoomError as error:
         return Dropout(assignment.round, assignment.client, str(error))
-    return Reply(assignment, contribution, bytes_down=bytes_down, bytes_up=len(body))
+    return Reply(assignment, contribution, bytes_down=bytes_down, bytes_up=len(body), busy_seconds=busy_seconds)
 
 
 class _Rows(dict[str, ClientRows]):

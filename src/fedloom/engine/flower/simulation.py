@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,7 @@ def simulate(
         results.append(resume_with(host, path) if resume else run_with(host, root))
 
     processors = max(1, (os.cpu_count() or 1) // options.parallel)
+    logging.getLogger("flwr").addFilter(_errors_only)  # our own progress says the rest
     run_simulation(
         server_app=server,
         client_app=_client_app(str(path / "clients")),
@@ -63,6 +65,10 @@ def simulate(
         },
     )
     return results[0]
+
+
+def _errors_only(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 def _share_of_gpus(parallel: int) -> float:
