@@ -270,23 +270,23 @@ def test_what_is_packed_is_read_rounded_and_the_rest_as_it_was(format):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda outer, ours: ours["adapters"]["sent"]["x"].update(rank=2),
-        lambda outer, ours: ours["adapters"]["sent"]["x"].update(rank=-1),
-        lambda outer, ours: ours["adapters"]["sent"]["x"].update(rank=2**40, out=2**40),
-        lambda outer, ours: ours["adapters"]["sent"]["x"].update(rank=2**80),
-        lambda outer, ours: ours["tensors"]["head"].update(shape=[4, 4]),
-        lambda outer, ours: ours["packed"].update(sent=["int2", 3]),
-        lambda outer, ours: ours["packed"].update(sent=["int4", 0]),
-        lambda outer, ours: ours["packed"].update(sent=["int4", 2**40]),
-        lambda outer, ours: ours["packed"].update(sent=["int4", True]),
-        lambda outer, ours: ours.update(packed={}),
-        lambda outer, ours: ours.update(packed=[]),
-        lambda outer, ours: ours.update(packed_tensors=["int4", 3]),
+        lambda ours: ours["adapters"]["sent"]["x"].update(rank=2),
+        lambda ours: ours["adapters"]["sent"]["x"].update(rank=-1),
+        lambda ours: ours["adapters"]["sent"]["x"].update(rank=2**40, out=2**40),
+        lambda ours: ours["adapters"]["sent"]["x"].update(rank=2**80),
+        lambda ours: ours["tensors"]["head"].update(shape=[4, 4]),
+        lambda ours: ours["packed"].update(sent=["int2", 3]),
+        lambda ours: ours["packed"].update(sent=["int4", 0]),
+        lambda ours: ours["packed"].update(sent=["int4", 2**40]),
+        lambda ours: ours["packed"].update(sent=["int4", True]),
+        lambda ours: ours.update(packed={}),
+        lambda ours: ours.update(packed=[]),
+        lambda ours: ours.update(packed_tensors=["int4", 3]),
     ],
 )
 def test_a_header_that_does_not_fit_what_is_packed_is_refused(change):
     with pytest.raises(AdapterError, match="message"):
-        from_bytes(with_header(packed_bytes("int8")[2], change), where="message")
+        from_bytes(with_header(packed_bytes("int8")[2], lambda _, ours: change(ours)), where="message")
 
 
 @settings(max_examples=60, deadline=None)
@@ -297,7 +297,7 @@ def test_cut_off_or_changed_packed_bytes_are_refused_or_finite(format, place, by
     with pytest.raises(AdapterError):
         from_bytes(data[:place], where="message")
     try:
-        again, plain, _ = from_bytes(data[:place] + bytes([byte]) + data[place + 1 :], where="message")
+        again = from_bytes(data[:place] + bytes([byte]) + data[place + 1 :], where="message")[0]
     except AdapterError:
         return
     assert all(torch.isfinite(f.a).all() and torch.isfinite(f.b).all() for f in again.get("sent", {}).values())

@@ -66,7 +66,7 @@ def test_a_shape_survives():
 @pytest.mark.parametrize("format", PACKED)
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 def test_what_is_not_finite_is_refused_and_named(format, number):
-    with pytest.raises(AdapterError, match="layer.b"):
+    with pytest.raises(AdapterError, match=r"layer\.b"):
         packed({"layer.a": torch.ones(3), "layer.b": torch.tensor([1.0, number])}, Coding(format))
 
 

@@ -4,8 +4,8 @@ Of a block x with n levels on each side of zero (127 or 7):
 
     scale = max |x| / n, rounded up to bfloat16        code = round(x / scale)        x' = scale code
 
-so that no code is cut off, |x' - x| <= scale / 2 (down to 1e-38), and a block of zeros stays one. A number costs 8 or 4 bits, a scale
-16, a block of 64 with its scale 8.25 or 4.25 bits a number.
+so that no code is cut off, |x' - x| <= scale / 2 (down to 1e-38), and a block of zeros stays one. A number costs 8 or 4
+bits, a scale 16, a block of 64 with its scale 8.25 or 4.25 bits a number.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _blocks(count: int, coding: Coding) -> int:
 
 
 def _width(count: int, coding: Coding) -> int:
-    """The block, but no wider than what there is: a message cannot make its reader take more memory than its numbers."""
+    """The block, but no wider than what there is: a message cannot make its reader take memory for more numbers."""
     return min(coding.block, max(count, 1))
 
 

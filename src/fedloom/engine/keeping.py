@@ -1,4 +1,4 @@
-"""The client half of what stays at a client: where it goes on from, what it sends, and what it puts away before it does."""
+"""The client half of what stays at a client: where it goes on from, what it puts away, and then what it sends."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def put_away(assignment: Assignment, trained: Adapter, store: ClientStore | None
 
 
 def leaving(assignment: Assignment, trained: Contribution, store: ClientStore | None) -> Contribution:
-    """What is sent of a round's training, after what stays was put away; what rounding leaves unsent does.
+    """What is sent of a round's training, after what stays was put away; what rounding leaves unsent stays too.
 
-    A client that lost what it owed goes on owing nothing, and says so in a metric: at most one step of rounding is gone.
+    A client that lost what it owed goes on owing nothing, and says so in a metric: some rounding is lost, and no more.
     """
     owed, forgot = _owed(assignment, store)
     sent, left = offered(assignment, trained, owed)

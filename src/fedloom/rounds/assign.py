@@ -68,7 +68,9 @@ def evaluation_assignments(
     common = None if method.personal else Start(trainable=Adapter(), trunk=state.learned.delta())
     for client in clients:
         seed = rng.child(experiment.seed, "evaluate", client)
-        asked = evaluation_assignment(method, world, state, client, seed=seed, start=common, generate_rows=generate_rows)
+        asked = evaluation_assignment(
+            method, world, state, client, seed=seed, start=common, generate_rows=generate_rows
+        )
         yield replace(asked, wire=wire_of(experiment))
 
 

@@ -10,10 +10,10 @@ so that s b1 a1 is s b a + R but for what lies outside both. With b2, a2 what ar
 
     R' = s b a + R - s b2 a2
 
-and sum_t s b2 a2 = sum_t s b a - R: over rounds the mean of what arrived is that of what was trained, as long as R stays
-bounded. With a frozen a this is error feedback as usual. Only `residual` times the client's rank directions of R' are
-kept, the strongest; what is left out is measured.  Source: error feedback (Seide et al., 2014; Karimireddy et al., 2019,
-arXiv 1901.09847); paying in factors is ours.
+and sum_t s b2 a2 = sum_t s b a - R: over rounds the mean of what arrived is that of what was trained, as long as R
+stays bounded. With a frozen a this is error feedback as usual. Only `residual` times the client's rank directions of R'
+are kept, the strongest; what is left out is measured.  Source: error feedback (Seide et al., 2014; Karimireddy et al.,
+2019, arXiv 1901.09847); paying in factors is ours.
 """
 
 from __future__ import annotations
@@ -89,13 +89,18 @@ def _paid(assignment: Assignment, trained: Contribution, owed: Owed) -> Contribu
     def pay(module: str, factors: Factors) -> Factors:
         return _with(factors, owed.delta[module], sends[module]) if module in owed.delta else factors
 
-    head = {name: tensor + owed.head[name].to(tensor) if name in owed.head else tensor for name, tensor in trained.head.items()}
+    head = {
+        name: tensor + owed.head[name].to(tensor) if name in owed.head else tensor
+        for name, tensor in trained.head.items()
+    }
     return replace(trained, adapter=trained.adapter.map(pay), head=head)
 
 
 def _with(factors: Factors, owed: Factors, sides: str) -> Factors:
     """s b1 a1 = s b a + R, as far as the sides that are sent can hold it."""
-    a, b, owed_a, owed_b = (side.double() for side in (factors.a, factors.b, owed.a.to(factors.a), owed.b.to(factors.b)))
+    a, b, owed_a, owed_b = (
+        side.double() for side in (factors.a, factors.b, owed.a.to(factors.a), owed.b.to(factors.b))
+    )
     owed_b = owed_b * (owed.scaling / factors.scaling)
     if "b" in sides:
         held = owed_a @ _inverse(a)
@@ -109,9 +114,7 @@ def _inverse(factor: Tensor) -> Tensor:
     return torch.linalg.pinv(factor, rtol=FAINT_DIRECTIONS)
 
 
-def _unsent(
-    assignment: Assignment, trained: Contribution, owed: Owed, arrives: Contribution
-) -> tuple[Adapter, float]:
+def _unsent(assignment: Assignment, trained: Contribution, owed: Owed, arrives: Contribution) -> tuple[Adapter, float]:
     """R' in the directions that are kept, and the norm of the others.
 
     Formula: s b a - s b2 a2 = s (b - b2) a + s b2 (a - a2), whose parts do not cancel each other.

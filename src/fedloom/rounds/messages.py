@@ -107,7 +107,7 @@ class Assignment:
 
     @property
     def held(self) -> dict[str, str]:
-        """module -> the sides that the client has once its contribution counted: what it keeps, and what is constant."""
+        """module -> the sides that the client has once it contributed: what it keeps, and what is constant."""
         return {
             module: "".join(side for side in "ab" if side in self.keeps.get(module, "") + self.constant.get(module, ""))
             for module in self.start.trainable

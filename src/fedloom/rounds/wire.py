@@ -138,9 +138,7 @@ def changed(contribution: Contribution, asked: Assignment) -> Contribution:
     return replace(contribution, adapter=contribution.adapter.map(change), head=head)
 
 
-def contribution_from_bytes(
-    data: bytes, *, start: Adapter, head: Mapping[str, Tensor] | None = None
-) -> Contribution:
+def contribution_from_bytes(data: bytes, *, start: Adapter, head: Mapping[str, Tensor] | None = None) -> Contribution:
     """The contribution again; what did not travel is taken from the start that was dispatched, and changes are added to
     it. head: that was dispatched, if there is one.
 
@@ -189,7 +187,9 @@ def _onto_head(start: Mapping[str, Tensor], change: Mapping[str, Tensor]) -> dic
         if name not in start or start[name].shape != tensor.shape:
             expected = {known: tuple(value.shape) for known, value in start.items()}
             found = f"{name!r} {tuple(tensor.shape)}"
-            raise AdapterError("the change of the head does not fit", where="contribution", expected=expected, found=found)
+            raise AdapterError(
+                "the change of the head does not fit", where="contribution", expected=expected, found=found
+            )
     return {name: start[name] + tensor for name, tensor in change.items()}
 
 

@@ -195,8 +195,8 @@ class WireTable(Table):
 
     up: Format = Field(
         "float32",
-        description="what clients send: float32, bfloat16, int8 or int4; what rounding left unsent stays with the client "
-        "and is sent with its next change",
+        description="what clients send: float32, bfloat16, int8 or int4; what rounding left unsent stays with the "
+        "client and is sent with its next change",
     )
     down: Format = Field(
         "float32", description="what clients are sent: float32, bfloat16, int8 or int4, in training and in evaluation"
