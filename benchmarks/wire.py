@@ -1,8 +1,8 @@
 """Bytes per round and client, up and down, by method and wire format, beside the held-out loss after the same rounds.
 
-MiniLM-L6 learns which library a docstring is from: four clients, Dirichlet 0.3 over the libraries, no download. Bytes are
-those of the real messages, headers and head included; the first round, in which FFA sends its frozen a, counts too. The
-loss is that of the global model as the server has it, not as it is rounded for a client. Prints a table and writes
+MiniLM-L6 learns which library a docstring is from: four clients, Dirichlet 0.3 over the libraries, no download. Bytes
+are those of the real messages, headers and head included; the first round, in which FFA sends its frozen a, counts too.
+The loss is that of the global model as the server has it, not as it is rounded for a client. Prints a table and writes
 results/wire.json and results/wire.md.  Usage: python benchmarks/wire.py [--quick] [--seeds 0] [--out FOLDER]
 """
 
@@ -145,7 +145,8 @@ def rows_of(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [
-        "| method | up | down | kB up | kB down | of float32 | down, of FLoRA's in float32 | held-out loss | above float32 |",
+        "| method | up | down | kB up | kB down | of float32 | down, of FLoRA's in float32 | held-out loss "
+        "| above float32 |",
         "|---|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
@@ -160,7 +161,7 @@ def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--rows", type=int, default=200, help="of each client, with those held out")
     parser.add_argument("--methods", nargs="+", default=METHODS, help="flora must be among them")
     parser.add_argument("--quick", action="store_true", help="one seed, two rounds, few rows: does it run?")
