@@ -3,7 +3,7 @@
 MiniLM-L6 learns which library a docstring is from: four clients, Dirichlet 0.3 over the libraries, no download. Bytes
 are those of the real messages, headers and head included; the first round, in which FFA sends its frozen a, counts too.
 The loss is that of the global model as the server has it, not as it is rounded for a client. Prints a table and writes
-results/wire.json and results/wire.md.  Usage: python benchmarks/wire.py [--quick] [--seeds 0] [--out FOLDER]
+results/wire.json and results/wire.md; goes on where it was stopped (results/wire.jsonl).  Usage: python benchmarks/wire.py [--quick] [--seeds 0] [--out FOLDER]
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -170,23 +171,32 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     if options.quick:
         options.seeds, options.rounds, options.rows = options.seeds[:1], 2, 20
-    found = []
-    for seed in options.seeds:
-        common = experiment(seed, options.rounds, options.rows)
-        sites = load_sites(common)
-        for method in options.methods:
-            for up, down in FORMATS:
-                cell = {"method": method, "up": up, "down": down, **measured(common, sites, method, up, down)}
-                found.append(cell)
-                print(f"seed {seed}: {json.dumps(cell)}", flush=True)
-    write(options.out, {"seeds": options.seeds, "rounds": options.rounds, "rows": options.rows}, rows_of(found))
+    options.out.mkdir(parents=True, exist_ok=True)
+    cells = [cell for seed in options.seeds for cell in cells_of(options, seed)]
+    write(options.out, {"seeds": options.seeds, "rounds": options.rounds, "rows": options.rows}, rows_of(cells))
+
+
+def cells_of(options: argparse.Namespace, seed: int) -> Iterator[dict[str, Any]]:
+    """Every method in every format; those that are in wire.jsonl already are not measured again."""
+    common, sites, log = experiment(seed, options.rounds, options.rows), None, options.out / "wire.jsonl"
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    known = [json.loads(line) for line in lines]
+    for method, (up, down) in product(options.methods, FORMATS):
+        key = {"seed": seed, "rounds": options.rounds, "rows": options.rows, "method": method, "up": up, "down": down}
+        cell = next((one for one in known if key.items() <= one.items()), None)
+        if cell is None:
+            sites = sites or load_sites(common)
+            cell = {**key, **measured(common, sites, method, up, down)}
+            with log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(cell) + "\n")
+        print(json.dumps(cell), flush=True)
+        yield {name: value for name, value in cell.items() if name not in ("seed", "rounds", "rows")}
 
 
 def write(folder: Path, setting: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     within = [row for row in rows if row["share"] <= AIM]
     print(table := as_markdown(rows))
     print(f"{len(within)} of {len(rows)} take at most {AIM:.0%} of the bytes of float32 factors")
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "wire.json").write_text(json.dumps({**setting, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     (folder / "wire.md").write_text(table, encoding="utf-8")
 

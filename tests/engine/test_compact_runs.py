@@ -7,6 +7,7 @@ from fedloom.aggregation.registry import METHODS
 from fedloom.engine.drive import drive
 from fedloom.engine.keeping import own_model
 from fedloom.engine.whole_run import digest_of
+from fedloom.errors import RunError
 from fedloom.rounds.feedback import NOTHING
 from fedloom.rounds.messages import Dropout
 from fedloom.spec.experiment import WireTable
@@ -134,13 +135,13 @@ def test_a_client_that_lost_what_it_owed_says_so_and_goes_on(make_loop):
     assert [(record["client"], record["round"]) for record in told] == [("b", 3)]
 
 
-def test_a_client_that_lost_the_frozen_a_drops_out_with_a_reason(make_loop):
+def test_a_client_that_lost_the_frozen_a_says_what_to_put_back(make_loop):
     loop = make_loop(experiment_of("ffa", rounds={"min_clients": 1}), last_round=2)
     drive(loop)
     (loop.directory.clients / "b" / "0002.safetensors").unlink()
     loop.directory.close()
     again = make_loop(experiment_of("ffa", rounds={"min_clients": 1}))
-    with pytest.raises(Exception, match=r"round 2 cannot be read.*Put the client's directory back"):
+    with pytest.raises(RunError, match=r"round 2 cannot be read.*Put the client's directory back"):
         drive(again)
 
 
