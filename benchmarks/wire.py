@@ -3,7 +3,8 @@
 MiniLM-L6 learns which library a docstring is from: four clients, Dirichlet 0.3 over the libraries, no download. Bytes
 are those of the real messages, headers and head included; the first round, in which FFA sends its frozen a, counts too.
 The loss is that of the global model as the server has it, not as it is rounded for a client. Prints a table and writes
-results/wire.json and results/wire.md; goes on where it was stopped (results/wire.jsonl).  Usage: python benchmarks/wire.py [--quick] [--seeds 0] [--out FOLDER]
+results/wire.json and results/wire.md; goes on where it was stopped (results/wire.jsonl).
+Usage: python benchmarks/wire.py [--quick] [--seeds 0] [--out FOLDER]
 """
 
 from __future__ import annotations
