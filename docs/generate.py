@@ -1,4 +1,5 @@
-"""Write docs/methods.md and docs/configuration.md from the code, and put the measured tables into docs/evidence.md.
+"""Write docs/methods.md and docs/configuration.md from the code, and put the measured tables into docs/evidence.md and
+docs/wire.md.
 
 So they cannot drift from the code and from benchmarks/results.
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import MISSING, fields
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -90,9 +92,9 @@ def _tables(table: type[BaseModel], prefix: str) -> dict[str, type[BaseModel]]:
     return found
 
 
-def evidence_page() -> str:
+def measured_page(name: str) -> str:
     """The page as it is, with the tables between its marks as they were measured last."""
-    text = (DOCS / "evidence.md").read_text(encoding="utf-8")
+    text = (DOCS / name).read_text(encoding="utf-8")
     return MEASURED.sub(lambda found: f"<!-- {found[1]} -->\n{_measured(found[1])}\n<!-- end -->", text)
 
 
@@ -100,7 +102,12 @@ def _measured(name: str) -> str:
     return (RESULTS / name).read_text(encoding="utf-8").strip()
 
 
-PAGES = {"methods.md": methods_page, "configuration.md": configuration_page, "evidence.md": evidence_page}
+PAGES = {
+    "methods.md": methods_page,
+    "configuration.md": configuration_page,
+    "evidence.md": partial(measured_page, "evidence.md"),
+    "wire.md": partial(measured_page, "wire.md"),
+}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

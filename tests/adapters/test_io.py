@@ -12,6 +12,7 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
 from fedloom.adapters.header import factor_key, tensor_key
 from fedloom.adapters.io import from_bytes, load_adapter, save_adapter, to_bytes
+from fedloom.adapters.packing import FORMATS, Coding, rounded
 from fedloom.errors import AdapterError, WrongBaseError
 
 NAMES = st.text(min_size=0, max_size=12) | st.sampled_from(["clients/a.b", "clients/a", "b/c", "a.b.c/a", "%2F", "é"])
@@ -239,3 +240,61 @@ def test_tensors_that_share_memory_are_written_apart():
     tied = {"whole": whole, "rows": whole[1:], "columns": whole[:, :2], "again": whole}
     _, again, _ = from_bytes(to_bytes({}, tied, facts={}), where="test")
     assert all(torch.equal(again[name], tensor) for name, tensor in tied.items())
+
+
+PACKED = [name for name in FORMATS if name != "float32"]
+
+
+def packed_bytes(format, block=3):
+    coding = Coding(format, block)
+    adapters = {"sent": Adapter({"x": factors(3, 5, 7), "": factors(1, 2, 3)}), "plain": Adapter({"x": factors()})}
+    tensors = {"head": torch.randn(4, 3), "steps": torch.tensor([3, 4])}
+    return adapters, tensors, to_bytes(adapters, tensors, facts={}, codings={"sent": coding}, tensor_coding=coding)
+
+
+@pytest.mark.parametrize("format", PACKED)
+def test_what_is_packed_is_read_rounded_and_the_rest_as_it_was(format):
+    adapters, tensors, data = packed_bytes(format)
+    again, plain, _ = from_bytes(data, where="message")
+    assert again["plain"].digest() == adapters["plain"].digest()
+    assert torch.equal(plain["steps"], tensors["steps"])
+    assert torch.equal(plain["head"], rounded(tensors["head"], Coding(format, 3)))
+    for module, found in again["sent"].items():
+        before = adapters["sent"][module]
+        assert torch.equal(found.a, rounded(before.a, Coding(format, 3)))
+        assert torch.equal(found.b.T, rounded(before.b.T, Coding(format, 3))), "scales run along the columns of b"
+        assert found.scaling == before.scaling
+        assert not torch.equal(found.a, before.a)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ours: ours["adapters"]["sent"]["x"].update(rank=-1),
+        lambda ours: ours["adapters"]["sent"]["x"].update(rank=2**40, out=2**40),
+        lambda ours: ours["adapters"]["sent"]["x"].update(rank=2**80),
+        lambda ours: ours["tensors"]["head"].update(shape=[4, 4]),
+        lambda ours: ours["packed"].update(sent=["int2", 3]),
+        lambda ours: ours["packed"].update(sent=["int4", 0]),
+        lambda ours: ours["packed"].update(sent=["int4", 2**40]),
+        lambda ours: ours.update(packed=[]),
+        lambda ours: ours.update(packed_tensors=["int4", 3]),
+    ],
+)
+def test_a_header_that_does_not_fit_what_is_packed_is_refused(change):
+    with pytest.raises(AdapterError, match="message"):
+        from_bytes(with_header(packed_bytes("int8")[2], lambda _, ours: change(ours)), where="message")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(PACKED), st.integers(0, 10_000), st.integers(0, 255))
+def test_cut_off_or_changed_packed_bytes_are_refused_or_finite(format, place, byte):
+    data = packed_bytes(format)[2]
+    place %= len(data)
+    with pytest.raises(AdapterError):
+        from_bytes(data[:place], where="message")
+    try:
+        again = from_bytes(data[:place] + bytes([byte]) + data[place + 1 :], where="message")[0]
+    except AdapterError:
+        return
+    assert all(torch.isfinite(f.a).all() and torch.isfinite(f.b).all() for f in again.get("sent", {}).values())

@@ -1,18 +1,21 @@
 """The self-describing header of an adapter file: what the bytes that follow must contain.
 
 It is one JSON text in the safetensors metadata: format, version, kind, facts, for each adapter and module its rank,
-scaling, (out, in), dtype and the sides that are in the file, and for each plain tensor its shape and dtype.
+scaling, (out, in), dtype and the sides that are in the file, for each plain tensor its shape and dtype, and, where some
+of them are packed, how. What is packed lies in the file as one piece for each adapter, and one for the plain tensors.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 from urllib.parse import quote
 
+from fedloom.adapters.packing import EXACT, FORMATS, MAX_BLOCK, Coding, sizes
 from fedloom.errors import AdapterError
 
 FORMAT = "fedloom.adapters"
@@ -20,6 +23,8 @@ VERSION = 1
 SIDES = ("ab", "a", "b", "")
 FLOATING = ("float32", "bfloat16", "float16", "float64")
 DTYPES = (*FLOATING, "int64", "int32", "int16", "int8", "uint8", "bool")
+MAX_SIZE = 2**40  # of a side of a tensor: no layer is as large, and products of such sizes are still small numbers
+TENSORS = "tensors"
 
 
 @dataclass(frozen=True)
@@ -51,28 +56,38 @@ class ModuleHeader:
 
 @dataclass(frozen=True)
 class Header:
-    """kind: "adapter" (one adapter of one base) or "bundle" (several, of a message or a checkpoint)."""
+    """kind: "adapter" (one adapter of one base) or "bundle" (several, of a message or a checkpoint).
+
+    codings: how the sides of adapters, by their names, are packed; those that are not named are not packed.
+    tensor_coding: how the plain tensors of floating point are.
+    """
 
     kind: str
     facts: Mapping[str, str]
     adapters: Mapping[str, Mapping[str, ModuleHeader]]
     tensors: Mapping[str, TensorHeader]
+    codings: Mapping[str, Coding] = field(default_factory=dict)
+    tensor_coding: Coding = EXACT
 
-    def expected(self) -> dict[str, TensorHeader]:
-        """key -> header of every tensor that must be in the file; there may be no other."""
-        factors = {
-            factor_key(adapter, module, side): TensorHeader(
-                header.side(side), header.dtype, f"adapter {adapter!r}, module {module!r}, side {side}"
-            )
-            for adapter, modules in self.adapters.items()
-            for module, header in modules.items()
-            for side in header.sides
-        }
+    def groups(self) -> Iterator[tuple[str, Coding, dict[str, TensorHeader]]]:
+        """For each adapter, and for the plain tensors: its place in the file, how it is packed, key -> header of what
+        is in it."""
+        for adapter, modules in self.adapters.items():
+            yield adapter_key(adapter), self.codings.get(adapter, EXACT), _sides_of(adapter, modules)
         plain = {
             tensor_key(name): TensorHeader(header.shape, header.dtype, f"tensor {name!r}")
             for name, header in self.tensors.items()
         }
-        return factors | plain
+        floating = {key: header for key, header in plain.items() if header.dtype in FLOATING}
+        yield TENSORS, EXACT, {key: header for key, header in plain.items() if key not in floating}
+        yield TENSORS, self.tensor_coding, floating
+
+    def expected(self) -> dict[str, TensorHeader]:
+        """key -> header of every tensor that must be in the file; there may be no other."""
+        found: dict[str, TensorHeader] = {}
+        for place, coding, headers in self.groups():
+            found |= headers if coding.is_exact else _parts(place, coding, headers)
+        return found
 
     def encode(self) -> str:
         """The header as JSON: equal headers give equal text."""
@@ -82,17 +97,51 @@ class Header:
         }
         tensors = {name: {"shape": header.shape, "dtype": header.dtype} for name, header in self.tensors.items()}
         table = {"format": FORMAT, "version": VERSION, "kind": self.kind, "facts": dict(self.facts)}
-        return json.dumps(table | {"adapters": adapters, "tensors": tensors}, sort_keys=True, separators=(",", ":"))
+        table |= {"adapters": adapters, "tensors": tensors}
+        # Not there where nothing is packed: such files are what they were before numbers could be packed.
+        codings = {name: [coding.format, coding.block] for name, coding in self.codings.items() if not coding.is_exact}
+        table |= {"packed": codings} if codings else {}
+        of_tensors = [self.tensor_coding.format, self.tensor_coding.block]
+        table |= {} if self.tensor_coding.is_exact else {"packed_tensors": of_tensors}
+        return json.dumps(table, sort_keys=True, separators=(",", ":"))
+
+
+def adapter_key(adapter: str) -> str:
+    """What the keys of one adapter begin with. Names are percent-encoded: a dot or a slash in them means nothing."""
+    return f"adapters/{quote(adapter, safe='')}"
 
 
 def factor_key(adapter: str, module: str, side: str) -> str:
-    """The safetensors key of one factor. Names are percent-encoded, so that a dot or a slash in them means nothing."""
-    return f"adapters/{quote(adapter, safe='')}/{quote(module, safe='')}/{side}"
+    """The safetensors key of one factor."""
+    return f"{adapter_key(adapter)}/{quote(module, safe='')}/{side}"
+
+
+def part_key(place: str, part: str) -> str:
+    """The safetensors key of one part of what is packed. No key of a factor or a tensor ends like it."""
+    return f"{place}//{part}"
+
+
+def _sides_of(adapter: str, modules: Mapping[str, ModuleHeader]) -> dict[str, TensorHeader]:
+    return {
+        factor_key(adapter, module, side): TensorHeader(
+            header.side(side), header.dtype, f"adapter {adapter!r}, module {module!r}, side {side}"
+        )
+        for module, header in modules.items()
+        for side in header.sides
+    }
+
+
+def _parts(place: str, coding: Coding, headers: Mapping[str, TensorHeader]) -> dict[str, TensorHeader]:
+    counts = [math.prod(header.shape) for header in headers.values()]
+    return {
+        part_key(place, part): TensorHeader((length,), str(dtype).removeprefix("torch."), f"packed {place}, {part}")
+        for part, (length, dtype) in sizes(counts, coding).items()
+    }
 
 
 def tensor_key(name: str) -> str:
     """The safetensors key of a plain tensor."""
-    return f"tensors/{quote(name, safe='')}"
+    return f"{TENSORS}/{quote(name, safe='')}"
 
 
 def decode(text: str, where: str) -> Header:
@@ -102,7 +151,8 @@ def decode(text: str, where: str) -> Header:
     except (ValueError, RecursionError) as error:
         raise AdapterError("the header cannot be read", where=where, found=str(error)) from error
     _refuse_other_formats(table, where)
-    _require_keys(table, {"format", "version", "kind", "facts", "adapters", "tensors"}, where, "header")
+    packed = {"packed", "packed_tensors"} & table.keys()
+    _require_keys(table, {"format", "version", "kind", "facts", "adapters", "tensors"} | packed, where, "header")
     return Header(
         kind=_checked(table["kind"], lambda kind: kind in ("adapter", "bundle"), "adapter or bundle", where, "kind"),
         facts=_each(
@@ -110,6 +160,10 @@ def decode(text: str, where: str) -> Header:
         ),
         adapters=_each(table["adapters"], where, "adapter", _modules_from_json),
         tensors=_each(table["tensors"], where, "tensor", _tensor_from_json),
+        codings=_each(table.get("packed", {}), where, "packed", _coding_from_json),
+        tensor_coding=_coding_from_json(table["packed_tensors"], where, "packed tensors")
+        if "packed_tensors" in packed
+        else EXACT,
     )
 
 
@@ -158,6 +212,11 @@ def _tensor_from_json(table: Any, where: str, place: str) -> TensorHeader:
     return TensorHeader(tuple(shape), dtype)
 
 
+def _coding_from_json(pair: Any, where: str, place: str) -> Coding:
+    expected = f"a format of {FORMATS} and a block of 1 to {MAX_BLOCK}"
+    return Coding(*_checked(pair, _is_coding, expected, where, place))
+
+
 def _each(table: Any, where: str, place: str, read: Callable[[Any, str, str], Any]) -> dict[str, Any]:
     _checked(table, lambda value: isinstance(value, dict), "a table", where, place)
     return {name: read(value, where, f"{place} {name!r}") for name, value in table.items()}
@@ -185,7 +244,14 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_size(value: Any) -> bool:
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value <= MAX_SIZE
+
+
+def _is_coding(value: Any) -> bool:
+    if not (isinstance(value, list) and len(value) == 2):
+        return False
+    format, block = value
+    return format in FORMATS and type(block) is int and 1 <= block <= MAX_BLOCK
 
 
 def _is_finite(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -14,7 +15,17 @@ from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
-from fedloom.adapters.header import DTYPES, Header, ModuleHeader, TensorHeader, decode, factor_key, tensor_key
+from fedloom.adapters.header import (
+    DTYPES,
+    Header,
+    ModuleHeader,
+    TensorHeader,
+    decode,
+    factor_key,
+    part_key,
+    tensor_key,
+)
+from fedloom.adapters.packing import EXACT, Coding, packed, unpacked
 from fedloom.errors import AdapterError, WrongBaseError
 
 _METADATA_KEY = "fedloom"
@@ -42,13 +53,17 @@ def to_bytes(
     sides: Mapping[str, str] | None = None,
     whole: Collection[str] = (),
     kind: str = "bundle",
+    codings: Mapping[str, Coding] | None = None,
+    tensor_coding: Coding = EXACT,
 ) -> bytes:
     """Named adapters and plain tensors in one block of bytes; equal values give equal bytes.
 
     sides: module -> the sides that travel ("ab", "a", "b" or ""), for all adapters; a module that is not named
         there does not travel and is restored by the reader. None: everything travels.
     whole: names of adapters of which everything travels all the same.
-    Raises: AdapterError for a dtype that the format does not have.
+    codings: by name, how adapters are packed (their b along its columns: one of them is one direction, as a row of a
+        is); left out: not at all.  tensor_coding: how the tensors of floating point are.
+    Raises: AdapterError for a dtype that the format does not have, and as `packed`.
     """
     header = Header(
         kind=kind,
@@ -57,6 +72,8 @@ def to_bytes(
             name: _module_headers(adapter, None if name in whole else sides) for name, adapter in adapters.items()
         },
         tensors={name: TensorHeader(tuple(tensor.shape), _dtype(tensor, name)) for name, tensor in tensors.items()},
+        codings=codings or {},
+        tensor_coding=tensor_coding,
     )
     content = {tensor_key(name): tensor for name, tensor in tensors.items()}
     for name, modules in header.adapters.items():
@@ -64,7 +81,7 @@ def to_bytes(
             for side in described.sides:
                 content[factor_key(name, module, side)] = getattr(adapters[name][module], side)
     # One metadata key only: safetensors writes several in no fixed order.
-    return save(_apart(content), {_METADATA_KEY: header.encode()})
+    return save(_apart(_written(header, content)), {_METADATA_KEY: header.encode()})
 
 
 def from_bytes(
@@ -148,6 +165,42 @@ def _dtype(tensor: Tensor, name: str) -> str:
     return dtype
 
 
+def _written(header: Header, content: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What is in the file: the tensors, those that are packed as the parts that they are packed in."""
+    written: dict[str, Tensor] = {}
+    for place, coding, headers in header.groups():
+        there = {key: content[key] for key in headers}
+        if not coding.is_exact:
+            parts = packed({headers[key].place: _turned(key, tensor) for key, tensor in there.items()}, coding)
+            there = {part_key(place, part): tensor for part, tensor in parts.items()}
+        written |= there
+    return written
+
+
+def _opened(header: Header, written: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """The tensors again from what is in the file; the two were found to agree."""
+    content = dict(written)
+    for place, coding, headers in header.groups():
+        if coding.is_exact:
+            continue
+        prefix = part_key(place, "")
+        parts = {key.removeprefix(prefix): tensor for key, tensor in written.items() if key.startswith(prefix)}
+        counts = {key: math.prod(described.shape) for key, described in headers.items()}
+        for key, flat in unpacked(parts, counts, coding, f"{where}, {place}").items():
+            shape = headers[key].shape
+            turned = _turned(key, flat.reshape(shape[::-1] if _is_b(key) else shape))
+            content[key] = turned.contiguous().to(getattr(torch, headers[key].dtype))
+    return content
+
+
+def _turned(key: str, tensor: Tensor) -> Tensor:
+    return tensor.T if _is_b(key) else tensor
+
+
+def _is_b(key: str) -> bool:
+    return key.startswith("adapters/") and key.endswith("/b")
+
+
 def _apart(content: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors on the CPU and contiguous; copies of those that share memory, which safetensors refuses."""
     apart, taken = {}, set()
@@ -172,7 +225,8 @@ def _read(data: bytes, where: str) -> tuple[Header, dict[str, Tensor]]:
         raise AdapterError("a tensor is missing", where=f"{where}, {expected[min(missing)].place}")
     if unknown:
         raise AdapterError("there are tensors that the header does not know", where=where, found=sorted(unknown)[:3])
-    return header, {key: _tensor(content[key], expected[key], where) for key in sorted(content)}
+    read = {key: _tensor(content[key], expected[key], where) for key in sorted(content)}
+    return header, _opened(header, read, where)
 
 
 def _metadata(data: bytes, where: str) -> str:

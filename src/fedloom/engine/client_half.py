@@ -9,7 +9,7 @@ from pathlib import Path
 from fedloom.data.batches import evaluation_batches, training_batches
 from fedloom.data.examples import Generation
 from fedloom.engine.events import Observer, silent
-from fedloom.engine.keeping import begun, put_away, store_of
+from fedloom.engine.keeping import begun, leaving, store_of
 from fedloom.engine.sites import Site, Sites
 from fedloom.errors import FedLoomError
 from fedloom.evaluation.scores import answer_scores
@@ -56,9 +56,8 @@ class ClientHalf:
         site = self.sites.site(assignment.client)
         if assignment.kind == "evaluate":
             return contribution_to_bytes(self._evaluate(site, assignment), {})
-        answered = self._train(site, assignment)
-        put_away(assignment, answered.adapter, store_of(self.store, assignment))
-        return contribution_to_bytes(answered, assignment.sends)
+        sent = leaving(assignment, self._train(site, assignment), store_of(self.store, assignment))
+        return contribution_to_bytes(sent, assignment.sends, asked=assignment)
 
     def _train(self, site: Site, assignment: Assignment) -> Contribution:
         base, work = self.sites.base, assignment.work

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fedloom import rng
@@ -17,7 +17,7 @@ from fedloom.engine.base import Engine, Federation, Reply
 from fedloom.engine.checkpoints import load_state, save_state
 from fedloom.engine.events import Event, Journaled, Observer, silent
 from fedloom.errors import ContributionRefusedError
-from fedloom.rounds.assign import common_start, evaluation_assignment, training_assignment
+from fedloom.rounds.assign import common_start, evaluation_assignment, training_assignment, wire_of
 from fedloom.rounds.messages import Assignment, Contribution, Dropout
 from fedloom.rounds.roster import roster
 from fedloom.rounds.state import RunState
@@ -171,7 +171,8 @@ def _is_due(loop: Loop, state: RunState, stage: str) -> bool:
 def _to_measure(loop: Loop, state: RunState, client: str, common: Start | None, stage: str) -> Assignment:
     rows = 0 if stage == "round" else loop.experiment.evaluation.generate_rows
     seed = rng.child(loop.experiment.seed, "evaluate", client)
-    return evaluation_assignment(loop.method, loop.world, state, client, seed=seed, start=common, generate_rows=rows)
+    asked = evaluation_assignment(loop.method, loop.world, state, client, seed=seed, start=common, generate_rows=rows)
+    return replace(asked, wire=wire_of(loop.experiment))
 
 
 def _unmeasured(loop: Loop, state: RunState, stage: str) -> set[str]:

@@ -1,7 +1,8 @@
-"""The client half of what stays at a client: where it goes on from, and what it puts away before it answers."""
+"""The client half of what stays at a client: where it goes on from, what it puts away, and then what it sends."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from fedloom.adapters.adapter import Adapter
@@ -10,14 +11,15 @@ from fedloom.aggregation.world import Start, World
 from fedloom.errors import RunError
 from fedloom.rounds.assign import evaluation_assignment
 from fedloom.rounds.contribute import going_on, kept_part
-from fedloom.rounds.messages import Assignment
+from fedloom.rounds.feedback import FORGOTTEN, NOTHING, Owed, from_tensors, offered, to_tensors
+from fedloom.rounds.messages import Assignment, Contribution
 from fedloom.rounds.state import RunState
 from fedloom.store.client_store import ClientStore
 
 
 def store_of(root: Path | None, assignment: Assignment) -> ClientStore | None:
     """The client's own place below `root`, if it has something to keep there. Raises: RunError if there is no root."""
-    if not assignment.is_personal:
+    if not assignment.needs_store:
         return None
     if root is None:
         raise RunError(
@@ -38,13 +40,35 @@ def begun(assignment: Assignment, store: ClientStore | None) -> Assignment:
         return assignment
     if assignment.kind == "train":
         store.forget_after(assignment.kept_round)
-    return going_on(assignment, store.load(assignment.kept_round)) if assignment.kept_round else assignment
+    if not assignment.kept_round or not any(assignment.held.values()):
+        return assignment
+    return going_on(assignment, store.load(assignment.kept_round))
 
 
-def put_away(assignment: Assignment, trained: Adapter, store: ClientStore | None) -> None:
+def put_away(assignment: Assignment, trained: Adapter, store: ClientStore | None, owed: Owed = NOTHING) -> None:
     """Keep what stays here, durably, before anything is sent. Raises: RunError if that fails or is not finite."""
     if store is not None:
-        store.save(assignment.round, kept_part(assignment, trained))
+        store.save(assignment.round, {**kept_part(assignment, trained), **to_tensors(owed)})
+
+
+def leaving(assignment: Assignment, trained: Contribution, store: ClientStore | None) -> Contribution:
+    """What is sent of a round's training, after what stays was put away; what rounding leaves unsent stays too.
+
+    A client that lost what it owed goes on owing nothing, and says so in a metric: some rounding is lost, and no more.
+    """
+    owed, forgot = _owed(assignment, store)
+    sent, left = offered(assignment, trained, owed)
+    put_away(assignment, trained.adapter, store, left)
+    return replace(sent, metrics={**sent.metrics, FORGOTTEN: 1.0}) if forgot else sent
+
+
+def _owed(assignment: Assignment, store: ClientStore | None) -> tuple[Owed, bool]:
+    """What the client owes as of the round that counted last, and whether that is lost."""
+    if store is None or assignment.wire.up.is_exact or not assignment.kept_round:
+        return NOTHING, False
+    if assignment.kept_round not in store.rounds():
+        return NOTHING, True
+    return from_tensors(store.load(assignment.kept_round)), False
 
 
 def own_model(method: Method, world: World, state: RunState, client: str, root: Path) -> Start:

@@ -54,7 +54,7 @@ class LocalEngine:
             return Dropout(assignment.round, assignment.client, str(error))
         finally:
             release()
-        contribution = contribution_from_bytes(up, start=assignment.start.trainable)
+        contribution = contribution_from_bytes(up, start=assignment.start.trainable, head=assignment.head)
         return Reply(assignment, contribution, bytes_down=size, bytes_up=len(up))
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from fedloom import rng
 from fedloom.adapters.adapter import Adapter
+from fedloom.adapters.packing import Coding
 from fedloom.aggregation.local_rules import LocalRules, Penalty
 from fedloom.aggregation.method import Method
 from fedloom.aggregation.world import Start, World
-from fedloom.rounds.messages import Assignment, LocalWork
+from fedloom.rounds.contribute import constant_digest
+from fedloom.rounds.messages import Assignment, LocalWork, Wire
 from fedloom.rounds.state import RunState
 from fedloom.spec.experiment import Experiment
 
@@ -28,6 +31,7 @@ def training_assignment(
 ) -> Assignment:
     """What one client is to train in the round after `state`."""
     round, start = state.round + 1, method.dispatch(state.learned, world, client)
+    constant = _constant_sides(experiment, method, start.trainable)
     return Assignment(
         kind="train",
         round=round,
@@ -39,7 +43,16 @@ def training_assignment(
         work=local_work(experiment, round, method.rules(world.settings)),
         keeps=method.kept_sides(start.trainable),
         kept_round=state.last_rounds.get(client, 0),
+        constant=constant,
+        constant_digest=constant_digest(start.trainable, constant),
+        wire=wire_of(experiment),
     )
+
+
+def wire_of(experiment: Experiment) -> Wire:
+    """How the numbers of a run travel."""
+    table = experiment.wire
+    return Wire(Coding(table.up, table.block), Coding(table.down, table.block), table.residual)
 
 
 def evaluation_assignments(
@@ -56,7 +69,10 @@ def evaluation_assignments(
     common = common_start(method, state)
     for client in clients:
         seed = rng.child(experiment.seed, "evaluate", client)
-        yield evaluation_assignment(method, world, state, client, seed=seed, start=common, generate_rows=generate_rows)
+        asked = evaluation_assignment(
+            method, world, state, client, seed=seed, start=common, generate_rows=generate_rows
+        )
+        yield replace(asked, wire=wire_of(experiment))
 
 
 def common_start(method: Method, state: RunState) -> Start | None:
@@ -115,3 +131,14 @@ def local_work(experiment: Experiment, round: int, rules: LocalRules = NO_RULES)
 
 def _trained_sides(method: Method, trainable: Adapter, round: int) -> dict[str, str]:
     return {module: "".join(side for side in "ab" if method.trains(module, side, round)) for module in trainable}
+
+
+def _constant_sides(experiment: Experiment, method: Method, trainable: Adapter) -> dict[str, str]:
+    """module -> the sides that no round of the run trains: sent once where the wire is compact, and so not exact."""
+    if wire_of(experiment).is_exact:
+        return {}
+    rounds = range(1, experiment.training.rounds + 1)
+    return {
+        module: "".join(side for side in "ab" if not any(method.trains(module, side, round) for round in rounds))
+        for module in trainable
+    }

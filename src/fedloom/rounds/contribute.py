@@ -38,21 +38,49 @@ def pruned(trained: Adapter, start: Adapter, share: float) -> Adapter:
 
 
 def going_on(assignment: Assignment, kept: Mapping[str, Tensor]) -> Assignment:
-    """The assignment with the sides that this client kept in its start. kept: as of `kept_part`.
+    """The assignment with the sides that this client has in its start. kept: as of `kept_part`.
 
-    Raises: RunError naming client and module for a side that is missing, or of another shape than what was dispatched.
+    Raises: RunError naming client and module for a side that is missing, or of another shape than what was dispatched,
+        and for constant sides that are not those of the server.
     """
+    held = assignment.held
 
     def filled(module: str, factors: Factors) -> Factors:
         a, b = (
             _kept_side(assignment, module, side, getattr(factors, side), kept)
-            if side in assignment.keeps.get(module, "")
+            if side in held[module]
             else getattr(factors, side)
             for side in "ab"
         )
         return Factors(a, b, factors.scaling)
 
-    return replace(assignment, start=replace(assignment.start, trainable=assignment.start.trainable.map(filled)))
+    trainable = assignment.start.trainable.map(filled)
+    _require_same_constant(assignment, trainable)
+    return replace(assignment, start=replace(assignment.start, trainable=trainable))
+
+
+def _require_same_constant(assignment: Assignment, trainable: Adapter) -> None:
+    found = constant_digest(trainable, assignment.constant)
+    if found != assignment.constant_digest:
+        raise RunError(
+            "the factors that nobody trains are not those of the server",
+            where=f"client {assignment.client!r}, round {assignment.kept_round}",
+            expected=f"digest {assignment.constant_digest[:12]}",
+            found=f"digest {found[:12]}",
+            do="Put the client's directory back as it was, or start a new run",
+        )
+
+
+def constant_digest(adapter: Adapter, constant: Mapping[str, str]) -> str:
+    """Of those sides alone; empty if there are none."""
+
+    def only(module: str, factors: Factors) -> Factors:
+        sides = constant.get(module, "")
+        a = factors.a if "a" in sides else factors.a[:, :0]
+        b = factors.b if "b" in sides else factors.b[:0]
+        return Factors(a, b, factors.scaling)
+
+    return adapter.map(only).digest() if any(constant.values()) else ""
 
 
 def _kept_side(
@@ -71,14 +99,14 @@ def _kept_side(
 
 
 def kept_part(assignment: Assignment, trained: Adapter) -> dict[str, Tensor]:
-    """The sides that stay at the client after a round, by `kept_name`; those that it did not train too.
+    """The sides that the client has after a round, by `kept_name`: those that stay with it, and the constant ones.
 
     Raises: RunError for numbers that are not finite: the server cannot refuse what it does not see.
     """
     part = {
         kept_name(module, side): getattr(factors, side)
         for module, factors in trained.items()
-        for side in assignment.keeps.get(module, "")
+        for side in assignment.held[module]
     }
     for name, tensor in part.items():
         if not bool(torch.isfinite(tensor).all()):

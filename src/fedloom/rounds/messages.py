@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
+from fedloom.adapters.packing import EXACT, Coding
 from fedloom.aggregation.local_rules import Penalty
 from fedloom.aggregation.world import Start
 
@@ -42,6 +43,24 @@ class LocalWork:
 
 
 @dataclass(frozen=True)
+class Wire:
+    """How numbers are written on their way to the client (down) and back (up).
+
+    residual: most directions that a client keeps of what rounding left unsent, as a multiple of its rank.
+    """
+
+    up: Coding = EXACT
+    down: Coding = EXACT
+    residual: float = 4.0
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether everything arrives bit for bit. If not, what comes back is the change, and not the sum with a start
+        that the client has rounded."""
+        return self.up.is_exact and self.down.is_exact
+
+
+@dataclass(frozen=True)
 class Assignment:
     """What the server asks of one client in one round.
 
@@ -50,6 +69,9 @@ class Assignment:
     keeps: module -> sides that the client has for itself: it trains them and never sends them.
     kept_round: the last committed round that this client's contribution counted in, from which it takes those sides;
         0: from the start, as it has none yet. Later they are not sent out either, so that they are NaN in what arrives.
+    constant: module -> sides that nobody ever trains, where they are sent once: a client that has a kept_round has them
+        as it has what it keeps.  constant_digest: of those sides.
+    wire: how numbers travel.
     head: the trainables that are not LoRA, by name; empty for generation.
     generate_rows: held-out rows to answer (evaluate), 0 for the loss alone.
     seed: of the client's draws in this round.
@@ -66,6 +88,9 @@ class Assignment:
     generate_rows: int = 0
     keeps: Mapping[str, str] = field(default_factory=dict)
     kept_round: int = 0
+    constant: Mapping[str, str] = field(default_factory=dict)
+    constant_digest: str = ""
+    wire: Wire = field(default_factory=Wire)
 
     @property
     def sends(self) -> dict[str, str]:
@@ -79,6 +104,20 @@ class Assignment:
     def is_personal(self) -> bool:
         """Whether the client has something for itself."""
         return any(self.keeps.values())
+
+    @property
+    def held(self) -> dict[str, str]:
+        """module -> the sides that the client has once it contributed: what it keeps, and what is constant."""
+        return {
+            module: "".join(side for side in "ab" if side in self.keeps.get(module, "") + self.constant.get(module, ""))
+            for module in self.start.trainable
+        }
+
+    @property
+    def needs_store(self) -> bool:
+        """Whether the client has something to put away, or to go on from."""
+        remembers = any(self.constant.values()) or not self.wire.up.is_exact
+        return self.is_personal or (self.kind == "train" and remembers)
 
     def without_trunk(self) -> Assignment:
         """What is needed to judge an answer: the trunk, which may be large, does not change."""

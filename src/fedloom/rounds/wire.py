@@ -1,25 +1,35 @@
 """Assignments and contributions as bytes: safetensors with a self-describing header, no pickle.
 
 A factor that a client does not train does not travel back: the server knows what it dispatched. One that a client keeps
-for itself never travels back, and travels out only before the client has one.
+for itself never travels back, and travels out only before the client has one; one that nobody ever trains likewise.
+
+Where numbers are packed (`Wire`), what comes back is the change since the start. The server adds it to the start that
+it sent, not to the rounded one that arrived: rounding on the way down moves where a client begins, and never the
+model of the server, which stays as it is for a client that learned nothing.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+from torch import Tensor
+
 from fedloom.adapters.adapter import Adapter
+from fedloom.adapters.algebra import truncate
+from fedloom.adapters.factors import Factors
 from fedloom.adapters.io import from_bytes, to_bytes
+from fedloom.adapters.packing import EXACT, Coding
 from fedloom.aggregation.local_rules import Penalty
 from fedloom.aggregation.world import Start
 from fedloom.errors import AdapterError
-from fedloom.rounds.messages import Assignment, Contribution, LocalWork
+from fedloom.rounds.messages import Assignment, Contribution, LocalWork, Wire
 
-PROTOCOL = 2
+PROTOCOL = 3
 FACTS = "message"
+_WHOLE, _CHANGE = "adapter", "change"  # what a contribution's adapter is called
 
 
 def assignment_to_bytes(assignment: Assignment) -> bytes:
@@ -32,6 +42,9 @@ def assignment_to_bytes(assignment: Assignment) -> bytes:
         "trains": dict(assignment.trains),
         "keeps": dict(assignment.keeps),
         "kept_round": assignment.kept_round,
+        "constant": dict(assignment.constant),
+        "constant_digest": assignment.constant_digest,
+        "wire": asdict(assignment.wire),
         "seed": assignment.seed,
         "work": None if assignment.work is None else asdict(assignment.work),
         "generate_rows": assignment.generate_rows,
@@ -43,12 +56,20 @@ def assignment_to_bytes(assignment: Assignment) -> bytes:
         facts={FACTS: json.dumps(facts, sort_keys=True)},
         sides=_sent_out(assignment),
         whole=("trunk",),
+        codings={"trainable": _coding_of_start(assignment), "trunk": assignment.wire.down},
+        tensor_coding=assignment.wire.down,
     )
+
+
+def _coding_of_start(assignment: Assignment) -> Coding:
+    """What is sent once is sent as it is: rounded, it would differ from the server's in every round."""
+    once = any(assignment.constant.values()) and not assignment.kept_round
+    return EXACT if once else assignment.wire.down
 
 
 def _sent_out(assignment: Assignment) -> dict[str, str]:
     """module -> the sides of the trainable start that the client does not have already."""
-    there = assignment.keeps if assignment.kept_round else {}
+    there = assignment.held if assignment.kept_round else {}
     return {
         module: "".join(side for side in "ab" if side not in there.get(module, ""))
         for module in assignment.start.trainable
@@ -56,27 +77,36 @@ def _sent_out(assignment: Assignment) -> dict[str, str]:
 
 
 def assignment_from_bytes(data: bytes) -> Assignment:
-    """The assignment again; sides that the client keeps, and has, are NaN until `contribute.going_on` fills them in.
+    """The assignment as it arrives; sides that the client has are NaN until `contribute.going_on` fills them in.
 
     Raises: AdapterError for bytes that are not one, or of another protocol.
     """
     adapters, head, facts = from_bytes(data, where="assignment", blank=("trainable",))
     message = message_of(facts, "assignment")
-    work = message.pop("work")
-    return Assignment(
-        start=Start(trainable=adapters["trainable"], trunk=adapters["trunk"]),
-        head=head,
-        work=None if work is None else _work(work),
-        **message,
-    )
+    try:
+        work, wire = message.pop("work"), message.pop("wire")
+        return Assignment(
+            start=Start(trainable=adapters["trainable"], trunk=adapters["trunk"]),
+            head=head,
+            work=None if work is None else _work(work),
+            wire=Wire(**{**wire, "up": Coding(**wire["up"]), "down": Coding(**wire["down"])}),
+            **message,
+        )
+    except (KeyError, TypeError) as error:
+        raise AdapterError("the bytes hold no assignment", where="assignment", found=repr(error)) from error
 
 
 def _work(table: dict[str, Any]) -> LocalWork:
     return LocalWork(**{**table, "penalties": tuple(Penalty(**penalty) for penalty in table["penalties"])})
 
 
-def contribution_to_bytes(contribution: Contribution, sends: Mapping[str, str]) -> bytes:
-    """What a client sends: only the sides of each module that the assignment lets travel (`Assignment.sends`)."""
+def contribution_to_bytes(
+    contribution: Contribution, sends: Mapping[str, str], *, asked: Assignment | None = None
+) -> bytes:
+    """What a client sends: only the sides of each module that the assignment lets travel (`Assignment.sends`).
+
+    asked: the assignment as it arrived, if its wire is not exact: changes since its start are sent then, packed.
+    """
     facts = {
         "protocol": PROTOCOL,
         "round": contribution.round,
@@ -84,18 +114,83 @@ def contribution_to_bytes(contribution: Contribution, sends: Mapping[str, str]) 
         "examples": contribution.examples,
         "metrics": dict(contribution.metrics),
     }
+    name, sent, coding = _WHOLE, contribution, EXACT
+    if asked is not None and contribution.adapter and not asked.wire.is_exact:
+        name, sent, coding = _CHANGE, changed(contribution, asked), asked.wire.up
     return to_bytes(
-        {"adapter": contribution.adapter},
-        contribution.head,
+        {name: sent.adapter},
+        sent.head,
         facts={FACTS: json.dumps(facts, sort_keys=True)},
         sides=sends,
+        codings={name: coding},
+        tensor_coding=coding,
     )
 
 
-def contribution_from_bytes(data: bytes, *, start: Adapter) -> Contribution:
-    """The contribution again; what did not travel is taken from the start that was dispatched."""
-    adapters, head, facts = from_bytes(data, where="contribution", restore={"adapter": start})
-    return Contribution(adapter=adapters["adapter"], head=head, **message_of(facts, "contribution"))
+def changed(contribution: Contribution, asked: Assignment) -> Contribution:
+    """The contribution with changes since the start, factor by factor, in place of what they led to."""
+
+    def change(module: str, factors: Factors) -> Factors:
+        start = truncate(asked.start.trainable[module], factors.rank)
+        return Factors(factors.a - start.a, factors.b - start.b, factors.scaling)
+
+    head = {name: tensor - asked.head[name] for name, tensor in contribution.head.items()}
+    return replace(contribution, adapter=contribution.adapter.map(change), head=head)
+
+
+def contribution_from_bytes(data: bytes, *, start: Adapter, head: Mapping[str, Tensor] | None = None) -> Contribution:
+    """The contribution again; what did not travel is taken from the start that was dispatched, and changes are added to
+    it. head: that was dispatched, if there is one.
+
+    Raises: AdapterError for bytes that are none, or changes of other shapes.
+    """
+    restore = {_WHOLE: start, _CHANGE: start.map(_nothing)}
+    adapters, found, facts = from_bytes(data, where="contribution", restore=restore)
+    message = message_of(facts, "contribution")
+    try:
+        if _CHANGE in adapters:
+            whole, found = _onto(start, adapters[_CHANGE]), _onto_head(head or {}, found)
+        else:
+            whole = adapters[_WHOLE]
+        return Contribution(adapter=whole, head=found, **message)
+    except (KeyError, TypeError) as error:
+        raise AdapterError("the bytes hold no contribution", where="contribution", found=repr(error)) from error
+
+
+def _nothing(_: str, factors: Factors) -> Factors:
+    """Zeros in the shape of the factors (one number in memory)."""
+    zero = factors.a.new_zeros(())
+    return Factors(zero.expand(factors.a.shape), zero.expand(factors.b.shape), factors.scaling)
+
+
+def _onto(start: Adapter, change: Adapter) -> Adapter:
+    """start + change, factor by factor; of a client that pruned its rank, onto what it kept."""
+
+    def added(module: str, factors: Factors) -> Factors:
+        if module not in start:
+            return factors  # refused by `validate`, in its own words
+        before = truncate(start[module], factors.rank)
+        if before.a.shape != factors.a.shape or before.b.shape != factors.b.shape:
+            raise AdapterError(
+                "the change does not fit the start",
+                where=f"contribution, module {module!r}",
+                expected=f"rank {start[module].rank} or less, shape {start[module].shape}",
+                found=f"rank {factors.rank}, shape {factors.shape}",
+            )
+        return Factors(before.a + factors.a, before.b + factors.b, factors.scaling)
+
+    return change.map(added)
+
+
+def _onto_head(start: Mapping[str, Tensor], change: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    for name, tensor in change.items():
+        if name not in start or start[name].shape != tensor.shape:
+            expected = {known: tuple(value.shape) for known, value in start.items()}
+            found = f"{name!r} {tuple(tensor.shape)}"
+            raise AdapterError(
+                "the change of the head does not fit", where="contribution", expected=expected, found=found
+            )
+    return {name: start[name] + tensor for name, tensor in change.items()}
 
 
 def message_of(facts: Mapping[str, str], where: str) -> dict[str, Any]:

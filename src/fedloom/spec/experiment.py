@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fedloom.adapters.packing import BLOCK, MAX_BLOCK, Format
 from fedloom.aggregation.server_rule import NONE, ServerOptimizer
 
 Task = Literal["generation", "classification", "image-classification"]
@@ -193,6 +194,25 @@ class ServerTable(Table):
         return ServerOptimizer(self.optimizer, self.learning_rate or usual, self.beta1, self.beta2, self.epsilon)
 
 
+class WireTable(Table):
+    """How numbers travel between server and clients."""
+
+    up: Format = Field(
+        "float32",
+        description="what clients send: float32, bfloat16, int8 or int4; what rounding left unsent stays with the "
+        "client and is sent with its next change",
+    )
+    down: Format = Field(
+        "float32", description="what clients are sent: float32, bfloat16, int8 or int4, in training and in evaluation"
+    )
+    block: int = Field(BLOCK, ge=1, le=MAX_BLOCK, description="int8, int4: how many numbers share a scale of 16 bits")
+    residual: float = Field(
+        4.0,
+        gt=0,
+        description="most directions that a client keeps of what rounding left unsent, as a multiple of its rank",
+    )
+
+
 class EvaluationTable(Table):
     """What is measured on the rows held out."""
 
@@ -244,6 +264,7 @@ class Experiment(Table):
     training: TrainingTable = TrainingTable()
     rounds: RoundsTable = RoundsTable()
     server: ServerTable = ServerTable()
+    wire: WireTable = WireTable()
     data: DataTable = DataTable()
     evaluation: EvaluationTable = EvaluationTable()
     clients: tuple[ClientTable, ...] = Field(min_length=1)

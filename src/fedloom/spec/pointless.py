@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fedloom.spec.experiment import Experiment, Task
+from fedloom.spec.experiment import Experiment, Task, WireTable
 from fedloom.spec.problem import Path
 
 COLUMNS_OF: dict[Task, tuple[str, ...]] = {
@@ -47,6 +47,7 @@ def _of_other_keys(experiment: Experiment) -> Iterator[tuple[Path, str]]:
     if experiment.lora.alpha is not None:
         yield ("lora", "scaling"), "cannot be given together with alpha; keep one of them"
     yield from _of_the_server(experiment.server.optimizer)
+    yield from _of_the_wire(experiment.wire)
     if experiment.data.source is None:
         yield ("data", "partition"), "divides a common source, and [data] source is not given"
     elif kind == "iid":
@@ -60,3 +61,10 @@ def _of_the_server(optimizer: str) -> Iterator[tuple[Path, str]]:
     for key in ("learning_rate", "beta1", "beta2", "epsilon"):
         if key not in meaningful.get(optimizer, (key,)):
             yield ("server", key), f"means nothing to the optimizer {optimizer}"
+
+
+def _of_the_wire(wire: WireTable) -> Iterator[tuple[Path, str]]:
+    if not {"int8", "int4"} & {wire.up, wire.down}:
+        yield ("wire", "block"), f"is for int8 and int4; found up {wire.up} and down {wire.down}"
+    if wire.up == "float32":
+        yield ("wire", "residual"), "is for what rounding leaves unsent, and up = float32 leaves nothing"

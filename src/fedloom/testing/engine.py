@@ -16,7 +16,7 @@ from fedloom.adapters.factors import Factors
 from fedloom.aggregation.method import Law
 from fedloom.aggregation.registry import METHODS
 from fedloom.engine.base import ClientRows, Federation, Reply
-from fedloom.engine.keeping import begun, put_away, store_of
+from fedloom.engine.keeping import begun, leaving, store_of
 from fedloom.rounds.contribute import prepared
 from fedloom.rounds.messages import Assignment, Contribution, Dropout
 from fedloom.rounds.wire import (
@@ -62,23 +62,19 @@ class PretendEngine:
     def exchange(self, assignments: Iterable[Assignment]) -> Iterator[Reply | Dropout]:
         for assignment in assignments:
             down = assignment_to_bytes(assignment)
-            own = self._at_the_client(assignment_from_bytes(down))
-            answered = self.change(assignment, own)
+            own = begun(received := assignment_from_bytes(down), store_of(self.store, received))
+            answered = self.change(assignment, self._at_the_client(own))
             if isinstance(answered, Dropout):
                 yield answered
             else:
-                up = contribution_to_bytes(answered, assignment.sends)
-                again = contribution_from_bytes(up, start=assignment.start.trainable)
+                up = contribution_to_bytes(answered, assignment.sends, asked=own)
+                again = contribution_from_bytes(up, start=assignment.start.trainable, head=assignment.head)
                 yield Reply(assignment, again, bytes_down=len(down), bytes_up=len(up))
 
-    def _at_the_client(self, received: Assignment) -> Contribution:
-        store = store_of(self.store, received)
-        assignment = begun(received, store)
+    def _at_the_client(self, assignment: Assignment) -> Contribution:
         if assignment.kind == "evaluate":
             return self._measured(assignment)
-        answered = self._trained(assignment)
-        put_away(assignment, answered.adapter, store)
-        return answered
+        return leaving(assignment, self._trained(assignment), store_of(self.store, assignment))
 
     def _trained(self, assignment: Assignment) -> Contribution:
         draw = rng.generator(assignment.seed, "pretend")

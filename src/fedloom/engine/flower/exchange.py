@@ -150,7 +150,7 @@ def largest_answer(assignment: Assignment) -> int:
 def _opened(body: bytes, assignment: Assignment) -> Contribution:
     """Raises: FedLoomError for bytes that are no contribution, whatever is in them."""
     try:
-        return contribution_from_bytes(body, start=assignment.start.trainable)
+        return contribution_from_bytes(body, start=assignment.start.trainable, head=assignment.head)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         found = f"{type(error).__name__}: {error}"[:200]
         raise FedLoomError(
