@@ -1,0 +1,100 @@
+"""A grid in memory: every node answers through the shipped ClientApp, or by a function of its own, or never."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.serverapp import Grid
+
+from fedloom.engine.flower.client_app import reply_with
+from fedloom.engine.flower.wire import from_record, to_record
+
+Answer = Callable[[Message], Message | None]  # None: never
+
+
+@dataclass
+class MemoryGrid(Grid):
+    """nodes: number -> how it answers.  keys: number -> public key.  pulled: message ids in the order of the pulls."""
+
+    nodes: dict[int, Answer]
+    keys: dict[int, bytes] = field(default_factory=dict)
+    pulled: list[str] = field(default_factory=list)
+    sent: dict[str, Message] = field(default_factory=dict)
+
+    def set_run(self, run: Any) -> None:
+        pass
+
+    @property
+    def run(self) -> Any:
+        return None
+
+    def create_message(self, *arguments: Any, **named: Any) -> Message:
+        raise NotImplementedError
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self.nodes)
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        return [NodeInfo(node_id=node, public_key=self.keys.get(node, b"")) for node in self.nodes]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        numbers = []
+        for message in messages:
+            number = str(len(self.sent))
+            message.metadata.__dict__["_message_id"] = number
+            message.metadata.__dict__["_src_node_id"] = 1
+            self.sent[number] = message
+            numbers.append(number)
+        return numbers
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        found = []
+        for number in message_ids:
+            message = self.sent[number]
+            answer = self.nodes.get(message.metadata.dst_node_id, never)(message)
+            if answer is not None:
+                self.pulled.append(number)
+                found.append(answer)
+        return found
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        raise NotImplementedError
+
+
+def never(_: Message) -> None:
+    """A node that does not answer."""
+    return
+
+
+def failing(message: Message) -> Message:
+    """A node whose ClientApp crashes."""
+    return Message(Error(code=2, reason="it crashed"), reply_to=message)
+
+
+def client(name: str, store: Path, **config: Any) -> Answer:
+    """A node that is this client, by the shipped ClientApp in this process."""
+
+    def answer(message: Message) -> Message:
+        context = Context(
+            run_id=0, node_id=0, node_config={"client": name, **config}, state=RecordDict(), run_config={}
+        )
+        return reply_with(message, context, store=str(store))
+
+    return answer
+
+
+def changing(answer: Answer, change: Callable[[Any], Any]) -> Answer:
+    """The same node, with what it answers to assignments changed on its way. change: Envelope -> Envelope."""
+
+    def changed(message: Message) -> Message | None:
+        reply = answer(message)
+        if reply is None or from_record(message.content).facts.get("kind") != "assignment":
+            return reply
+        return Message(to_record(change(from_record(reply.content))), reply_to=message)
+
+    return changed

@@ -1,0 +1,146 @@
+"""A whole run over a grid: the same digest as in one process, whatever some of the nodes do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fedloom.engine.flower.frames import framed, parts_of
+from fedloom.engine.flower.host import FlowerHost, Patience, resume_with, run_with
+from fedloom.engine.run import run
+from fedloom.errors import RunError
+from fedloom.store.run_directory import RunDirectory
+from tests.engine.flower.grid import MemoryGrid, changing, client, failing, never
+
+SOON = Patience(come=0.0, describe=30.0, deadline=30.0)
+NAMES = ("site-0", "site-1", "site-2")
+
+
+def grid_of(tmp_path, **others) -> MemoryGrid:
+    """A node for each client; others: name -> another answer."""
+    usual = {name: client(name, tmp_path / "store") for name in NAMES}
+    return MemoryGrid(
+        dict(enumerate({**usual, **{name.replace("_", "-"): of for name, of in others.items()}}.values(), 1))
+    )
+
+
+def records(path, kind):
+    return [record for record in RunDirectory.open(path).journal.records() if record.kind == kind]
+
+
+@pytest.fixture
+def alone(pilot, tmp_path):
+    """The digest of the run in one process."""
+    return run(pilot, root=tmp_path / "local").digest
+
+
+def test_the_digest_is_that_of_one_process(pilot, tmp_path, alone):
+    result = run_with(FlowerHost(grid_of(tmp_path), pilot, lambda _: None, SOON), tmp_path / "runs")
+    assert result.digest == alone
+    assert len(records(result.directory, "contribution")) == 6
+    assert not records(result.directory, "dropout")
+    assert all(record["busy_seconds"] > 0 for record in records(result.directory, "contribution"))
+
+
+def test_answers_are_taken_in_the_order_of_the_clients_however_late(pilot, tmp_path, alone):
+    waits = {"times": 3}
+    first = client("site-0", tmp_path / "store")
+
+    def late(message):
+        waits["times"] -= 1
+        return None if waits["times"] > 0 else first(message)
+
+    grid = grid_of(tmp_path, site_0=late)
+    result = run_with(FlowerHost(grid, pilot, lambda _: None, SOON), tmp_path / "runs")
+    assert result.digest == alone
+    assert waits["times"] <= 0
+
+
+def test_who_never_answers_drops_out_and_the_others_count(pilot, tmp_path):
+    silent = changing_to_never(client("site-1", tmp_path / "store"))
+    quick = replace(SOON, deadline=0.3)
+    result = run_with(FlowerHost(grid_of(tmp_path, site_1=silent), pilot, lambda _: None, quick), tmp_path / "runs")
+    lost = records(result.directory, "dropout")
+    assert {record["client"] for record in lost} == {"site-1"}
+    assert "no answer in time" in lost[0]["reason"]
+    assert [record["contributions"] for record in records(result.directory, "round_committed")] == [2, 2]
+
+
+def changing_to_never(answer):
+    """Answers until it is assigned something."""
+    return lambda message: None if message.metadata.message_type == "train" else answer(message)
+
+
+def crashing(answer):
+    return lambda message: failing(message) if message.metadata.message_type == "train" else answer(message)
+
+
+def test_a_crash_is_a_dropout_with_its_reason(pilot, tmp_path):
+    grid = grid_of(tmp_path, site_2=crashing(client("site-2", tmp_path / "store")))
+    result = run_with(FlowerHost(grid, pilot, lambda _: None, SOON), tmp_path / "runs")
+    assert all("it crashed" in record["reason"] for record in records(result.directory, "dropout"))
+    assert {record["client"] for record in records(result.directory, "contribution")} == {"site-0", "site-1"}
+
+
+def test_a_client_that_was_away_takes_part_when_it_comes(pilot, tmp_path):
+    grid = grid_of(tmp_path)
+    away = grid.nodes.pop(2)
+
+    def observe(event):
+        if getattr(event, "kind", "") == "round_committed":
+            grid.nodes[2] = away
+
+    result = run_with(FlowerHost(grid, pilot, observe, SOON), tmp_path / "runs")
+    by_round = [(record["round"], record["client"]) for record in records(result.directory, "contribution")]
+    assert (1, "site-1") not in by_round
+    assert (2, "site-1") in by_round
+    assert records(result.directory, "client_refused")[0]["client"] == "site-1"
+
+
+def test_too_few_clients_end_the_run_before_there_is_a_directory(pilot, tmp_path):
+    grid = MemoryGrid({1: never})
+    host = FlowerHost(grid, pilot, lambda _: None, Patience(come=0.0, describe=0.1))
+    with pytest.raises(RunError, match="too few clients"):
+        run_with(host, tmp_path / "runs")
+    assert not (tmp_path / "runs" / pilot.name).exists()
+
+
+def test_a_stopped_run_goes_on_to_the_same_digest(pilot, tmp_path, alone):
+    def stop(event):
+        if getattr(event, "kind", "") == "round_committed":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_with(FlowerHost(grid_of(tmp_path), pilot, stop, SOON), tmp_path / "runs")
+    path = tmp_path / "runs" / pilot.name
+    assert resume_with(FlowerHost(grid_of(tmp_path), pilot, lambda _: None, SOON), path).digest == alone
+    assert len(records(path, "contribution")) == 6
+
+
+def test_changed_rows_are_refused_when_a_run_goes_on(pilot, tmp_path):
+    result = run_with(FlowerHost(grid_of(tmp_path), pilot, lambda _: None, SOON), tmp_path / "runs")
+    other = tmp_path / "other.jsonl"
+    other.write_text((tmp_path / "sites" / "site-0.jsonl").read_text().replace("copper", "tin"))
+    grid = grid_of(tmp_path, site_0=client("site-0", tmp_path / "again", data=str(other)))
+    resume_with(FlowerHost(grid, pilot, lambda _: None, SOON), result.directory)
+    assert "another rows" in records(result.directory, "client_refused")[-1]["reason"]
+
+
+@pytest.mark.parametrize("round", [1, 2])
+def test_an_answer_of_another_round_is_refused(pilot, tmp_path, round):
+    """Whoever repeats the first answer in every round counts once."""
+    first: list[bytes] = []
+
+    def repeated(envelope):
+        parts = parts_of(envelope.body)
+        if len(parts) == 2:  # measured and trained
+            first.append(parts[1])
+            parts[1] = first[0]
+        return replace(envelope, body=framed(parts))
+
+    grid = grid_of(tmp_path, site_0=changing(client("site-0", tmp_path / "store"), repeated))
+    result = run_with(FlowerHost(grid, pilot, lambda _: None, SOON), tmp_path / "runs")
+    counted = [record["client"] for record in records(result.directory, "contribution") if record["round"] == round]
+    assert ("site-0" in counted) == (round == 1)
+    assert [record["round"] for record in records(result.directory, "refused")] == [2]
