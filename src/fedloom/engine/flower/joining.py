@@ -17,7 +17,7 @@ from typing import Any
 
 from fedloom.engine.flower import commands
 from fedloom.engine.flower.mailbox import TOKEN
-from fedloom.engine.flower.processes import Say, alone, end, environment, start
+from fedloom.engine.flower.processes import Say, alone, end, end_left_over, environment, start
 from fedloom.kits.read_client import ClientKit
 from fedloom.kits.site import SiteSettings
 
@@ -81,6 +81,7 @@ def join(membership: Membership, say: Say, *, stopped: Callable[[], bool] = lamb
     state = membership.state
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with alone(state / "lock", "another process has joined with this kit"), _mailbox() as directory:
+        end_left_over(state, say)
         kept = [
             _Kept.started("worker", lambda: _worker(membership, directory, say), WORKER_BACK_OFF),
             _Kept.started("node", lambda: _node(membership, directory, say), NODE_BACK_OFF),
@@ -112,7 +113,7 @@ def _mailbox() -> Iterator[Path]:
 def _worker(membership: Membership, directory: Path, say: Say) -> subprocess.Popen[bytes]:
     config = json.dumps(membership.worker_config())
     command = [sys.executable, "-m", "fedloom.engine.flower.worker", str(directory), config]
-    return start(command, say, env=environment(membership.state / "flower"), cwd=membership.state)
+    return start("worker", command, say, env=environment(membership.state / "flower"), state=membership.state)
 
 
 def _node(membership: Membership, directory: Path, say: Say) -> subprocess.Popen[bytes]:
@@ -125,4 +126,4 @@ def _node(membership: Membership, directory: Path, say: Say) -> subprocess.Popen
         config={"client": kit.client, "worker": str(directory)},
     )
     log = membership.state / "supernode.log"
-    return start(command, say, env=environment(membership.state / "flower"), log=log, cwd=membership.state)
+    return start("node", command, say, env=environment(membership.state / "flower"), state=membership.state, log=log)

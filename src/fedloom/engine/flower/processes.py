@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from fedloom.store.durable import lock, unlock
 
 Say = Callable[[str], None]
 GRACE = 15.0  # seconds that a process has to end by itself
+_STARTED = ".started.json"
 TASK_POLL = "0.2"  # seconds; Flower's default of 1 is added to every message
 
 
@@ -48,16 +49,42 @@ def alone(path: Path, what: str) -> Iterator[None]:
 
 
 def start(
-    command: Sequence[str], say: Say, *, env: Mapping[str, str], log: Path | None = None, cwd: Path | None = None
+    name: str, command: Sequence[str], say: Say, *, env: Mapping[str, str], state: Path, log: Path | None = None
 ) -> subprocess.Popen[bytes]:
-    """Print a command and start it, in a session of its own, so that all its children can be ended with it."""
+    """Print a command and start it in the folder of our state, in a session of its own, so that all its children can
+    be ended with it. What was started is written down there, for `end_left_over`."""
     say(f"$ {shlex.join(command)}")
     if log is None:
-        return subprocess.Popen(command, env=env, cwd=cwd, start_new_session=True)
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            command, env=env, cwd=cwd, start_new_session=True, stdout=output, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(command, env=env, cwd=state, start_new_session=True)
+    else:
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command, env=env, cwd=state, start_new_session=True, stdout=output, stderr=subprocess.STDOUT
+            )
+    facts = {"process": process.pid, "command": list(command)}
+    (state / f"{name}{_STARTED}").write_text(json.dumps(facts), encoding="utf-8")
+    return process
+
+
+def end_left_over(state: Path, say: Say) -> None:
+    """End what an earlier process of ours had started and could not end, as it was killed: it would hold the port, or
+    the client's key. A process that has the number by now but another command line is left alone."""
+    for path in sorted(state.glob(f"*{_STARTED}")):
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        if _runs(facts["process"], facts["command"]):
+            say(f"ending {path.name.removesuffix(_STARTED)} of before, process {facts['process']}")
+            with suppress(ProcessLookupError):
+                os.killpg(facts["process"], signal.SIGKILL)
+        path.unlink()
+
+
+def _runs(process: int, command: Sequence[str]) -> bool:
+    try:
+        line = Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+    except OSError:
+        return False
+    # The interpreter of a script comes before it.
+    return line[-len(command) + 1 :] == list(command[1:])
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from fedloom.engine.flower import commands
-from fedloom.engine.flower.processes import Say, alone, ask, end, environment, start
+from fedloom.engine.flower.processes import Say, alone, ask, end, end_left_over, environment, start
 from fedloom.errors import RunError
 from fedloom.kits.read_server import ServerKit
 from fedloom.store.unfinished import replace_file
@@ -62,6 +62,7 @@ def serve(server: Server, say: Say, *, stopped: Callable[[], bool] = lambda: Fal
     """
     _prepare(server)
     with alone(server.state / "lock", "this kit is being served already"):
+        end_left_over(server.state, say)
         process = _started(server, say)
         try:
             _register(server, say)
@@ -97,7 +98,9 @@ def _started(server: Server, say: Say) -> subprocess.Popen[bytes]:
         database=server.state / "superlink.db",
         log=server.log,
     )
-    process = start(command, say, env=server.environment, log=server.state / "superlink.out", cwd=server.state)
+    process = start(
+        "superlink", command, say, env=server.environment, state=server.state, log=server.state / "superlink.out"
+    )
     ends = time.monotonic() + START
     while True:
         try:
@@ -108,7 +111,7 @@ def _started(server: Server, say: Say) -> subprocess.Popen[bytes]:
                 end(process)
                 raise RunError(
                     "the server does not start",
-                    where=server.state / "superlink.out",
+                    where=out,
                     found=error.found,
                     do=f"Is port {kit.address.port} free? The file has its output",
                 ) from error

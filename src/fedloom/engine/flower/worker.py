@@ -24,7 +24,7 @@ from typing import Any
 
 import psutil
 
-from fedloom.engine.events import Event
+from fedloom.engine.events import Event, Stage
 from fedloom.engine.flower.calls import answered
 from fedloom.engine.flower.client import answer
 from fedloom.engine.flower.mailbox import LAST_WORDS, SOCKET, TOKEN, put, take
@@ -124,6 +124,8 @@ def watch(worker: Worker, directory: Path, memory_bytes: float | None) -> None:
 
 
 def _shown(event: Event) -> None:
+    if isinstance(event, Stage):
+        print(event.text, flush=True)
     if isinstance(event, StepDone):
         speed = f"{event.per_second:,.0f} {event.unit}/s"
         print(f"round {event.round}, step {event.step}/{event.steps}: loss {event.loss:.3f}, {speed}", flush=True)

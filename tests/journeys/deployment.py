@@ -1,0 +1,116 @@
+"""A deployment on loopback with real processes: server, sites, TLS and node authentication."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fedloom.store.run_directory import RunDirectory
+from fedloom.testing.federation import tiny_federation
+
+FEDLOOM = [sys.executable, "-m", "fedloom"]
+PATIENCE = 120.0
+
+
+class Deployment:
+    """Kits, a server and three sites in a folder; everything that was started ends with `end`."""
+
+    def __init__(self, folder: Path, extra: str = "", **federation) -> None:
+        self.folder = folder
+        self.pilot = tiny_federation(folder, extra=extra, **federation)
+        self.port, *self.site_ports = free_ports(4)
+        self.running: dict[str, subprocess.Popen] = {}
+        self.fedloom("provision", str(self.pilot), "--out", "kits", "--server", f"127.0.0.1:{self.port}")
+
+    @property
+    def run_directory(self) -> Path:
+        return self.folder / "runs" / "tiny"
+
+    def fedloom(self, *arguments: str, code: int = 0, seconds: float = 300) -> str:
+        """Run a command to its end and give what it printed."""
+        done = subprocess.run(
+            [*FEDLOOM, *arguments], cwd=self.folder, capture_output=True, text=True, timeout=seconds, check=False
+        )
+        assert done.returncode == code, f"{arguments}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def start(self, name: str, *arguments: str) -> None:
+        """Start a command that stays, with its output in NAME.log."""
+        with (self.folder / f"{name}.log").open("a") as log:
+            self.running[name] = subprocess.Popen(
+                [*FEDLOOM, *arguments], cwd=self.folder, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def serve(self) -> None:
+        self.start("server", "serve", "kits/server")
+        self.until(lambda: "serving tiny" in self.log("server"), "the server")
+
+    def join(self, number: int, kit: str | None = None, *more: str) -> None:
+        kit = kit or f"kits/clients/site-{number}"
+        port = str(self.site_ports[number])
+        self.start(f"site-{number}", "join", kit, "--data", f"site-{number}.jsonl", "--port", port, *more)
+
+    def run(self, *more: str, code: int = 0) -> str:
+        return self.fedloom("run", "pilot.toml", "--engine", "flower", "--kit", "kits/server", *more, code=code)
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()
+
+    def records(self, kind: str) -> list:
+        if not (self.run_directory / "journal.jsonl").exists():
+            return []
+        return [record for record in RunDirectory.open(self.run_directory).journal.records() if record.kind == kind]
+
+    def until(self, holds: Callable[[], bool], what: str) -> None:
+        """Wait until something holds. Raises: AssertionError with all logs if it does not."""
+        ends = time.monotonic() + PATIENCE
+        while not holds():
+            assert time.monotonic() < ends, f"{what} did not come\n" + "\n".join(
+                f"--- {path.name}\n{path.read_text()[-2000:]}" for path in self.folder.glob("*.log")
+            )
+            time.sleep(0.2)
+
+    def end(self) -> None:
+        for process in self.running.values():
+            process.terminate()
+        for process in self.running.values():
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        for number in self.leftover():
+            os.kill(number, signal.SIGKILL)
+
+    def leftover(self) -> list[int]:
+        """Processes that still have something of this folder in their command lines."""
+        return list(processes_with(str(self.folder)))
+
+
+def processes_with(*words: str) -> Iterator[int]:
+    """Numbers of the processes, other than this one, whose command lines have all the words."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if all(word in line for word in words):
+                yield int(entry.name)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on at the moment."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
