@@ -9,7 +9,8 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.algebra import pad
 from fedloom.adapters.factors import Factors
 from fedloom.errors import ContributionRefusedError
-from fedloom.rounds.validate import TAKEN, update_norm, validate
+from fedloom.rounds.messages import Assignment, Contribution
+from fedloom.rounds.validate import TAKEN, update_norm, validate, validate_measured
 from fedloom.store.journal import RESERVED
 
 MODULE = "layers.0.q_proj"
@@ -131,3 +132,44 @@ def test_the_bound_of_a_personal_update_is_on_what_was_sent(contribution, assign
 def test_every_name_that_the_journal_keeps_for_itself_is_taken(contribution, assignment):
     assert RESERVED <= TAKEN
     validate(replace(contribution, metrics={"loss": 1, "seconds": 0.5}), assignment, rows=10)
+
+
+@pytest.fixture
+def measured(assignment) -> tuple[Contribution, Assignment]:
+    asked = replace(assignment, kind="evaluate", work=None, trains={})
+    metrics = {"loss": 2.0, "label_tokens": 5.0, "examples": 5}
+    return Contribution(asked.round, asked.client, 5, metrics), asked
+
+
+def test_what_was_measured_is_accepted_and_so_is_a_loss_that_diverged(measured):
+    answer, asked = measured
+    validate_measured(answer, asked)
+    validate_measured(replace(answer, metrics={**answer.metrics, "loss": float("nan")}), asked)
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        None,
+        [],
+        {"loss": 1.0},
+        {"label_tokens": 1.0},
+        {"loss": "1", "label_tokens": 1.0},
+        {"loss": True, "label_tokens": 1.0},
+        {"loss": 1.0, "label_tokens": -1.0},
+        {"loss": 1.0, "label_tokens": float("nan")},
+        {"loss": 1.0, "label_tokens": 1.0, "round": 3},
+        {"loss": 1.0, "label_tokens": 1.0, "stage": 3},
+    ],
+)
+def test_measurements_that_are_none_are_refused(metrics, measured):
+    answer, asked = measured
+    with pytest.raises(ContributionRefusedError):
+        validate_measured(replace(answer, metrics=metrics), asked)
+
+
+def test_a_measurement_of_another_client_or_round_is_refused(measured):
+    answer, asked = measured
+    for changed in (replace(answer, client="somebody"), replace(answer, round=answer.round + 1)):
+        with pytest.raises(ContributionRefusedError):
+            validate_measured(changed, asked)

@@ -22,7 +22,7 @@ from fedloom.rounds.messages import Assignment, Contribution, Dropout
 from fedloom.rounds.roster import roster
 from fedloom.rounds.state import RunState
 from fedloom.rounds.step import Tally, fold, step
-from fedloom.rounds.validate import update_norm, validate
+from fedloom.rounds.validate import update_norm, validate, validate_measured
 from fedloom.rounds.world import world_of
 from fedloom.spec.experiment import Experiment
 from fedloom.store.in_force import in_force
@@ -204,14 +204,14 @@ def _taken(loop: Loop, tally: Tally, purpose: str, answer: Reply | Dropout) -> T
         reason = answer.reason if purpose == TRAIN else f"evaluation: {answer.reason}"
         loop.journal("dropout", round=answer.round, client=answer.client, reason=reason)
         return tally
-    if purpose != TRAIN:
-        journal_evaluation(loop, purpose, answer.contribution)
-        return tally
     try:
-        _validate(loop, answer)
+        _validate(loop, purpose, answer)
     except ContributionRefusedError as error:
         round, reason = answer.assignment.round, str(error)
         loop.journal("refused", round=round, client=error.client, module=error.module, reason=reason)
+        return tally
+    if purpose != TRAIN:
+        journal_evaluation(loop, purpose, answer.contribution)
         return tally
     weighting = loop.experiment.rounds.weighting
     tally = fold(tally, loop.method, loop.world, answer.assignment, answer.contribution, weighting)
@@ -219,7 +219,11 @@ def _taken(loop: Loop, tally: Tally, purpose: str, answer: Reply | Dropout) -> T
     return tally
 
 
-def _validate(loop: Loop, answer: Reply) -> None:
+def _validate(loop: Loop, purpose: str, answer: Reply) -> None:
+    """Raises: ContributionRefusedError."""
+    if purpose != TRAIN:
+        validate_measured(answer.contribution, answer.assignment)
+        return
     rows = loop.federation.rows[answer.assignment.client].train
     bound = loop.experiment.rounds.max_update_norm
     validate(answer.contribution, answer.assignment, rows=rows, max_update_norm=bound)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -16,12 +17,10 @@ from fedloom.rounds.messages import Assignment, Contribution
 
 ABSURD = 1e18  # above it products and decompositions in float32 overflow; no training moves a weight as far
 # What the journal says of a contribution itself: a metric of such a name would take its place.
-TAKEN = frozenset(
-    {
-        *("number", "time", "kind", "previous", "record_digest", "not_finite", "stage", "round", "client"),
-        *("examples", "bytes_up", "bytes_down", "update_norm", "busy_seconds"),
-    }
+TAKEN_ALWAYS = frozenset(
+    {"number", "time", "kind", "previous", "record_digest", "not_finite", "stage", "round", "client"}
 )
+TAKEN = TAKEN_ALWAYS | {"examples", "bytes_up", "bytes_down", "update_norm", "busy_seconds"}
 
 
 def validate(
@@ -149,14 +148,46 @@ def _largest(tensor: Tensor) -> float:
     return float(tensor.abs().max()) if tensor.numel() else 0.0
 
 
-def _check_metrics(contribution: Contribution, client: str) -> None:
+def validate_measured(contribution: Contribution, assignment: Assignment) -> None:
+    """Check one answer to an evaluation: whose it is, and that it has numbers, a loss and its weight among them.
+
+    A loss that is not finite is a result: the model has diverged.
+    Raises: ContributionRefusedError naming the client and what is wrong.
+    """
+    client = assignment.client
+    _check_identity(contribution, assignment)
+    _check_names(contribution, client, TAKEN_ALWAYS)
     for name, value in contribution.metrics.items():
-        if not isinstance(name, str) or name in TAKEN:
-            raise ContributionRefusedError(client, f"a metric cannot be called {name!r}, as the journal has that name")
+        if type(value) not in (int, float):
+            _refuse_metric(client, name, value, "a number")
+    for name in ("loss", "label_tokens"):
+        if name not in contribution.metrics:
+            raise ContributionRefusedError(client, f"the metric {name!r} is missing", expected="what was measured")
+    if not _is_number(contribution.metrics["label_tokens"]) or contribution.metrics["label_tokens"] < 0:
+        _refuse_metric(client, "label_tokens", contribution.metrics["label_tokens"], "a number from 0")
+
+
+def _check_metrics(contribution: Contribution, client: str) -> None:
+    _check_names(contribution, client, TAKEN)
+    for name, value in contribution.metrics.items():
         if not _is_number(value):
-            raise ContributionRefusedError(
-                client, f"the metric {name!r} is not a finite number", expected="a number", found=repr(value)[:80]
-            )
+            _refuse_metric(client, name, value, "a finite number")
+
+
+def _check_names(contribution: Contribution, client: str, taken: frozenset[str]) -> None:
+    if not isinstance(contribution.metrics, Mapping):
+        raise ContributionRefusedError(
+            client, "the metrics are no table", expected="numbers by name", found=repr(contribution.metrics)[:80]
+        )
+    for name in contribution.metrics:
+        if not isinstance(name, str) or name in taken:
+            raise ContributionRefusedError(client, f"a metric cannot be called {name!r}, as the journal has that name")
+
+
+def _refuse_metric(client: str, name: str, value: object, expected: str) -> None:
+    raise ContributionRefusedError(
+        client, f"the metric {name!r} is not {expected}", expected="a number", found=repr(value)[:80]
+    )
 
 
 def _is_number(value: object) -> bool:

@@ -98,9 +98,8 @@ def _started(server: Server, say: Say) -> subprocess.Popen[bytes]:
         database=server.state / "superlink.db",
         log=server.log,
     )
-    process = start(
-        "superlink", command, say, env=server.environment, state=server.state, log=server.state / "superlink.out"
-    )
+    out = server.state / "superlink.out"
+    process = start("superlink", command, say, env=server.environment, state=server.state, log=out)
     ends = time.monotonic() + START
     while True:
         try:
