@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from fedloom.store.run_directory import RunDirectory
@@ -84,8 +85,18 @@ class Deployment:
                 process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+    def kill_leftover(self) -> list[str]:
+        """What is still there after some patience, killed; Flower's executors notice within seconds that they are
+        alone."""
+        ends = time.monotonic() + 20
+        while self.leftover() and time.monotonic() < ends:
+            time.sleep(0.2)
+        found = [f"{number}: {command_line(number)}" for number in self.leftover()]
         for number in self.leftover():
-            os.kill(number, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        return found
 
     def leftover(self) -> list[int]:
         """Processes that still have something of this folder in their command lines."""
@@ -96,12 +107,17 @@ def processes_with(*words: str) -> Iterator[int]:
     """Numbers of the processes, other than this one, whose command lines have all the words."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if all(word in line for word in words):
+            line = command_line(int(entry.name))
+            if line and all(word in line for word in words):
                 yield int(entry.name)
+
+
+def command_line(number: int) -> str:
+    """Of a process; empty for one that has ended."""
+    try:
+        return Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def free_ports(count: int) -> list[int]:

@@ -26,7 +26,7 @@ def deployment(tmp_path):
     yield make
     for one in made:
         one.end()
-        assert not one.leftover()
+        assert not one.kill_leftover()
 
 
 def all_joined(deployment: Deployment) -> Deployment:

@@ -11,8 +11,13 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
+from fedloom.engine.flower.calls import PROTOCOL
 from fedloom.engine.flower.client_app import reply_with
-from fedloom.engine.flower.wire import from_record, to_record
+from fedloom.engine.flower.frames import framed, parts_of
+from fedloom.engine.flower.wire import Envelope, from_record, to_record
+from fedloom.rounds.description import Description, description_to_bytes
+from fedloom.rounds.wire import assignment_from_bytes, contribution_to_bytes
+from fedloom.testing.engine import PretendEngine
 
 Answer = Callable[[Message], Message | None]  # None: never
 
@@ -98,3 +103,39 @@ def changing(answer: Answer, change: Callable[[Any], Any]) -> Answer:
         return Message(to_record(change(from_record(reply.content))), reply_to=message)
 
     return changed
+
+
+def pretending(name: str) -> Answer:
+    """A node without any model: it says what it has, and trains as `fedloom.testing.engine` pretends to."""
+    engine = PretendEngine((name,))
+    known = engine.describe()
+    described = Description(
+        client=name,
+        base=known.base,
+        base_digest=known.base_digest,
+        dtype=known.dtype,
+        modules=known.modules,
+        labels=(),
+        targets_rule="",
+        train=10,
+        held_out=2,
+        dropped=0,
+        rows_digest=name,
+        versions={},
+        head=known.head,
+    )
+
+    def answer_to(asked: Envelope) -> Envelope:
+        facts = {"protocol": PROTOCOL, "client": name}
+        match asked.facts["kind"]:
+            case "describe":
+                return Envelope(facts, description_to_bytes(described))
+            case "assignment":
+                return Envelope(facts, framed([trained(part) for part in parts_of(asked.body)]))
+        return Envelope(facts)
+
+    def trained(part: bytes) -> bytes:
+        assignment = assignment_from_bytes(part)
+        return contribution_to_bytes(engine._at_the_client(assignment), assignment.sends)
+
+    return lambda message: Message(to_record(answer_to(from_record(message.content))), reply_to=message)
