@@ -81,8 +81,8 @@ def test_whatever_dies_the_run_ends_with_its_digest(killed, deployment, tmp_path
     made.until(lambda: bool(made.records(moment)), moment)
     kill(made, killed)
     made.running.pop("run").wait(300)
+    _begin_again(made, killed)
     if not made.records("run_finished"):
-        _begin_again(made, killed)
         made.fedloom("resume", "runs/tiny", "--engine", "flower", "--kit", "kits/server", "--come", "200")
     assert made.records("run_finished")[0]["digest"] == run(load(made.pilot), root=tmp_path / "local").digest
     committed = [record["round"] for record in made.records("round_committed")]
@@ -90,6 +90,7 @@ def test_whatever_dies_the_run_ends_with_its_digest(killed, deployment, tmp_path
 
 
 def _begin_again(made: Deployment, killed: str) -> None:
+    """What nobody supervises; it ends what the killed one had started."""
     if killed == "server":
         made.serve()
     if killed == "site":
