@@ -43,8 +43,25 @@ def require_flower() -> None:
         raise ConfigError(["this needs Flower, which is not installed; pip install 'fedloom[flower]'"])
 
 
-def run_simulated(experiment: Experiment, root: Path, parallel: int, patience: Patience, *, resume: bool) -> None:
-    """Run in Flower's simulation and show what came of it."""
+def run_on_flower(
+    engine: EngineName,
+    experiment: Experiment,
+    *,
+    root: Path,
+    kit: Path,
+    parallel: int,
+    come: float,
+    deadline: float,
+    resume: bool,
+) -> None:
+    """Run or resume on one of Flower's engines, and show what came of it."""
+    require_flower()
+    from fedloom.engine.flower.host import Patience
+
+    patience = Patience(come=come, deadline=deadline)
+    if engine is EngineName.FLOWER:
+        run_across(experiment, kit, patience, resume=resume)
+        return
     from fedloom.engine.flower.simulation import Simulated, simulate
 
     with live_view() as observe:

@@ -19,9 +19,7 @@ from fedloom.cli.engines import (
     EngineName,
     Kit,
     Parallel,
-    require_flower,
-    run_across,
-    run_simulated,
+    run_on_flower,
 )
 from fedloom.cli.live import live_view
 from fedloom.cli.outcome import show_outcome
@@ -51,11 +49,13 @@ def command(
             result = resume(run, observe=observe)
         show_outcome(result)
         return
-    require_flower()
-    from fedloom.engine.flower.host import Patience
-
-    patience = Patience(come=come, deadline=deadline)
-    if engine is EngineName.SIMULATION:
-        run_simulated(directory.experiment(), run.parent, parallel, patience, resume=True)
-    else:
-        run_across(directory.experiment(), kit, patience, resume=True)
+    run_on_flower(
+        engine,
+        directory.experiment(),
+        root=run.parent,
+        kit=kit,
+        parallel=parallel,
+        come=come,
+        deadline=deadline,
+        resume=True,
+    )

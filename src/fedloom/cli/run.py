@@ -16,9 +16,7 @@ from fedloom.cli.engines import (
     EngineName,
     Kit,
     Parallel,
-    require_flower,
-    run_across,
-    run_simulated,
+    run_on_flower,
 )
 from fedloom.cli.live import live_view
 from fedloom.cli.outcome import show_outcome
@@ -45,11 +43,13 @@ def command(
             result = run(experiment, root=root, observe=observe)
         show_outcome(result)
         return
-    require_flower()
-    from fedloom.engine.flower.host import Patience
-
-    patience = Patience(come=come, deadline=deadline)
-    if engine is EngineName.SIMULATION:
-        run_simulated(experiment, root, parallel, patience, resume=False)
-    else:
-        run_across(experiment, kit, patience, resume=False)
+    run_on_flower(
+        engine,
+        experiment,
+        root=root,
+        kit=kit,
+        parallel=parallel,
+        come=come,
+        deadline=deadline,
+        resume=False,
+    )

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from torch import Tensor
 
 from fedloom.adapters.io import from_bytes, to_bytes
 from fedloom.errors import AdapterError
 from fedloom.rounds.wire import FACTS, PROTOCOL, message_of
+
+MOST_ROWS = 10**10  # of one client: its rows are its weight, and no count may drown all others by itself
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,9 @@ class _Table(BaseModel):
     modules: dict[str, tuple[PositiveInt, PositiveInt]]
     labels: tuple[str, ...]
     targets_rule: str
-    train: PositiveInt
-    held_out: NonNegativeInt
-    dropped: NonNegativeInt
+    train: Annotated[int, Field(ge=1, le=MOST_ROWS)]
+    held_out: Annotated[int, Field(ge=0, le=MOST_ROWS)]
+    dropped: Annotated[int, Field(ge=0, le=MOST_ROWS)]
     rows_digest: str
     versions: dict[str, str]
 

@@ -198,7 +198,7 @@ def message_of(facts: Mapping[str, str], where: str) -> dict[str, Any]:
     try:
         message = json.loads(facts[FACTS])
         protocol = message.pop("protocol")
-    except (KeyError, ValueError, AttributeError) as error:
+    except (KeyError, ValueError, AttributeError, RecursionError) as error:
         raise AdapterError("the bytes hold no message of FedLoom", where=where, found=repr(error)) from error
     if protocol != PROTOCOL:
         raise AdapterError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +105,11 @@ def changing(answer: Answer, change: Callable[[Any], Any]) -> Answer:
     return changed
 
 
-def pretending(name: str) -> Answer:
-    """A node without any model: it says what it has, and trains as `fedloom.testing.engine` pretends to."""
+def pretending(name: str, *, says: str | None = None, protocol: int = PROTOCOL, **described_as: Any) -> Answer:
+    """A node without any model: it says what it has, and trains as `fedloom.testing.engine` pretends to.
+
+    says: the name that it gives.  described_as: fields of its description that are others than usual.
+    """
     engine = PretendEngine((name,))
     known = engine.describe()
     described = Description(
@@ -124,9 +127,10 @@ def pretending(name: str) -> Answer:
         versions={},
         head=known.head,
     )
+    described = replace(described, **described_as)
 
     def answer_to(asked: Envelope) -> Envelope:
-        facts = {"protocol": PROTOCOL, "client": name}
+        facts = {"protocol": protocol, "version": "9.9", "client": says or name}
         match asked.facts["kind"]:
             case "describe":
                 return Envelope(facts, description_to_bytes(described))

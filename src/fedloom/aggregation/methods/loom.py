@@ -243,8 +243,9 @@ METHOD = Method(
     traffic="up: a and b of the client's rank. Down: the same, and the rest of the global delta as a trunk",
     when="""Use it where ranks are unequal and everyone should begin from the whole global model, also those who were
 absent or are small, and where training should go on instead of beginning again: few local steps, many rounds. What
-a client trains changes from round to round, so that small clients reach every direction in turn. The trunk that is
-sent down may grow to the width of the layer; trunk_rank, trunk_energy, rank_budget and energy bound it, and the
+a client trains changes from round to round, so that small clients reach every direction in turn. Its server takes
+momentum on the exact delta ([server] optimizer = "auto"), which wants smaller learning rates than none does. The trunk
+that is sent down may grow to the width of the layer; trunk_rank, trunk_energy, rank_budget and energy bound it, and the
 error is reported. Not where the server may only see a sum.""",
     laws=frozenset(Law),
     reveals="individuals",

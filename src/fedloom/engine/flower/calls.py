@@ -5,8 +5,9 @@ Every call says everything that is needed to answer it, as the process that answ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from typing import Any
 
 from fedloom.engine.flower.wire import Envelope, Fact
 from fedloom.errors import FedLoomError
@@ -47,3 +48,9 @@ def refuse_other_protocol(message: Envelope) -> None:
             found=found,
             do=f"Install the same version on both sides; here it is fedloom {version('fedloom')}",
         )
+
+
+def hello(config: Mapping[str, Any]) -> Envelope:
+    """Who a node is, by its configuration: no worker is asked, as it may be training."""
+    own: dict[str, Fact] = {"client": str(config.get("client", "")), "partition": int(config.get("partition-id", -1))}
+    return Envelope({"protocol": PROTOCOL, "version": version("fedloom"), **own})

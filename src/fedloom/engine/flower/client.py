@@ -6,13 +6,12 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fedloom.engine.flower.calls import ASSIGNMENT, BUSY, CLASSES, DESCRIBE, HELLO, PROTOCOL
+from fedloom.engine.flower.calls import ASSIGNMENT, BUSY, CLASSES, DESCRIBE, HELLO, PROTOCOL, hello
 from fedloom.engine.flower.frames import framed, parts_of, reason
-from fedloom.engine.flower.wire import Envelope, Fact
+from fedloom.engine.flower.wire import Envelope
 from fedloom.engine.for_client import experiment_of, with_labels
 from fedloom.engine.member import Member
 from fedloom.errors import FedLoomError
@@ -43,13 +42,7 @@ def answer(asked: Envelope, config: Config, member: Member) -> Envelope:
 
 
 def _hello(_: Envelope, config: Config, __: Member) -> Envelope:
-    partition = config.get("partition-id", -1)
-    facts: dict[str, Fact] = {
-        "protocol": PROTOCOL,
-        "version": version("fedloom"),
-        "client": str(config.get("client", "")),
-    }
-    return Envelope({**facts, "partition": int(partition)})
+    return hello(config)
 
 
 def _classes(asked: Envelope, config: Config, member: Member) -> Envelope:

@@ -16,7 +16,7 @@ from typing import Any
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from fedloom.engine.flower.calls import answered
+from fedloom.engine.flower.calls import HELLO, answered, hello
 from fedloom.engine.flower.wire import Envelope, from_record, to_record
 
 app = ClientApp()
@@ -42,6 +42,8 @@ def reply_with(message: Message, context: Context, **more: Any) -> Message:
 
 
 def _answer(asked: Envelope, config: Mapping[str, Any]) -> Envelope:
+    if asked.facts.get("kind") == HELLO:
+        return hello(config)
     if "worker" in config:
         from fedloom.engine.flower.mailbox import ask_worker
 

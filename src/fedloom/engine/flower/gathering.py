@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections import Counter
@@ -12,7 +13,7 @@ from flwr.serverapp import Grid
 
 from fedloom.engine.flower.calls import CLASSES, DESCRIBE, HELLO, call
 from fedloom.engine.flower.pins import Pin
-from fedloom.engine.flower.post import ask_all
+from fedloom.engine.flower.post import TooLateError, ask_all
 from fedloom.engine.flower.wire import Envelope
 from fedloom.engine.for_client import experiment_of
 from fedloom.errors import AdapterError, FedLoomError, RunError
@@ -23,6 +24,7 @@ from fedloom.spec.experiment import Experiment
 
 Refuse = Callable[[str, str], None]  # (client or node, reason): written down where the operator sees it
 PAUSE = 1.0  # seconds between two looks for nodes
+LARGEST = 64 * 2**20  # bytes of a description: names, shapes and the head as it begins
 
 
 @dataclass
@@ -31,6 +33,7 @@ class Gathered:
 
     nodes: client -> node.  descriptions: client -> what it said.  known: nodes that were asked before.
     facts: of a run that has begun (base_digest, labels, rows by client), which all who come later are held to.
+    refused: clients that a node said to be, and was not believed.
     """
 
     nodes: dict[str, int] = field(default_factory=dict)
@@ -38,6 +41,7 @@ class Gathered:
     known: set[int] = field(default_factory=set)
     labels: tuple[str, ...] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Gathering:
         while set(gathered.nodes) != set(self.clients) and time.monotonic() < ends:
             time.sleep(PAUSE)
             self.look(gathered)
-        for client in [client for client in self.clients if client not in gathered.nodes]:
+        for client in [client for client in self.clients if client not in gathered.nodes.keys() | gathered.refused]:
             self.refuse(client, "not there when the run began; it takes part as soon as it comes")
         self.describe(gathered)
         self._keep_one_base(gathered)
@@ -86,10 +90,12 @@ class Gathering:
         self._forget_gone(gathered, set(there))
         new = {str(node): node for node in there if node not in gathered.known}
         gathered.known |= set(new.values())
-        hellos = ask_all(self.grid, new, [(node, call(HELLO)) for node in new], seconds=self.seconds)
+        hellos = ask_all(self.grid, new, [(node, call(HELLO)) for node in new], seconds=self.seconds, at_most=LARGEST)
         for node, answer in hellos.items():
-            client = self._who(answer, node, there[new[node]])
-            if client is not None:
+            client = self._who(gathered, answer, node, there[new[node]])
+            if client in gathered.nodes:
+                self.refuse(client, f"node {node} says that it is {client!r}, which node {gathered.nodes[client]} is")
+            elif client is not None:
                 gathered.nodes[client] = new[node]
 
     def describe(self, gathered: Gathered) -> None:
@@ -100,9 +106,12 @@ class Gathering:
         gathered.labels = gathered.labels or self._labels(new, gathered.facts)
         labels = json.dumps(gathered.labels)
         calls = [(client, call(DESCRIBE, client=client, run=self.run_for(client), labels=labels)) for client in new]
-        for client, answer in ask_all(self.grid, new, calls, seconds=self.seconds).items():
+        for client, answer in ask_all(self.grid, new, calls, seconds=self.seconds, at_most=LARGEST).items():
             try:
                 gathered.descriptions[client] = _accepted(client, answer, gathered.facts)
+            except TooLateError as error:
+                gathered.known.discard(new[client])
+                self._send_away(gathered, client, str(error))
             except FedLoomError as error:
                 self._send_away(gathered, client, str(error))
 
@@ -112,14 +121,13 @@ class Gathering:
         self.refuse(client, reason)
 
     def _keep_one_base(self, gathered: Gathered) -> None:
-        """All have the base that most have; of equally many, that of the first by name."""
+        """All have the base that most have, its layers and head; of equally many, that of the first by name."""
         if not gathered.descriptions:
             return
-        digests = {client: gathered.descriptions[client].base_digest for client in sorted(gathered.descriptions)}
-        usual, _ = Counter(digests.values()).most_common(1)[0]
-        for client in [client for client, digest in digests.items() if digest != usual]:
-            own = f"digest {digests[client][:12]}"
-            reason = f"its base model has other weights than that of the others (expected {usual[:12]}, found {own})"
+        bases = {client: _base_of(gathered.descriptions[client]) for client in sorted(gathered.descriptions)}
+        usual, _ = Counter(bases.values()).most_common(1)[0]
+        for client in [client for client, base in bases.items() if base != usual]:
+            reason = "its base model has other weights, layers or classes than that of most clients"
             self._send_away(gathered, client, reason)
 
     def _forget_gone(self, gathered: Gathered, there: set[int]) -> None:
@@ -127,7 +135,7 @@ class Gathering:
         for client in [client for client, node in gathered.nodes.items() if node not in there]:
             del gathered.nodes[client]
 
-    def _who(self, answer: Envelope | FedLoomError, node: str, key: str) -> str | None:
+    def _who(self, gathered: Gathered, answer: Envelope | FedLoomError, node: str, key: str) -> str | None:
         """The client that a node is; None if it may not be one, which is written down."""
         if isinstance(answer, FedLoomError):
             self.refuse(f"node {node}", str(answer))
@@ -139,6 +147,7 @@ class Gathering:
         if client not in clients:
             self.refuse(f"node {node}", f"it says that it is {client!r}, which is no client of this run")
         elif reason := self._pinned_otherwise(client, key):
+            gathered.refused.add(client)
             self.refuse(client, f"node {node} says that it is {client!r}: {reason}")
         else:
             return client
@@ -163,7 +172,7 @@ class Gathering:
             return tuple(fixed)
         found: set[str] = set()
         calls = [(client, call(CLASSES, client=client, run=self.run_for(client))) for client in come]
-        for client, answer in ask_all(self.grid, come, calls, seconds=self.seconds).items():
+        for client, answer in ask_all(self.grid, come, calls, seconds=self.seconds, at_most=LARGEST).items():
             try:
                 found |= set(_classes(answer))
             except FedLoomError as error:
@@ -171,6 +180,13 @@ class Gathering:
         if len(found) < 2:
             raise RunError("the clients' rows have fewer than two labels", expected="at least 2", found=sorted(found))
         return tuple(sorted(found))
+
+
+def _base_of(description: Description) -> str:
+    """A digest of everything that must be the same for all: weights, layers, head, dtype, classes."""
+    head = {name: (tuple(tensor.shape), str(tensor.dtype)) for name, tensor in sorted(description.head.items())}
+    facts = (description.base_digest, sorted(description.modules.items()), head, description.dtype, description.labels)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
 def _accepted(client: str, answer: Envelope | FedLoomError, facts: Mapping[str, object]) -> Description:
@@ -187,7 +203,10 @@ def _accepted(client: str, answer: Envelope | FedLoomError, facts: Mapping[str, 
 def _classes(answer: Envelope | FedLoomError) -> list[str]:
     if isinstance(answer, FedLoomError):
         raise answer
-    found = json.loads(answer.text("classes"))
+    try:
+        found = json.loads(answer.text("classes"))
+    except (ValueError, RecursionError) as error:
+        raise AdapterError("the class names cannot be read", found=str(error)) from error
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
         raise AdapterError("the class names are not a list of texts", found=repr(found)[:80])
     return found

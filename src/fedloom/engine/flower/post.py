@@ -20,6 +20,10 @@ class NoAnswerError(FedLoomError):
     """A client did not answer, or answered that it cannot."""
 
 
+class TooLateError(NoAnswerError):
+    """A client did not answer in time; it may at another time."""
+
+
 @dataclass(frozen=True)
 class Sent:
     """A call on its way. message_id: by which its answer is found; deadline: in time.monotonic()."""
@@ -52,7 +56,7 @@ def receive(grid: Grid, sent: Sent, *, at_most: int | None = None) -> Envelope:
         for message in grid.pull_messages([sent.message_id]):
             return _opened(message, sent.client, at_most)
         if time.monotonic() > sent.deadline:
-            raise NoAnswerError("no answer in time", where=f"client {sent.client!r}")
+            raise TooLateError("no answer in time", where=f"client {sent.client!r}")
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -69,14 +73,22 @@ def _opened(message: Message, client: str, at_most: int | None) -> Envelope:
 
 
 def ask_all(
-    grid: Grid, nodes: Mapping[str, int], calls: Iterable[tuple[str, Envelope]], *, seconds: float
+    grid: Grid, nodes: Mapping[str, int], calls: Iterable[tuple[str, Envelope]], *, seconds: float, at_most: int
 ) -> dict[str, Envelope | FedLoomError]:
-    """One call to each client at once, and what came back: an answer, or why there is none."""
-    sent = [(client, send(grid, nodes[client], client, asked, seconds=seconds, group="0")) for client, asked in calls]
+    """One call to each client at once, and what came back: an answer, or why there is none.
+
+    at_most: bytes of the body of an answer.
+    """
+    sent: dict[str, Sent] = {}
     found: dict[str, Envelope | FedLoomError] = {}
-    for client, on_its_way in sent:
+    for client, asked in calls:
         try:
-            found[client] = receive(grid, on_its_way)
+            sent[client] = send(grid, nodes[client], client, asked, seconds=seconds, group="0")
+        except FedLoomError as error:
+            found[client] = error
+    for client, on_its_way in sent.items():
+        try:
+            found[client] = receive(grid, on_its_way, at_most=at_most)
         except FedLoomError as error:
             found[client] = error
     return found
