@@ -37,5 +37,5 @@ def _lines(runs: Iterable[Mapping[str, Any]], round: int, rounds: int, seconds_l
     for run in list(runs)[:3]:
         yield f"Flower's run {run['run-id']}: {run['status']}, {run['elapsed']}"
     if rounds:
-        left = "" if seconds_left is None else f", about {time.strftime('%H:%M:%S', time.gmtime(seconds_left))} left"
+        left = "" if not seconds_left else f", about {time.strftime('%H:%M:%S', time.gmtime(seconds_left))} left"
         yield f"Round {round} of {rounds} is committed{left}"

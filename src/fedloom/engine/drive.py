@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from fedloom import rng
 from fedloom.aggregation.method import Method
 from fedloom.aggregation.registry import method as method_named
 from fedloom.aggregation.server_rule import ServerOptimizer
@@ -17,7 +16,7 @@ from fedloom.engine.base import Engine, Federation, Reply
 from fedloom.engine.checkpoints import load_state, save_state
 from fedloom.engine.events import Event, Journaled, Observer, silent
 from fedloom.errors import ContributionRefusedError
-from fedloom.rounds.assign import common_start, evaluation_assignment, training_assignment, wire_of
+from fedloom.rounds.assign import common_start, measuring_assignment, training_assignment
 from fedloom.rounds.messages import Assignment, Contribution, Dropout
 from fedloom.rounds.roster import roster
 from fedloom.rounds.state import RunState
@@ -153,7 +152,8 @@ def _asked(loop: Loop, state: RunState, stages: Sequence[str], participants: Col
     """What is asked of the clients about one state, client by client: to measure it, unless the journal has that
     already, and to train from it."""
     missing = {stage: _unmeasured(loop, state, stage) for stage in stages if _is_due(loop, state, stage)}
-    common = common_start(loop.method, state)
+    # Not where there is nothing to measure: it is as large as the trunk, and would be there while clients train.
+    common = common_start(loop.method, state) if any(missing.values()) else None
     for client in loop.clients:
         for stage in missing:
             if client in missing[stage]:
@@ -170,9 +170,7 @@ def _is_due(loop: Loop, state: RunState, stage: str) -> bool:
 
 def _to_measure(loop: Loop, state: RunState, client: str, common: Start | None, stage: str) -> Assignment:
     rows = 0 if stage == "round" else loop.experiment.evaluation.generate_rows
-    seed = rng.child(loop.experiment.seed, "evaluate", client)
-    asked = evaluation_assignment(loop.method, loop.world, state, client, seed=seed, start=common, generate_rows=rows)
-    return replace(asked, wire=wire_of(loop.experiment))
+    return measuring_assignment(loop.experiment, loop.method, loop.world, state, client, common, generate_rows=rows)
 
 
 def _unmeasured(loop: Loop, state: RunState, stage: str) -> set[str]:

@@ -13,7 +13,7 @@ from fedloom.engine.base import Reply
 from fedloom.engine.checkpoints import load_state
 from fedloom.engine.keeping import own_model
 from fedloom.engine.local import LocalEngine
-from fedloom.engine.sites import load_sites, longest_text, refuse_changed, refuse_other_base
+from fedloom.engine.sites import base_of_run, load_sites, refuse_changed
 from fedloom.errors import RunError
 from fedloom.report.values import whose_models
 from fedloom.rounds.assign import evaluation_assignments
@@ -22,7 +22,7 @@ from fedloom.rounds.state import RunState
 from fedloom.rounds.world import world_of
 from fedloom.spec.experiment import Experiment
 from fedloom.store.run_directory import RunDirectory
-from fedloom.training.base_model import BaseModel, load_base
+from fedloom.training.base_model import BaseModel
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,7 @@ def load_finished(path: str | Path, *, round: int | None = None) -> Finished:
     directory = RunDirectory.open(Path(path))
     experiment = directory.experiment()
     state = committed_state(directory, round)
-    labels = tuple(directory.facts["labels"]) or None
-    base = load_base(experiment.model, experiment.lora, labels, longest_text(experiment))
-    refuse_other_base(base.digest, directory.facts["base_digest"], where=directory.path)
+    base = base_of_run(experiment, directory.facts, where=directory.path)
     return Finished(experiment, state, base, directory.clients)
 
 

@@ -10,7 +10,7 @@ from fedloom.data.examples import Labelled
 from fedloom.engine.client_half import ClientHalf
 from fedloom.engine.events import Observer, silent
 from fedloom.engine.for_client import experiment_of
-from fedloom.engine.sites import load_sites
+from fedloom.engine.sites import load_sites, longest_text
 from fedloom.rounds.description import description_to_bytes
 from fedloom.spec.experiment import Experiment
 from fedloom.training.base_model import BaseModel
@@ -20,7 +20,7 @@ from fedloom.training.base_model import BaseModel
 class Member:
     """What a client's process holds.  store: below it, a directory for each client that keeps something.
 
-    The base stays for as long as experiments name the same model, layers and classes.
+    The base stays for as long as experiments name the same model, layers, classes and length of text.
     """
 
     store: Path
@@ -55,7 +55,7 @@ class Member:
         return self._halves[key]
 
     def _loaded(self, own: Experiment) -> ClientHalf:
-        needs = own.model_dump_json(include={"model", "lora", "evaluation", "training"})
+        needs = f"{own.model.model_dump_json()} {own.lora.model_dump_json()} {longest_text(own)}"
         if needs not in self._bases:
             self.forget()  # one base at a time
             self.loads += 1

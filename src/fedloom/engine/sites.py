@@ -184,6 +184,16 @@ def refuse_changed(sites: Sites, facts: Mapping[str, Any], *, where: object) -> 
         )
 
 
+def base_of_run(experiment: Experiment, facts: Mapping[str, Any], *, where: object) -> BaseModel:
+    """The base that a run was trained on. facts: of the run, as of `lasting_facts`.
+
+    Raises: ModelError if it is not here; WrongBaseError if its weights are others.
+    """
+    base = load_base(experiment.model, experiment.lora, tuple(facts["labels"]) or None, longest_text(experiment))
+    refuse_other_base(base.digest, facts["base_digest"], where=where)
+    return base
+
+
 def refuse_other_base(found: str, expected: str, *, where: object) -> None:
     """Raises: WrongBaseError if the digests differ."""
     if found != expected:

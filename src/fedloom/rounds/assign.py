@@ -68,11 +68,23 @@ def evaluation_assignments(
     client's own model."""
     common = common_start(method, state)
     for client in clients:
-        seed = rng.child(experiment.seed, "evaluate", client)
-        asked = evaluation_assignment(
-            method, world, state, client, seed=seed, start=common, generate_rows=generate_rows
-        )
-        yield replace(asked, wire=wire_of(experiment))
+        yield measuring_assignment(experiment, method, world, state, client, common, generate_rows=generate_rows)
+
+
+def measuring_assignment(
+    experiment: Experiment,
+    method: Method,
+    world: World,
+    state: RunState,
+    client: str,
+    common: Start | None,
+    *,
+    generate_rows: int = 0,
+) -> Assignment:
+    """The same for one client. common: as of `common_start`, which is made once for all."""
+    seed = rng.child(experiment.seed, "evaluate", client)
+    asked = evaluation_assignment(method, world, state, client, seed=seed, start=common, generate_rows=generate_rows)
+    return replace(asked, wire=wire_of(experiment))
 
 
 def common_start(method: Method, state: RunState) -> Start | None:

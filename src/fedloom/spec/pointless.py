@@ -60,7 +60,8 @@ def _of_the_server(optimizer: str) -> Iterator[tuple[Path, str]]:
     meaningful = {"auto": (), "none": (), "momentum": ("learning_rate", "beta1")}
     for key in ("learning_rate", "beta1", "beta2", "epsilon"):
         if key not in meaningful.get(optimizer, (key,)):
-            yield ("server", key), f"means nothing to the optimizer {optimizer}"
+            do = 'name one that has it, as in optimizer = "momentum"'
+            yield ("server", key), f"means nothing to the optimizer {optimizer}; {do}"
 
 
 def _of_the_wire(wire: WireTable) -> Iterator[tuple[Path, str]]:

@@ -144,3 +144,27 @@ def test_an_answer_of_another_round_is_refused(pilot, tmp_path, round):
     counted = [record["client"] for record in records(result.directory, "contribution") if record["round"] == round]
     assert ("site-0" in counted) == (round == 1)
     assert [record["round"] for record in records(result.directory, "refused")] == [2, 2]
+
+
+def test_clients_are_trained_alone_over_the_grid_too(pilot, tmp_path):
+    baselines = pilot.model_copy(update={"evaluation": pilot.evaluation.model_copy(update={"baselines": True})})
+    local = run(baselines, root=tmp_path / "local")
+    result = run_with(FlowerHost(grid_of(tmp_path), baselines, lambda _: None, SOON), tmp_path / "runs")
+    assert result.digest == local.digest
+    alone = [
+        {record["client"]: record["loss"] for record in records(path, "evaluation") if record["stage"] == "alone"}
+        for path in (local.directory, result.directory)
+    ]
+    assert alone[0] == alone[1]
+    assert set(alone[0]) == set(NAMES)
+
+
+def test_a_client_that_is_not_connected_is_assigned_nothing(pilot, tmp_path):
+    grid = grid_of(tmp_path)
+    del grid.nodes[3]
+    begun = []
+    result = run_with(FlowerHost(grid, pilot, begun.append, SOON), tmp_path / "runs")
+    assert {getattr(event, "client", "") for event in begun if type(event).__name__ == "ClientBegins"} == set(NAMES[:2])
+    lost = records(result.directory, "dropout")
+    assert lost
+    assert all("not connected" in record["reason"] for record in lost)

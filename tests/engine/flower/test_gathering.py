@@ -136,3 +136,16 @@ def test_one_that_was_too_slow_is_asked_again():
     gathering.look(found)
     gathering.describe(found)
     assert "b" in found.descriptions
+
+
+def test_who_comes_later_has_the_base_of_those_who_began():
+    refused: dict[str, str] = {}
+    nodes = {1: pretending("a"), 2: pretending("b")}
+    grid = MemoryGrid(nodes, keys=keys(*NAMES))
+    gathering, found = Gathering(grid, pretend_experiment(), refused.__setitem__, {}, seconds=5.0), Gathered()
+    gathering.begin(found, seconds=0.0, minimum=1)
+    nodes[3] = pretending("c", modules={"another": (4, 4)})
+    gathering.look(found)
+    gathering.describe(found)
+    assert set(found.rows) == {"a", "b"}
+    assert "other weights, layers" in refused["c"]

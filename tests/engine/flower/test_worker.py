@@ -150,7 +150,7 @@ def test_an_idle_worker_frees_its_base_and_loads_it_again(pilot, tmp_path):
     assert not Worker({}, member, idle=60.0).rest()
 
 
-def test_calls_that_are_none_are_answered_with_a_reason(tmp_path):
+def test_calls_that_are_none_are_answered_with_a_reason(pilot, tmp_path):
     resident = Worker({"client": CLIENT}, Member(tmp_path))
     for asked in (
         Envelope({}),
@@ -158,5 +158,29 @@ def test_calls_that_are_none_are_answered_with_a_reason(tmp_path):
         call("dance"),
         call(DESCRIBE, client=CLIENT, run="]["),
         call(DESCRIBE, client="somebody"),
+        call(DESCRIBE, client=CLIENT, run=dump(experiment_of(pilot, CLIENT)), labels="]"),
     ):
         assert resident.answer(asked).facts[REFUSED]
+
+
+def test_a_fault_of_the_worker_is_an_answer_and_not_its_end(pilot, tmp_path, capsys):
+    class Broken(Member):
+        def describe(self, *_):
+            raise ZeroDivisionError("by nought")
+
+    asked = call(DESCRIBE, client=CLIENT, run=dump(experiment_of(pilot, CLIENT)))
+    refused = Worker({"client": CLIENT}, Broken(tmp_path)).answer(asked).facts[REFUSED]
+    assert "ZeroDivisionError at the client: by nought" in refused
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_the_base_stays_for_another_experiment_on_the_same_model(pilot, tmp_path):
+    """Training a client alone is another experiment, and no reason to load the base again."""
+    member = Member(tmp_path)
+    changed = pilot.model_copy(update={"training": pilot.training.model_copy(update={"local_steps": 9})})
+    member.describe(pilot, CLIENT)
+    member.describe(changed, CLIENT)
+    assert member.loads == 1
+    longer = pilot.model_copy(update={"training": pilot.training.model_copy(update={"max_tokens": 64})})
+    member.describe(longer, CLIENT)
+    assert member.loads == 2

@@ -5,6 +5,7 @@ Every call says everything that is needed to answer it, as the process that answ
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
@@ -14,7 +15,6 @@ from fedloom.errors import FedLoomError
 
 PROTOCOL = 1  # of the calls; that of the bytes in them is rounds.wire.PROTOCOL
 HELLO, CLASSES, DESCRIBE, ASSIGNMENT = "hello", "classes", "describe", "assignment"
-KINDS = (HELLO, CLASSES, DESCRIBE, ASSIGNMENT)
 BUSY = "busy_seconds"  # the fact of an answer that says how long the client's process had for it
 REFUSED = "refused"  # the fact of an answer that is none: why
 
@@ -29,12 +29,17 @@ def call(kind: str, *, client: str = "", run: str = "", labels: str = "[]", body
 
 
 def answered(asked: Envelope, answer: Callable[[Envelope], Envelope]) -> Envelope:
-    """The answer, or why there is none; a bad call is no reason to die."""
+    """The answer, or why there is none. Neither a bad call nor a fault of ours is a reason to die: a worker that dies
+    loses its base, and would be asked the same again."""
     try:
         refuse_other_protocol(asked)
         return answer(asked)
     except FedLoomError as error:
         return Envelope({"protocol": PROTOCOL, REFUSED: str(error)})
+    except Exception as error:
+        traceback.print_exc()
+        reason = f"an unexpected {type(error).__name__} at the client: {error}; its output has the whole of it"
+        return Envelope({"protocol": PROTOCOL, REFUSED: reason})
 
 
 def refuse_other_protocol(message: Envelope) -> None:

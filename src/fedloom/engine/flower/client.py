@@ -37,7 +37,8 @@ def answer(asked: Envelope, config: Config, member: Member) -> Envelope:
     """One answer. Raises: FedLoomError for a call that cannot be answered, or that this site does not accept."""
     kind = asked.text("kind")
     if kind not in _ANSWERS:
-        raise FedLoomError("an unknown call", expected=", ".join(_ANSWERS), found=repr(kind))
+        do = "Install the same version of fedloom on both sides"
+        raise FedLoomError("an unknown call", where="kind", expected=", ".join(_ANSWERS), found=repr(kind), do=do)
     return _ANSWERS[kind](asked, config, member)
 
 
@@ -83,14 +84,23 @@ def _experiment(asked: Envelope, config: Config) -> Experiment:
     client = asked.text("client")
     own = config.get("client")
     if own and own != client:
-        raise FedLoomError("the call is for another client", expected=repr(own), found=repr(client))
+        where = "a call of the server"
+        raise FedLoomError("the call is for another client", where=where, expected=repr(own), found=repr(client))
     sent = parse(asked.text("run"), where="the server's experiment", folder=Path.cwd(), data_at_sites=True)
     if client not in {table.name for table in sent.clients}:
-        raise FedLoomError("the client is not in the experiment that was sent", found=repr(client))
-    labels = tuple(json.loads(asked.text("labels")))
+        expected = f"one of {', '.join(table.name for table in sent.clients)}"
+        raise FedLoomError("the client is not in the experiment that was sent", expected=expected, found=repr(client))
+    labels = _labels(asked)
     site = SiteSettings.model_validate(config["site"]) if "site" in config else None
     _refuse_unwanted(site, sent, labels)
     return with_labels(_at_this_site(sent, client, site, config), labels)
+
+
+def _labels(asked: Envelope) -> tuple[str, ...]:
+    try:
+        return tuple(map(str, json.loads(asked.text("labels"))))
+    except (ValueError, TypeError) as error:
+        raise FedLoomError("the class names cannot be read", where="a call of the server", found=str(error)) from error
 
 
 def _refuse_unwanted(site: SiteSettings | None, sent: Experiment, labels: Sequence[str]) -> None:

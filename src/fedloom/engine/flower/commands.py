@@ -26,16 +26,13 @@ def superlink(
     ]
 
 
-def supernode(
-    *, server: str, authority: Path, key: Path, port: int, config: Mapping[str, str], retries: int | None = None
-) -> list[str]:
+def supernode(*, server: str, authority: Path, key: Path, port: int, config: Mapping[str, str]) -> list[str]:
     """A site: the pinned authority, its own key, and what its ClientApp is to know."""
-    limit = [] if retries is None else ["--max-retries", str(retries)]
     return [
         _program("flower-supernode"),
         *("--superlink", server, "--root-certificates", str(authority)),
         *("--auth-supernode-private-key", str(key)),
-        *("--port", str(port), *limit),
+        *("--port", str(port)),
         *("--node-config", " ".join(f"{name}={json.dumps(value)}" for name, value in config.items())),
     ]
 
@@ -46,6 +43,7 @@ def register(public_key: Path, name: str) -> list[str]:
 
 
 def registered() -> list[str]:
+    """All nodes, with their states."""
     return [_program("flwr"), "supernode", "list", CONNECTION, "--format", "json"]
 
 
@@ -55,11 +53,8 @@ def submit(app: Path) -> list[str]:
 
 
 def listed() -> list[str]:
+    """All runs, with their states."""
     return [_program("flwr"), "list", CONNECTION, "--format", "json"]
-
-
-def stop(run_id: str) -> list[str]:
-    return [_program("flwr"), "stop", run_id, CONNECTION, "--format", "json"]
 
 
 def connection_file(address: str, authority: Path) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from fedloom.engine.base import ClientRows, Federation, Reply
+from fedloom.engine.base import Federation, Reply
 from fedloom.engine.events import ClientBegins, Observer, silent
 from fedloom.engine.flower.calls import ASSIGNMENT, BUSY, call
 from fedloom.engine.flower.frames import framed, parts_of, reason_in
@@ -16,8 +16,7 @@ from fedloom.engine.flower.gathering import Gathered, Gathering
 from fedloom.engine.flower.post import NoAnswerError, Sent, receive, send
 from fedloom.engine.flower.wire import Envelope
 from fedloom.errors import FedLoomError
-from fedloom.rounds.description import Description
-from fedloom.rounds.messages import Assignment, Contribution, Dropout
+from fedloom.rounds.messages import Assignment, Dropout
 from fedloom.rounds.wire import assignment_to_bytes, contribution_from_bytes
 
 HEADROOM = 4 * 2**20  # bytes of an answer beside its numbers: header, names, metrics
@@ -45,7 +44,7 @@ class FlowerEngine:
             dtype=first.dtype,
             modules=first.modules,
             head=first.head,
-            rows=_Rows(described),
+            rows=self.gathered.rows,
             labels=first.labels,
             targets_rule=first.targets_rule,
             versions=first.versions,
@@ -66,40 +65,40 @@ class FlowerEngine:
 
     def _send(self, client: str, bundle: Iterable[Assignment]) -> _OnItsWay:
         """One message with all that is asked of a client."""
+        node = self.gathered.nodes.get(client)
+        if node is None:
+            asked = [assignment.without_trunk() for assignment in bundle]
+            return _OnItsWay(asked, (), f"client {client!r} is not connected")
         asked, bodies = [], []
         for assignment in bundle:
             self.observe(ClientBegins(client, assignment.kind, assignment.round))
             bodies.append(assignment_to_bytes(assignment))
             asked.append(assignment.without_trunk())
-        sizes = tuple(map(len, bodies))
-        node = self.gathered.nodes.get(client)
-        if node is None:
-            return _OnItsWay(asked, sizes, Dropout(0, client, f"client {client!r} is not connected"))
-        labels = json.dumps(self.gathered.labels)
-        run = self.gathering.run_for(client)
+        run, labels = self.gathering.run_for(client), json.dumps(self.gathered.labels)
         message = call(ASSIGNMENT, client=client, run=run, labels=labels, body=framed(bodies))
+        sizes, group = tuple(map(len, bodies)), str(asked[0].round)
         try:
-            group = str(asked[0].round)
             sent = send(self.gathering.grid, node, client, message, seconds=self.deadline, group=group)
         except NoAnswerError as error:
-            return _OnItsWay(asked, sizes, Dropout(0, client, str(error)))
+            return _OnItsWay(asked, sizes, str(error))
         return _OnItsWay(asked, sizes, sent)
 
     def _receive(self, on_its_way: _OnItsWay) -> Iterator[Reply | Dropout]:
         """One reply or dropout for each assignment of a message."""
-        asked, sent = on_its_way.asked, on_its_way.sent
-        if isinstance(sent, Dropout):
-            yield from (Dropout(assignment.round, assignment.client, sent.reason) for assignment in asked)
-            return
+        asked = on_its_way.asked
         try:
-            at_most = sum(map(largest_answer, asked))
-            answer = receive(self.gathering.grid, sent, at_most=at_most)
+            answer = self._answer(on_its_way)
             bodies = parts_of(answer.body, len(asked))
         except FedLoomError as error:
             yield from (Dropout(assignment.round, assignment.client, str(error)) for assignment in asked)
             return
         for assignment, size, body in zip(asked, on_its_way.sizes, bodies, strict=True):
             yield _reply(assignment, size, body, _busy_seconds(answer))
+
+    def _answer(self, on_its_way: _OnItsWay) -> Envelope:
+        if isinstance(on_its_way.sent, str):
+            raise NoAnswerError(on_its_way.sent)
+        return receive(self.gathering.grid, on_its_way.sent, at_most=sum(map(largest_answer, on_its_way.asked)))
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ class _OnItsWay:
 
     asked: list[Assignment]
     sizes: tuple[int, ...]
-    sent: Sent | Dropout
+    sent: Sent | str
 
 
 def _busy_seconds(answer: Envelope) -> float:
@@ -120,39 +119,13 @@ def _reply(assignment: Assignment, bytes_down: int, body: bytes, busy_seconds: f
     if reason := reason_in(body):
         return Dropout(assignment.round, assignment.client, reason)
     try:
-        contribution = _opened(body, assignment)
+        contribution = contribution_from_bytes(body, start=assignment.start.trainable, head=assignment.head)
     except FedLoomError as error:
         return Dropout(assignment.round, assignment.client, str(error))
     return Reply(assignment, contribution, bytes_down=bytes_down, bytes_up=len(body), busy_seconds=busy_seconds)
-
-
-class _Rows(dict[str, ClientRows]):
-    """What clients registered; one that comes later is found as soon as it has described itself."""
-
-    def __init__(self, described: dict[str, Description]) -> None:
-        super().__init__({client: _counts(one) for client, one in described.items()})
-        self._described = described
-
-    def __missing__(self, client: str) -> ClientRows:
-        return _counts(self._described[client])
-
-
-def _counts(one: Description) -> ClientRows:
-    return ClientRows(one.train, one.held_out, one.dropped)
 
 
 def largest_answer(assignment: Assignment) -> int:
     """Bytes that the answer to an assignment can have: its numbers in float32, and room for the rest."""
     head = sum(tensor.numel() for tensor in assignment.head.values())
     return 4 * (assignment.start.trainable.parameters + head) + HEADROOM
-
-
-def _opened(body: bytes, assignment: Assignment) -> Contribution:
-    """Raises: FedLoomError for bytes that are no contribution, whatever is in them."""
-    try:
-        return contribution_from_bytes(body, start=assignment.start.trainable, head=assignment.head)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        found = f"{type(error).__name__}: {error}"[:200]
-        raise FedLoomError(
-            "the answer is no contribution", where=f"client {assignment.client!r}", found=found
-        ) from error

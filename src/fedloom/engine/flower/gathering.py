@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from flwr.serverapp import Grid
 
+from fedloom.engine.base import ClientRows
 from fedloom.engine.flower.calls import CLASSES, DESCRIBE, HELLO, call
 from fedloom.engine.flower.pins import Pin
 from fedloom.engine.flower.post import TooLateError, ask_all
@@ -23,6 +24,7 @@ from fedloom.spec.dump import dump
 from fedloom.spec.experiment import Experiment
 
 Refuse = Callable[[str, str], None]  # (client or node, reason): written down where the operator sees it
+OTHER_BASE = "its base model has other weights, layers or classes than that of most clients; put the same model there"
 PAUSE = 1.0  # seconds between two looks for nodes
 LARGEST = 64 * 2**20  # bytes of a description: names, shapes and the head as it begins
 
@@ -32,13 +34,17 @@ class Gathered:
     """Nodes that were asked who they are, and what became of it.
 
     nodes: client -> node.  descriptions: client -> what it said.  known: nodes that were asked before.
+    rows: client -> its counts, filled in as clients describe themselves.
+    base: as of `_base_of`, which all who come later are held to; empty before the run has begun.
     facts: of a run that has begun (base_digest, labels, rows by client), which all who come later are held to.
     refused: clients that a node said to be, and was not believed.
     """
 
     nodes: dict[str, int] = field(default_factory=dict)
     descriptions: dict[str, Description] = field(default_factory=dict)
+    rows: dict[str, ClientRows] = field(default_factory=dict)
     known: set[int] = field(default_factory=set)
+    base: str = ""
     labels: tuple[str, ...] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
@@ -79,6 +85,7 @@ class Gathering:
         if len(gathered.descriptions) < max(1, minimum):
             raise RunError(
                 "too few clients are there to begin",
+                where=f"run {self.experiment.name!r}",
                 expected=f"at least {max(1, minimum)} of {', '.join(self.clients)}",
                 found=", ".join(gathered.descriptions) or "none",
                 do="Start `fedloom join` at the sites and submit the run again; refusals are written above",
@@ -108,16 +115,21 @@ class Gathering:
         calls = [(client, call(DESCRIBE, client=client, run=self.run_for(client), labels=labels)) for client in new]
         for client, answer in ask_all(self.grid, new, calls, seconds=self.seconds, at_most=LARGEST).items():
             try:
-                gathered.descriptions[client] = _accepted(client, answer, gathered.facts)
+                self._take_in(gathered, _accepted(client, answer, gathered))
             except TooLateError as error:
                 gathered.known.discard(new[client])
                 self._send_away(gathered, client, str(error))
             except FedLoomError as error:
                 self._send_away(gathered, client, str(error))
 
+    def _take_in(self, gathered: Gathered, described: Description) -> None:
+        gathered.descriptions[described.client] = described
+        gathered.rows[described.client] = ClientRows(described.train, described.held_out, described.dropped)
+
     def _send_away(self, gathered: Gathered, client: str, reason: str) -> None:
         del gathered.nodes[client]
         gathered.descriptions.pop(client, None)
+        gathered.rows.pop(client, None)
         self.refuse(client, reason)
 
     def _keep_one_base(self, gathered: Gathered) -> None:
@@ -125,10 +137,9 @@ class Gathering:
         if not gathered.descriptions:
             return
         bases = {client: _base_of(gathered.descriptions[client]) for client in sorted(gathered.descriptions)}
-        usual, _ = Counter(bases.values()).most_common(1)[0]
-        for client in [client for client, base in bases.items() if base != usual]:
-            reason = "its base model has other weights, layers or classes than that of most clients"
-            self._send_away(gathered, client, reason)
+        gathered.base, _ = Counter(bases.values()).most_common(1)[0]
+        for client in [client for client, base in bases.items() if base != gathered.base]:
+            self._send_away(gathered, client, OTHER_BASE)
 
     def _forget_gone(self, gathered: Gathered, there: set[int]) -> None:
         gathered.known &= there
@@ -178,7 +189,13 @@ class Gathering:
             except FedLoomError as error:
                 self.refuse(client, str(error))
         if len(found) < 2:
-            raise RunError("the clients' rows have fewer than two labels", expected="at least 2", found=sorted(found))
+            raise RunError(
+                "the clients' rows have fewer than two labels",
+                where=f"run {self.experiment.name!r}",
+                expected="at least 2",
+                found=sorted(found),
+                do="Look at the label columns of the sites, or name the classes in [model] labels",
+            )
         return tuple(sorted(found))
 
 
@@ -189,14 +206,17 @@ def _base_of(description: Description) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
-def _accepted(client: str, answer: Envelope | FedLoomError, facts: Mapping[str, object]) -> Description:
+def _accepted(client: str, answer: Envelope | FedLoomError, gathered: Gathered) -> Description:
     """Raises: FedLoomError for an answer that is none, or a client that does not fit the run."""
     if isinstance(answer, FedLoomError):
         raise answer
     description = description_from_bytes(answer.body)
+    where = f"client {client!r}"
     if description.client != client:
-        raise AdapterError("the description is of another client", expected=client, found=description.client)
-    _refuse_other(description, facts)
+        raise AdapterError("the description is of another client", where=where, found=repr(description.client))
+    if gathered.base and _base_of(description) != gathered.base:
+        raise RunError(OTHER_BASE, where=where)
+    _refuse_other(description, gathered.facts)
     return description
 
 
@@ -206,9 +226,9 @@ def _classes(answer: Envelope | FedLoomError) -> list[str]:
     try:
         found = json.loads(answer.text("classes"))
     except (ValueError, RecursionError) as error:
-        raise AdapterError("the class names cannot be read", found=str(error)) from error
+        raise AdapterError("the class names cannot be read", where="a client's answer", found=str(error)) from error
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
-        raise AdapterError("the class names are not a list of texts", found=repr(found)[:80])
+        raise AdapterError("the class names are not a list of texts", where="a client's answer", found=repr(found)[:80])
     return found
 
 

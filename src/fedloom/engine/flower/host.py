@@ -73,7 +73,7 @@ class FlowerHost:
         return FlowerEngine(self.gathering(experiment), self.gathered, self.patience.deadline, self.observe)
 
     def ask(self, start: Start, question: str) -> str:
-        return self._take_home().ask(start, question, self.experiment.evaluation.max_new_tokens)
+        return self._take_home().ask(start, question)
 
     def export(self, place: Path, adapter: Adapter, head: Mapping[str, Tensor]) -> None:
         self._take_home().export(place, adapter, head)
@@ -98,7 +98,7 @@ class FlowerHost:
     def _take_home(self) -> Any:
         """The base on this machine. Raises: NotAtHandError where a server has no training stack, or no such model."""
         try:
-            from fedloom.engine.take_home import TakeHome
+            from fedloom.engine.take_home import base_at_hand
         except ImportError as error:
             raise NotAtHandError(
                 "the base model is not at hand",
@@ -106,7 +106,7 @@ class FlowerHost:
                 found=str(error),
                 do="On a machine with fedloom[train]: fedloom export RUN --to DIRECTORY",
             ) from error
-        self._home = self._home or TakeHome.of(self.experiment, self.gathered.labels, self.gathered.facts)
+        self._home = self._home or base_at_hand(self.experiment, self.gathered.facts)
         return self._home
 
 

@@ -1,6 +1,6 @@
 """How a ClientApp reaches the resident worker of its node: a local socket, a token, plain bytes.
 
-Flower starts a new process for every message. This is what that process runs, so it imports the standard library only.
+Flower starts a new process for every message. This is what that process runs, so nothing here imports torch.
 The worker's directory belongs to its user alone (mode 0700) and holds the socket and the token; both sides prove that
 they know the token before anything else is said (multiprocessing.connection's challenge). No pickle: the facts are
 JSON, the body is bytes.

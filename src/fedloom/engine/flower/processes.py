@@ -117,5 +117,6 @@ def ask(command: Sequence[str], say: Say, *, env: Mapping[str, str]) -> dict[str
             "Flower's command failed",
             where=shlex.join(command[:3]),
             found=said or (done.stderr or done.stdout).strip()[-2000:] or f"exit code {done.returncode}",
+            do="Is `fedloom serve` running on this machine? Its log is in the kit's folder state",
         )
     return found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,17 +56,28 @@ def simulate(
         results.append(resume_with(host, path) if resume else run_with(host, root))
 
     processors = max(1, (os.cpu_count() or 1) // options.parallel)
-    logging.getLogger("flwr").addFilter(_errors_only)  # our own progress says the rest
-    run_simulation(
-        server_app=server,
-        client_app=_client_app(str(path / "clients")),
-        num_supernodes=len(active_clients(experiment)),
-        backend_config={
-            "init_args": {"log_to_driver": False, "logging_level": "error", "include_dashboard": False},
-            "client_resources": {"num_cpus": processors, "num_gpus": _share_of_gpus(options.parallel)},
-        },
-    )
+    with _errors_alone():
+        run_simulation(
+            server_app=server,
+            client_app=_client_app(str(path / "clients")),
+            num_supernodes=len(active_clients(experiment)),
+            backend_config={
+                "init_args": {"log_to_driver": False, "logging_level": "error", "include_dashboard": False},
+                "client_resources": {"num_cpus": processors, "num_gpus": _share_of_gpus(options.parallel)},
+            },
+        )
     return results[0]
+
+
+@contextmanager
+def _errors_alone() -> Iterator[None]:
+    """Of Flower's own output; our progress says the rest."""
+    logger = logging.getLogger("flwr")
+    logger.addFilter(_errors_only)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_errors_only)
 
 
 def _errors_only(record: logging.LogRecord) -> bool:
