@@ -10,9 +10,13 @@ import pytest
 
 from fedloom.engine.run import run
 from fedloom.spec.load import load
-from tests.journeys.deployment import Deployment, processes_with
+from fedloom.testing.deployment import Deployment, processes_with
+from fedloom.testing.federation import tiny_federation
 
 pytest.importorskip("flwr")
+
+
+SITES = {f"site-{number}": f"site-{number}.jsonl" for number in range(3)}
 
 
 @pytest.fixture
@@ -20,7 +24,8 @@ def deployment(tmp_path):
     made: list[Deployment] = []
 
     def make(**federation) -> Deployment:
-        made.append(Deployment(tmp_path / "deployment", **federation))
+        made.append(Deployment(tiny_federation(tmp_path / "deployment", **federation), SITES))
+        made[0].begin()
         return made[0]
 
     yield make
@@ -29,25 +34,15 @@ def deployment(tmp_path):
         assert not one.kill_leftover()
 
 
-def all_joined(deployment: Deployment) -> Deployment:
-    deployment.serve()
-    for number in range(3):
-        deployment.join(number)
-    deployment.until(
-        lambda: deployment.fedloom("status", "kits/server").count("online") == 3, "three clients that are online"
-    )
-    return deployment
-
-
 def test_three_sites_end_with_the_digest_of_one_process(deployment, tmp_path):
-    made = all_joined(deployment(rounds=2))
+    made = deployment(rounds=2)
     printed = made.run()
     digest = run(load(made.pilot), root=tmp_path / "local").digest
     assert digest in printed
     assert [record["contributions"] for record in made.records("round_committed")] == [3, 3]
     assert not made.records("dropout") + made.records("refused") + made.records("client_refused")
-    for number in range(3):
-        assert made.log(f"site-{number}").count("\nloading ") == 1
+    for site in SITES:
+        assert made.log(site).count("\nloading ") == 1
     status = made.fedloom("status", "kits/server")
     assert "Round 2 of 2 is committed" in status
     assert "finished:completed" in status
@@ -75,7 +70,7 @@ def kill(made: Deployment, what: str) -> None:
 @pytest.mark.parametrize("killed", [*FLOWERS, *OURS])
 def test_whatever_dies_the_run_ends_with_its_digest(killed, deployment, tmp_path):
     """kill -9 at a moment drawn from a seed; then what the docs say: start again what has no supervisor, and resume."""
-    made = all_joined(deployment(rounds=3, extra="[rounds]\nmin_clients = 3\n"))
+    made = deployment(rounds=3, extra="[rounds]\nmin_clients = 3\n")
     moment = random.Random(killed).choice(["round_started", "evaluation", "contribution", "round_committed"])
     made.start("run", "run", "pilot.toml", "--engine", "flower", "--kit", "kits/server")
     made.until(lambda: bool(made.records(moment)), moment)
@@ -94,4 +89,4 @@ def _begin_again(made: Deployment, killed: str) -> None:
     if killed == "server":
         made.serve()
     if killed == "site":
-        made.join(1)
+        made.join("site-1")

@@ -8,32 +8,37 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from fedloom.spec.load import load
 from fedloom.store.run_directory import RunDirectory
-from fedloom.testing.federation import tiny_federation
 
 FEDLOOM = [sys.executable, "-m", "fedloom"]
 PATIENCE = 120.0
 
 
 class Deployment:
-    """Kits, a server and three sites in a folder; everything that was started ends with `end`."""
+    """Kits, a server and its sites in a folder; everything that was started ends with `end`.
 
-    def __init__(self, folder: Path, extra: str = "", **federation) -> None:
-        self.folder = folder
-        self.pilot = tiny_federation(folder, extra=extra, **federation)
-        self.port, *self.site_ports = free_ports(4)
-        self.running: dict[str, subprocess.Popen] = {}
-        self.fedloom("provision", str(self.pilot), "--out", "kits", "--server", f"127.0.0.1:{self.port}")
+    pilot: the configuration, in that folder.  data: what each client joins with, by name.
+    """
+
+    def __init__(self, pilot: Path, data: Mapping[str, str]) -> None:
+        self.pilot, self.folder, self.data = pilot, pilot.parent, dict(data)
+        self.name = load(pilot, data_at_sites=True).name
+        self.port, *ports = free_ports(1 + len(self.data))
+        self.site_ports = dict(zip(self.data, ports, strict=True))
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.fedloom("provision", pilot.name, "--out", "kits", "--server", f"127.0.0.1:{self.port}")
 
     @property
     def run_directory(self) -> Path:
-        return self.folder / "runs" / "tiny"
+        return self.folder / "runs" / self.name
 
-    def fedloom(self, *arguments: str, code: int = 0, seconds: float = 300) -> str:
+    def fedloom(self, *arguments: str, code: int = 0, seconds: float = 1800) -> str:
         """Run a command to its end and give what it printed."""
         done = subprocess.run(
             [*FEDLOOM, *arguments], cwd=self.folder, capture_output=True, text=True, timeout=seconds, check=False
@@ -49,21 +54,32 @@ class Deployment:
             )
 
     def serve(self) -> None:
+        """Start the server, and wait until it serves."""
         self.start("server", "serve", "kits/server")
-        self.until(lambda: "serving tiny" in self.log("server"), "the server")
+        self.until(lambda: f"serving {self.name}" in self.log("server"), "the server")
 
-    def join(self, number: int, kit: str | None = None, *more: str) -> None:
-        kit = kit or f"kits/clients/site-{number}"
-        port = str(self.site_ports[number])
-        self.start(f"site-{number}", "join", kit, "--data", f"site-{number}.jsonl", "--port", port, *more)
+    def join(self, client: str, *more: str) -> None:
+        """Start one site."""
+        port = str(self.site_ports[client])
+        self.start(client, "join", f"kits/clients/{client}", "--data", self.data[client], "--port", port, *more)
+
+    def begin(self) -> None:
+        """Server and all sites, until all of them are online."""
+        self.serve()
+        for client in self.data:
+            self.join(client)
+        self.until(lambda: self.fedloom("status", "kits/server").count("online") == len(self.data), "all sites")
 
     def run(self, *more: str, code: int = 0) -> str:
-        return self.fedloom("run", "pilot.toml", "--engine", "flower", "--kit", "kits/server", *more, code=code)
+        """Submit the run and follow it to its end; what was printed."""
+        return self.fedloom("run", self.pilot.name, "--engine", "flower", "--kit", "kits/server", *more, code=code)
 
     def log(self, name: str) -> str:
+        """What a command that stays has printed."""
         return (self.folder / f"{name}.log").read_text()
 
-    def records(self, kind: str) -> list:
+    def records(self, kind: str) -> list[Any]:
+        """The records of the run's journal, none before there is one."""
         if not (self.run_directory / "journal.jsonl").exists():
             return []
         return [record for record in RunDirectory.open(self.run_directory).journal.records() if record.kind == kind]
@@ -78,6 +94,7 @@ class Deployment:
             time.sleep(0.2)
 
     def end(self) -> None:
+        """End all that was started, as Ctrl-C would."""
         for process in self.running.values():
             process.terminate()
         for process in self.running.values():
