@@ -26,7 +26,7 @@ from fedloom.spec.toml import tables_of
 
 LOCAL, CENTRAL, FULL = "local", "central", "full"
 OTHERS = (LOCAL, CENTRAL, FULL)
-CLIENTS = 10  # in a round of the suites, at least as many as matter to a method's server optimizer
+CLIENTS = 10  # of the suites whose tables there are; what a method's server optimizer goes by
 _PATTERN = re.compile(r"(?P<name>[a-z0-9]+)(?P<settings>:[^@]+)?(?P<rank>@\d+)?")
 
 

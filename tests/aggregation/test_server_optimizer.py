@@ -3,12 +3,14 @@
 import pytest
 import torch
 
+from fedloom.adapters.algebra import norm, subtract
 from fedloom.aggregation.laws import dense, relative_error
 from fedloom.aggregation.method import Law
 from fedloom.aggregation.registry import METHODS
 from fedloom.aggregation.server_optimizer import optimized
 from fedloom.aggregation.server_rule import ServerOptimizer
-from fedloom.aggregation.trials import finished, prepared, sample_trial, uploads
+from fedloom.aggregation.trials import finished, prepared, sample_trial, summed, uploads
+from fedloom.aggregation.world import RoundFacts
 
 ON_DELTA = sorted(name for name, method in METHODS.items() if method.moved is not None)
 ON_FACTORS = sorted(set(METHODS) - set(ON_DELTA))
@@ -32,6 +34,25 @@ def rounds(name, optimizer, seed=3, count=4):
 
 def test_every_method_with_an_exact_stack_is_optimised_on_its_delta():
     assert set(ON_DELTA) == {*EXACT_ON_DELTA, "raflora"}
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.change])
+def test_a_change_in_few_factors_is_the_difference_of_the_states(name, seed):
+    method, trial = METHODS[name], prepared(METHODS[name], sample_trial(seed))
+    state = method.init(trial.world)
+    for present in trial.rounds * 2:
+        sent = uploads(method, state, trial, present)
+        facts = RoundFacts(trial.world, state.rounds + 1, tuple(present))
+        change = method.change(summed(method, state, trial.world, sent), state, facts)
+        after = finished(method, state, trial.world, sent)
+        difference = subtract(after.delta(), state.delta())
+        assert norm(difference) > 0.1
+        assert norm(subtract(change, difference)) <= 1e-4 * norm(difference)
+        for module, factors in change.items():
+            trained = sum(one.adapter[module].rank for one in sent if module in one.adapter)
+            assert factors.rank <= max(trained, min(factors.shape)) + trained
+        state = after
 
 
 def test_none_is_the_same_state():

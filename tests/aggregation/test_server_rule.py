@@ -13,12 +13,12 @@ from fedloom.spec.experiment import ServerTable
     ("clients", "expected"),
     [
         (1, NONE),
-        (2, ServerOptimizer("momentum", 4 / 3, 1 / 6)),
-        (4, ServerOptimizer("momentum", 2.0, 0.5)),
+        (4, ServerOptimizer("momentum", 4 / 3, 1 / 6)),
+        (10, ServerOptimizer("momentum", 2.0, 0.5)),
         (1000, ServerOptimizer("momentum", 2.0, 0.5)),
     ],
 )
-def test_steps_grow_with_the_clients_up_to_four(clients, expected):
+def test_steps_grow_with_the_clients_up_to_ten(clients, expected):
     found = larger_steps(clients)
     assert found.rule == expected.rule
     assert (found.learning_rate, found.beta1) == pytest.approx((expected.learning_rate, expected.beta1))

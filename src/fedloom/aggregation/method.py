@@ -68,7 +68,9 @@ class Method:
     rules(settings): what the method asks of a client's training besides the loss.
     moved(state, change, world): the state whose delta is larger by `change` (as far as the method can hold it), for
         server optimizers on the delta; None: the shared factors are what is optimised.
-    server(clients): the server optimizer that goes with it unless the user names another, for so many clients a round.
+    change(total, state, facts): what `finish` will add to the delta, in few factors, for server optimizers; None: the
+        difference of the two states, which is as wide as both.
+    server(clients): the server optimizer that goes with it unless the user names another, for so many clients in a run.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Method:
     keeps: Callable[[str, Side], bool] = keep_nothing
     rules: Callable[[Any], LocalRules] = no_rules
     moved: Callable[[GlobalState, Adapter, World], GlobalState] | None = None
+    change: Callable[[Summand, GlobalState, RoundFacts], Adapter] | None = None
     server: Callable[[int], ServerOptimizer] = no_server_rule
     settings: type = field(default=NoSettings)
 

@@ -34,14 +34,24 @@ _FIRST, _SECOND = "server.first", "server.second"
 
 
 def optimized(
-    optimizer: ServerOptimizer, method: Method, before: GlobalState, after: GlobalState, world: World
+    optimizer: ServerOptimizer,
+    method: Method,
+    before: GlobalState,
+    after: GlobalState,
+    world: World,
+    change: Adapter | None = None,
 ) -> GlobalState:
-    """The state after the round with the optimizer's step in place of the method's own. See the module's text."""
+    """The state after the round with the optimizer's step in place of the method's own. See the module's text.
+
+    change: D, where the method knows it in few factors (`Method.change`).
+    """
     if optimizer.rule == "none":
         return after
     if method.moved is None:
         return _on_factors(optimizer, method, before, after)
-    return _on_delta(optimizer, method.moved, before, after, world)
+    if change is None:
+        change = _compact(subtract(after.delta(), before.delta()))
+    return _on_delta(optimizer, method.moved, before, after, world, change)
 
 
 def optimized_head(
@@ -66,9 +76,9 @@ def _on_delta(
     before: GlobalState,
     after: GlobalState,
     world: World,
+    change: Adapter,
 ) -> GlobalState:
     """x' = after + (rate M - D), rate M - D = rate beta1 (earlier M) + (rate fresh - 1) D: nothing cancels out."""
-    change = _compact(subtract(after.delta(), before.delta()))
     second = _second_moments(optimizer, change, before, world)
     rates = _rates(optimizer, second, world)
     first = stack_adapters([_scaled(before.momentum, optimizer.beta1), _scaled(change, optimizer.fresh)])

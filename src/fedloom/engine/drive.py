@@ -144,8 +144,8 @@ def _stepped(loop: Loop, state: RunState, asked: Iterable[Asked]) -> tuple[RunSt
 
 
 def server_optimizer(loop: Loop) -> ServerOptimizer:
-    """The one that the user names, or else the one that goes with the method for so many clients a round."""
-    return loop.experiment.server.optimizer_value(loop.method.server(len(roster(loop.experiment, 1))))
+    """The one that the user names, or else the one that goes with the method for so many clients."""
+    return loop.experiment.server.optimizer_value(loop.method.server(len(loop.clients)))
 
 
 def _asked(loop: Loop, state: RunState, stages: Sequence[str], participants: Collection[str]) -> Iterator[Asked]:

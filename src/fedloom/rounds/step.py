@@ -76,8 +76,10 @@ def step(
             do=f"The journal says why the others failed; round {state.round} is intact: repair and resume",
         )
     facts = RoundFacts(world, round, tally.clients)
-    finished = method.finish(tally.summed.total(), state.learned, facts)
-    learned = optimized(optimizer, method, state.learned, finished, world)
+    total = tally.summed.total()
+    change = method.change(total, state.learned, facts) if method.change and optimizer.rule != "none" else None
+    finished = method.finish(total, state.learned, facts)
+    learned = optimized(optimizer, method, state.learned, finished, world, change)
     mean = {
         name: (tensor / tally.weight).to(state.head[name].dtype) for name, tensor in tally.head.value().sums.items()
     }

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.algebra import ROUNDING, Spectrum, spectra_of_sums
+from fedloom.adapters.algebra import ROUNDING, Spectrum, spectra_of_sums, stack_adapters
 from fedloom.adapters.factors import Factors
 from fedloom.adapters.sums import by_module
 from fedloom.aggregation.directions import RULES, choose, deal, divided, new_rows, weighted
@@ -37,6 +37,7 @@ from fedloom.rng import generator
 
 COMPRESSION_ERROR = "loom.compression_error"  # of the global delta in this round
 TRUNK_ERROR = "loom.trunk_error"  # largest share of its norm that a client lacks in a module at its next start
+UNTRAINED = 1e-5  # a share of the weight below it is rounding: nobody trained that direction
 WEIGHTED, COVERING = "weighted", "covering"  # those rules that need more than counts
 
 
@@ -180,8 +181,24 @@ def _finish(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalStat
 
 def _not_trained(known: Factors, total: Summand, module: str) -> Factors:
     """U S (1 - c) V: what clients had as their trunk, by their weights."""
-    trained = known.a.double() @ total.sums[_trained(module)] / total.weights[module]
-    return Factors(known.a, known.b * (1 - trained).to(known.b.dtype))
+    return Factors(known.a, known.b * (1 - _share_trained(known, total, module)).to(known.b.dtype))
+
+
+def _share_trained(known: Factors, total: Summand, module: str) -> Tensor:
+    """c: by weight, the share of clients that trained each direction of G. Shape: (rank,), float64."""
+    return known.a.double() @ total.sums[_trained(module)] / total.weights[module]
+
+
+def _change(total: Summand, state: GlobalState, facts: RoundFacts) -> Adapter:
+    """sum_k p_k (new_k - start_k): the mean of what was trained, less U S c V in the directions that were trained."""
+
+    def begun(module: str, factors: Factors) -> Factors:
+        share = _share_trained(factors, total, module)
+        trained = share > UNTRAINED
+        return Factors(factors.a[trained], -factors.b[:, trained] * share[trained].to(factors.b.dtype))
+
+    known = Adapter({module: state.shared[module] for module in total.stack if module in state.shared})
+    return stack_adapters([mean_stack(total), known.map(begun)])
 
 
 def _moved(state: GlobalState, change: Adapter, world: World) -> GlobalState:
@@ -252,6 +269,7 @@ error is reported. Not where the server may only see a sum.""",
     init=_init,
     lift=_lift,
     finish=_finish,
+    change=_change,
     server=larger_steps,
     dispatch=_dispatch,
     moved=_moved,
