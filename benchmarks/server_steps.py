@@ -1,6 +1,7 @@
-"""The demo's federation with and without loom's momentum at the server: held-out loss after each round, in one run.
+"""The demo's federation without and with loom's momentum at the server, and with the steps of ten clients: held-out
+loss after each round, in one run.
 
-    python benchmarks/server_steps.py [--rounds 5] [--rate 1e-3]
+    python benchmarks/server_steps.py [--rounds 3] [--rate 1e-3]
 
 Writes results/server_steps.json.
 """
@@ -11,6 +12,7 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from fedloom.cli.demo import demo_experiment
 from fedloom.engine.drive import pooled_losses
@@ -18,15 +20,19 @@ from fedloom.engine.run import run
 from fedloom.store.run_directory import RunDirectory
 
 RESULTS = Path(__file__).parent / "results"
-OPTIMIZERS = ("none", "auto")
+SERVERS: dict[str, dict[str, Any]] = {
+    "none": {"optimizer": "none"},
+    "auto": {"optimizer": "auto"},
+    "of ten clients": {"optimizer": "momentum", "learning_rate": 2.0, "beta1": 0.5},
+}
 
 
-def losses(optimizer: str, rounds: int, rate: float) -> dict[int, float]:
+def losses(server: dict[str, Any], rounds: int, rate: float) -> dict[int, float]:
     """round -> pooled held-out loss; round 0 is the base."""
     demo = demo_experiment("demo")
     experiment = demo.model_copy(
         update={
-            "server": demo.server.model_copy(update={"optimizer": optimizer}),
+            "server": demo.server.model_copy(update=server),
             "training": demo.training.model_copy(update={"rounds": rounds, "learning_rate": rate}),
             "evaluation": demo.evaluation.model_copy(update={"baselines": False, "generate_rows": 0}),
         }
@@ -38,14 +44,14 @@ def losses(optimizer: str, rounds: int, rate: float) -> dict[int, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rate", type=float, default=1e-3)
     chosen = parser.parse_args()
-    found = {optimizer: losses(optimizer, chosen.rounds, chosen.rate) for optimizer in OPTIMIZERS}
+    found = {name: losses(server, chosen.rounds, chosen.rate) for name, server in SERVERS.items()}
     (RESULTS / "server_steps.json").write_text(json.dumps({**vars(chosen), "losses": found}, indent=1) + "\n")
-    print("| round | none | auto (momentum) |\n|--:|--:|--:|")
+    print(f"| round | {' | '.join(found)} |\n|--:|{'--:|' * len(found)}")
     for round in range(chosen.rounds + 1):
-        print(f"| {round} | {found['none'][round]:.4f} | {found['auto'][round]:.4f} |")
+        print(f"| {round} | {' | '.join(f'{each[round]:.4f}' for each in found.values())} |")
 
 
 if __name__ == "__main__":
