@@ -69,10 +69,8 @@ class LiveView:
         fields = event.fields
         match event.kind:
             case "contribution":
-                console.print(
-                    f"round {fields['round']}/{self._rounds()}  {fields['client']}: loss {fields['loss']:.3f}, "
-                    f"{_speed(fields)}, {fields['seconds']:.0f} s"
-                )
+                said = ", ".join([*_said(fields), f"{fields['seconds']:.0f} s"])
+                console.print(f"round {fields['round']}/{self._rounds()}  {fields['client']}: {said}")
             case "refused" | "dropout":
                 console.print(f"round {fields['round']}: {fields['reason']}", style="bold red")
             case "stopped_early":
@@ -92,6 +90,12 @@ class LiveView:
         return f"{int(seconds // 60)}:{int(seconds % 60):02d} left"
 
 
-def _speed(fields: Mapping[str, Any]) -> str:
-    speeds = {unit: fields.get(f"{unit}_per_second") for unit in WORK_UNITS}
-    return ", ".join(f"{speed:,.0f} {unit}/s" for unit, speed in speeds.items() if speed is not None)
+def _said(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Loss and speed; of a client that trains with noise what it spent, as the others would tell of its rows."""
+    if "loss" in fields:
+        yield f"loss {fields['loss']:.3f}"
+    for unit in WORK_UNITS:
+        if f"{unit}_per_second" in fields:
+            yield f"{fields[f'{unit}_per_second']:,.0f} {unit}/s"
+    if "epsilon" in fields:
+        yield f"epsilon {fields['epsilon']:.2f} spent"

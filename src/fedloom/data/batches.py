@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -72,6 +72,17 @@ def training_batches(
         for rows in _epoch(lengths, batch_size, draw)[:left]:
             yield _batch(encoded, rows, pad_id, task)
             left -= 1
+
+
+def sampled_batches(
+    encoded: Sequence[Row], samples: Iterable[np.ndarray], batch_size: int, pad_id: int, task: Task
+) -> Iterator[list[AnyBatch]]:
+    """The rows of each sample in batches of at most batch_size, like lengths together; none for an empty sample."""
+    lengths = _lengths(encoded)
+    for sample in samples:
+        rows = sample[np.argsort(lengths[sample], kind="stable")]
+        parts = np.array_split(rows, math.ceil(len(rows) / batch_size)) if len(rows) else []
+        yield [_batch(encoded, part, pad_id, task) for part in parts]
 
 
 def evaluation_batches(

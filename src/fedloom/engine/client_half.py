@@ -6,18 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fedloom.data.batches import evaluation_batches, training_batches
+from fedloom.data.batches import evaluation_batches, sampled_batches, training_batches
 from fedloom.data.examples import Generation
 from fedloom.engine.events import Observer, silent
 from fedloom.engine.keeping import begun, leaving, store_of
+from fedloom.engine.releasing import answered, begun_privately, identified, ledger_of, released, resent
 from fedloom.engine.sites import Site, Sites
 from fedloom.errors import FedLoomError
 from fedloom.evaluation.scores import answer_scores
+from fedloom.privacy.entropy import Entropy
 from fedloom.rounds.contribute import prepared
 from fedloom.rounds.messages import WORK_UNITS, Assignment, Contribution
 from fedloom.rounds.wire import assignment_from_bytes, contribution_to_bytes
-from fedloom.training.local import load_assignment, train_loaded
+from fedloom.training.local import Trained, load_assignment, train_loaded, work_of
 from fedloom.training.measure import answer, held_out_loss
+from fedloom.training.private import train_privately
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class ClientHalf:
 
     max_new_tokens: of an answer that is written.  tokens_per_batch: size of an evaluation batch.
     store: where each client has a directory of its own for what it keeps; None: for methods whose clients keep nothing.
+    budget: epsilon that this site allows over everything in its ledger; None: what the run promises.
     """
 
     sites: Sites
@@ -33,6 +37,7 @@ class ClientHalf:
     max_new_tokens: int = 48
     tokens_per_batch: int = 1024
     store: Path | None = None
+    budget: float | None = None
 
     def answer(self, data: bytes) -> bytes:
         """The answer to one assignment. Raises: FedLoomError for bytes that are none, or work that cannot be done."""
@@ -47,6 +52,9 @@ class ClientHalf:
                 expected=f"one of {sorted(self.sites.by_client)}",
                 found=repr(received.client),
             )
+        received = identified(received)
+        if answered(received, ledger_of(self.store, received)) is not None:
+            return received.without_trunk()
         begins = begun(received, store_of(self.store, received))
         load_assignment(self.sites.base, begins)
         return begins.without_trunk()
@@ -56,13 +64,33 @@ class ClientHalf:
         site = self.sites.site(assignment.client)
         if assignment.kind == "evaluate":
             return contribution_to_bytes(self._evaluate(site, assignment), {})
-        sent = leaving(assignment, self._train(site, assignment), store_of(self.store, assignment))
+        if assignment.promise is None:
+            return self._sent(assignment, self._contribution(site, assignment, self._train(site, assignment)))
+        return self._release(site, assignment)
+
+    def _sent(self, assignment: Assignment, contribution: Contribution) -> bytes:
+        sent = leaving(assignment, contribution, store_of(self.store, assignment))
         return contribution_to_bytes(sent, assignment.sends, asked=assignment)
 
-    def _train(self, site: Site, assignment: Assignment) -> Contribution:
-        base, work = self.sites.base, assignment.work
-        if work is None:
-            raise FedLoomError("a training assignment came without its work", where=f"client {assignment.client!r}")
+    def _release(self, site: Site, assignment: Assignment) -> bytes:
+        """The answer of a private training, once it is in the ledger; to the same question, the same bytes."""
+        ledger = ledger_of(self.store, assignment)
+        assert ledger is not None, "as there is a promise"
+        again = answered(assignment, ledger)
+        if again is not None:
+            return resent(assignment, ledger, again, len(site.train), self.budget)
+        private = begun_privately(assignment, ledger, len(site.train), self.budget)
+        base, work = self.sites.base, work_of(assignment)
+        entropy = Entropy()
+        samples = (entropy.sample(private.mechanism.rows, private.mechanism.sampling_rate) for _ in range(work.steps))
+        steps = sampled_batches(site.train, samples, work.batch_size, base.pad_id, base.task)
+        trained = train_privately(base, assignment, steps, private.mechanism, entropy, self.observe)
+        contribution = self._contribution(site, assignment, trained)
+        metrics = {**contribution.metrics, **private.facts}
+        return released(assignment, private, self._sent(assignment, replace(contribution, metrics=metrics)))
+
+    def _train(self, site: Site, assignment: Assignment) -> Trained:
+        base, work = self.sites.base, work_of(assignment)
         batches = training_batches(
             site.train,
             work.batch_size,
@@ -71,7 +99,9 @@ class ClientHalf:
             pad_id=base.pad_id,
             task=base.task,
         )
-        trained = train_loaded(base, assignment, batches, self.observe)
+        return train_loaded(base, assignment, batches, self.observe)
+
+    def _contribution(self, site: Site, assignment: Assignment, trained: Trained) -> Contribution:
         return Contribution(
             round=assignment.round,
             client=assignment.client,

@@ -15,6 +15,7 @@ from fedloom.aggregation.world import Start, World
 from fedloom.engine.base import Engine, Federation, Reply
 from fedloom.engine.checkpoints import load_state, save_state
 from fedloom.engine.events import Event, Journaled, Observer, silent
+from fedloom.engine.promises import require_promise
 from fedloom.errors import ContributionRefusedError
 from fedloom.rounds.assign import common_start, measuring_assignment, training_assignment
 from fedloom.rounds.messages import Assignment, Contribution, Dropout
@@ -75,6 +76,7 @@ def loop_of(
 ) -> Loop:
     """Gather the facts of a run. Raises: FedLoomError for whatever makes round 1 impossible."""
     federation = engine.describe()
+    require_promise(experiment, federation.rows)
     return Loop(
         experiment=experiment,
         method=method_named(experiment.method.name),

@@ -19,12 +19,14 @@ from fedloom.training.base_model import BaseModel
 @dataclass
 class Member:
     """What a client's process holds.  store: below it, a directory for each client that keeps something.
+    budget: epsilon that the site allows, as of `ClientHalf`.
 
     The base stays for as long as experiments name the same model, layers, classes and length of text.
     """
 
     store: Path
     observe: Observer = silent
+    budget: float | None = None
     loads: int = 0  # how often a base was loaded: once in a run, if all is well
     _bases: dict[str, BaseModel] = field(default_factory=dict)
     _halves: dict[tuple[str, str], ClientHalf] = field(default_factory=dict)
@@ -61,4 +63,6 @@ class Member:
             self.loads += 1
         sites = load_sites(own, self.observe, self._bases.get(needs))
         self._bases[needs] = sites.base
-        return ClientHalf(sites, self.observe, max_new_tokens=own.evaluation.max_new_tokens, store=self.store)
+        return ClientHalf(
+            sites, self.observe, max_new_tokens=own.evaluation.max_new_tokens, store=self.store, budget=self.budget
+        )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedloom.evaluation.scores import Scores, measured, missing, scores_of
+from fedloom.report.spending import releases
 from fedloom.report.values import Answer, ClientSummary, Event, RoundSummary, RunSummary, Stage
 from fedloom.rounds.messages import WORK_UNITS
 from fedloom.spec.experiment import Experiment
@@ -62,6 +63,7 @@ def summarise(experiment: Experiment, records: Sequence[Record]) -> RunSummary:
         settings=experiment.model_dump(mode="json", exclude_none=True),
         unknown=_unknown(kinds),
         personal=bool(started.get("personal")),
+        releases=releases(kinds["contribution"]),
     )
 
 

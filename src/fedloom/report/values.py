@@ -111,6 +111,18 @@ def whose_models(method: str, absent: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True)
+class Release:
+    """One contribution that a client sent under noise. epsilon: of the client's whole ledger after it."""
+
+    client: str
+    round: int
+    epsilon: float
+    delta: float
+    noise_multiplier: float
+    sampling_rate: float
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """Everything that the tables and pages show of one run; None and empty: not in the journal.
 
@@ -118,6 +130,7 @@ class RunSummary:
     federated_round: the round that the federated scores belong to.  seconds: wall clock, all included.
     unknown: journal records of kinds that this version does not know, counted.
     personal: whether each client has a model of its own, which federated then means, and there is no global one.
+    releases: what clients sent under noise, in order.
     """
 
     name: str
@@ -147,6 +160,7 @@ class RunSummary:
     settings: Mapping[str, Any] = field(default_factory=dict)
     unknown: Mapping[str, int] = field(default_factory=dict)
     personal: bool = False
+    releases: tuple[Release, ...] = ()
 
     @property
     def whose_model(self) -> str | None:

@@ -138,6 +138,7 @@ def local_work(experiment: Experiment, round: int, rules: LocalRules = NO_RULES)
         dropout=experiment.lora.dropout,
         penalties=(*rules.penalties, *proximal),
         prune=rules.prune,
+        privacy=experiment.privacy.promise(training.rounds),
     )
 
 

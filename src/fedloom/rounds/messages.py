@@ -12,6 +12,7 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.packing import EXACT, Coding
 from fedloom.aggregation.local_rules import Penalty
 from fedloom.aggregation.world import Start
+from fedloom.privacy.mechanism import PrivacyPromise
 
 WORK_UNITS = ("tokens", "images")  # what the work of a client is counted in: metrics `tokens`, `tokens_per_second`, ..
 
@@ -23,6 +24,7 @@ class LocalWork:
     first_step: optimizer steps of the run before this round, for the schedule.  total_steps: of the whole run.
     batch_size in rows; max_tokens per row; rates are peaks; warmup is a share of total_steps.
     penalties: added to the loss.  prune: share of a rank that stays if its tail shrank; None: ranks stay.
+    privacy: what the client is to hold by noise of its own; None: no noise.
     """
 
     steps: int
@@ -40,6 +42,12 @@ class LocalWork:
     dropout: float
     penalties: tuple[Penalty, ...] = ()
     prune: float | None = None
+    privacy: PrivacyPromise | None = None
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of one optimizer step; their expected number where they are sampled."""
+        return self.batch_size * self.accumulation
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,7 @@ class Assignment:
     constant: module -> sides that nobody ever trains, where they are sent once: a client that has a kept_round has them
         as it has what it keeps.  constant_digest: of those sides.
     wire: how numbers travel.
+    identity: digest of all that decides the answer, filled in by a client that trains with noise; does not travel.
     head: the trainables that are not LoRA, by name; empty for generation.
     generate_rows: held-out rows to answer (evaluate), 0 for the loss alone.
     seed: of the client's draws in this round.
@@ -91,6 +100,7 @@ class Assignment:
     constant: Mapping[str, str] = field(default_factory=dict)
     constant_digest: str = ""
     wire: Wire = field(default_factory=Wire)
+    identity: str = ""
 
     @property
     def sends(self) -> dict[str, str]:
@@ -116,8 +126,13 @@ class Assignment:
     @property
     def needs_store(self) -> bool:
         """Whether the client has something to put away, or to go on from."""
-        remembers = any(self.constant.values()) or not self.wire.up.is_exact
+        remembers = any(self.constant.values()) or not self.wire.up.is_exact or self.promise is not None
         return self.is_personal or (self.kind == "train" and remembers)
+
+    @property
+    def promise(self) -> PrivacyPromise | None:
+        """What the client is to hold by noise; None for none."""
+        return None if self.work is None else self.work.privacy
 
     def without_trunk(self) -> Assignment:
         """What is needed to judge an answer: the trunk, which may be large, does not change."""

@@ -25,9 +25,10 @@ from fedloom.adapters.packing import EXACT, Coding
 from fedloom.aggregation.local_rules import Penalty
 from fedloom.aggregation.world import Start
 from fedloom.errors import AdapterError
+from fedloom.privacy.mechanism import PrivacyPromise
 from fedloom.rounds.messages import Assignment, Contribution, LocalWork, Wire
 
-PROTOCOL = 3
+PROTOCOL = 4
 FACTS = "message"
 _WHOLE, _CHANGE = "adapter", "change"  # what a contribution's adapter is called
 
@@ -97,7 +98,12 @@ def assignment_from_bytes(data: bytes) -> Assignment:
 
 
 def _work(table: dict[str, Any]) -> LocalWork:
-    return LocalWork(**{**table, "penalties": tuple(Penalty(**penalty) for penalty in table["penalties"])})
+    privacy = table.get("privacy")
+    nested = {
+        "penalties": tuple(Penalty(**penalty) for penalty in table["penalties"]),
+        "privacy": None if privacy is None else PrivacyPromise(**privacy),
+    }
+    return LocalWork(**{**table, **nested})
 
 
 def contribution_to_bytes(

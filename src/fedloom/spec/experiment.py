@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fedloom.adapters.packing import BLOCK, MAX_BLOCK, Format
 from fedloom.aggregation.server_rule import NONE, ServerOptimizer
+from fedloom.privacy.accounting import Accountant
+from fedloom.privacy.mechanism import PrivacyPromise
 
 Task = Literal["generation", "classification", "image-classification"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -213,6 +215,43 @@ class WireTable(Table):
     )
 
 
+class PrivacyTable(Table):
+    """Differential privacy: what a run may tell about single rows of a client's data."""
+
+    unit: Literal["none", "example"] = Field(
+        "none",
+        description="whose data the promise is about: none, or example: every client trains with DP-SGD, and what it "
+        "sends would be nearly the same without any one of its rows",
+    )
+    epsilon: float | None = Field(
+        None,
+        examples=[8.0],
+        gt=0,
+        description="budget of each client over the whole run; the noise is computed from it. Or give noise_multiplier",
+    )
+    delta: float | None = Field(
+        None, examples=[1e-5], gt=0, lt=1, description="chance that the promise fails; below 1 / rows of each client"
+    )
+    noise_multiplier: float | None = Field(
+        None,
+        examples=[1.0],
+        gt=0,
+        description="instead of epsilon: standard deviation of the noise over max_grad_norm, for all clients",
+    )
+    max_grad_norm: float = Field(1.0, gt=0, description="the gradient of every single example is scaled down to it")
+    accountant: Accountant = Field(
+        "rdp", description="which bound counts: rdp (Renyi), or pld (privacy loss distributions: tighter, slower)"
+    )
+
+    def promise(self, rounds: int) -> PrivacyPromise | None:
+        """What clients are asked to hold; None for no noise. Of an experiment that the rules accept."""
+        if self.unit == "none" or self.delta is None:
+            return None
+        return PrivacyPromise(
+            self.unit, self.epsilon, self.delta, self.max_grad_norm, self.noise_multiplier, self.accountant, rounds
+        )
+
+
 class EvaluationTable(Table):
     """What is measured on the rows held out."""
 
@@ -265,6 +304,7 @@ class Experiment(Table):
     rounds: RoundsTable = RoundsTable()
     server: ServerTable = ServerTable()
     wire: WireTable = WireTable()
+    privacy: PrivacyTable = PrivacyTable()
     data: DataTable = DataTable()
     evaluation: EvaluationTable = EvaluationTable()
     clients: tuple[ClientTable, ...] = Field(min_length=1)

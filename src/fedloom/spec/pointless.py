@@ -48,6 +48,7 @@ def _of_other_keys(experiment: Experiment) -> Iterator[tuple[Path, str]]:
         yield ("lora", "scaling"), "cannot be given together with alpha; keep one of them"
     yield from _of_the_server(experiment.server.optimizer)
     yield from _of_the_wire(experiment.wire)
+    yield from _of_privacy(experiment)
     if experiment.data.source is None:
         yield ("data", "partition"), "divides a common source, and [data] source is not given"
     elif kind == "iid":
@@ -62,6 +63,14 @@ def _of_the_server(optimizer: str) -> Iterator[tuple[Path, str]]:
         if key not in meaningful.get(optimizer, (key,)):
             do = 'name one that has it, as in optimizer = "momentum"'
             yield ("server", key), f"means nothing to the optimizer {optimizer}; {do}"
+
+
+def _of_privacy(experiment: Experiment) -> Iterator[tuple[Path, str]]:
+    if experiment.privacy.unit != "none":
+        yield ("training", "max_grad_norm"), "is replaced by privacy.max_grad_norm, which clips every single example"
+        return
+    for key in ("epsilon", "delta", "noise_multiplier", "max_grad_norm", "accountant"):
+        yield ("privacy", key), 'means nothing without noise; say whose data it protects, as in unit = "example"'
 
 
 def _of_the_wire(wire: WireTable) -> Iterator[tuple[Path, str]]:

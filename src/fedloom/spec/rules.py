@@ -162,6 +162,23 @@ def some_target(experiment: Experiment) -> list[Problem]:
     return [Problem(("lora", "targets"), "expected auto, or the names of at least one layer; found an empty one")]
 
 
+def whole_promise(experiment: Experiment) -> list[Problem]:
+    """[privacy] says all that a promise needs, once."""
+    privacy = experiment.privacy
+    if privacy.unit == "none":
+        return []
+    found = []
+    if privacy.delta is None:
+        found.append(Problem(("privacy", "delta"), "missing; expected a chance below 1 / rows of any client: 1e-5"))
+    if (privacy.epsilon is None) == (privacy.noise_multiplier is None):
+        what = "missing; expected epsilon or" if privacy.epsilon is None else "is given beside"
+        found.append(Problem(("privacy", "epsilon"), f"{what} noise_multiplier; the other one follows from it"))
+    if experiment.evaluation.baselines:
+        message = "trains every client's rows a second time, which would spend as much again; set it to false"
+        found.append(Problem(("evaluation", "baselines"), message))
+    return found
+
+
 def finite_numbers(experiment: Experiment) -> list[Problem]:
     """TOML has inf and nan; no field means them."""
     return [
@@ -189,6 +206,7 @@ RULES: tuple[Rule, ...] = (
     one_role_for_a_column,
     distinct_labels,
     some_target,
+    whole_promise,
     finite_numbers,
     keys_that_count,
 )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedloom.adapters.io import from_bytes, to_bytes
 from fedloom.errors import AdapterError, CheckpointDamagedError, RunError
-from fedloom.store.durable import cannot_write, sync_directory
+from fedloom.store.durable import cannot_write, make_directory
 from fedloom.store.unfinished import remove_abandoned, replace_file
 
 _ROUND_FILE = re.compile(r"([0-9]{4,})\.safetensors")
@@ -39,7 +39,7 @@ class ClientStore:
         facts = {"round": str(round), _DIGEST: _digest(tensors)}
         path = self._path(round)
         try:
-            self._make_directory()
+            make_directory(self.directory)
         except OSError as error:
             intact = "Nothing of this client is lost"
             raise cannot_write(error, path, needed_bytes=0, intact=intact) from error
@@ -88,13 +88,6 @@ class ClientStore:
             if unfinished := _UNFINISHED.fullmatch(entry.name):
                 remove_abandoned(self.directory / unfinished[1])
         return left
-
-    def _make_directory(self) -> None:
-        """The directory, and its name on the disk: without that a file in it could be gone after a power cut."""
-        missing = [path for path in (self.directory, *self.directory.parents) if not path.exists()]
-        self.directory.mkdir(parents=True, exist_ok=True)
-        for path in missing:
-            sync_directory(path.parent)
 
     def _path(self, round: int) -> Path:
         return self.directory / f"{round:04d}.safetensors"

@@ -36,6 +36,14 @@ def sync_directory(path: Path) -> None:
     _sync(path, os.O_DIRECTORY)
 
 
+def make_directory(path: Path) -> None:
+    """A directory, and its name on the disk: without that a file in it could be gone after a power cut."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        sync_directory(each.parent)
+
+
 def sync_tree(path: Path) -> None:
     """Wait until the disk has all names and all bytes below a directory."""
     for entry in path.rglob("*"):

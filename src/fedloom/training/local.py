@@ -41,7 +41,7 @@ class Trained:
 
 
 @dataclass
-class _Tally:
+class Tally:
     """Sums over the steps of a round."""
 
     loss: float = 0.0
@@ -55,7 +55,7 @@ class _Tally:
 
     def speed(self) -> tuple[float, str]:
         """What was learned from in a second so far, and its unit."""
-        unit = next(unit for unit in WORK_UNITS if unit in self.amounts)
+        unit = next((unit for unit in WORK_UNITS if unit in self.amounts), WORK_UNITS[0])
         return self.amounts[unit] / (time.perf_counter() - self.started), unit
 
     def metrics(self) -> dict[str, float]:
@@ -81,7 +81,7 @@ def train(
     base: BaseModel, assignment: Assignment, batches: Iterator[AnyBatch], observe: Callable[[StepDone], None]
 ) -> Trained:
     """Load an assignment and train it; see `train_loaded`."""
-    _work(assignment)
+    work_of(assignment)
     load_assignment(base, assignment)
     return train_loaded(base, assignment, batches, observe)
 
@@ -98,23 +98,23 @@ def train_loaded(
         seconds, steps, grad_norm (mean over steps, before clipping).
     Raises: DivergedError if a loss or the norm of a gradient is not finite.
     """
-    work = _work(assignment)
-    groups = _groups(base, assignment, work)
-    tally = _Tally()
-    with _seeded(assignment.seed), _training(base):
+    work = work_of(assignment)
+    groups = groups_of(base, assignment, work)
+    tally = Tally()
+    with seeded(assignment.seed), training_mode(base):
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
         for step in range(work.steps):
             taken = list(islice(batches, work.accumulation))
-            _set_rates(optimizer, rate_factor(work, step))
+            set_rates(optimizer, rate_factor(work, step))
             _one_step(base, optimizer, taken, assignment, tally)
-            _check_finite(base, assignment, step, tally)
+            check_finite(base, assignment, step, tally)
             observe(
                 StepDone(assignment.client, assignment.round, step + 1, work.steps, tally.last_loss, *tally.speed())
             )
     return Trained(trained(base), base.head_tensors(), tally.metrics())
 
 
-def _check_finite(base: BaseModel, assignment: Assignment, step: int, tally: _Tally) -> None:
+def check_finite(base: BaseModel, assignment: Assignment, step: int, tally: Tally) -> None:
     measured = {"loss": tally.last_loss, "norm of the gradient": tally.last_grad_norm}
     wrong = next((name for name, value in measured.items() if not math.isfinite(value)), None)
     if wrong is not None:
@@ -127,7 +127,7 @@ def _check_finite(base: BaseModel, assignment: Assignment, step: int, tally: _Ta
         )
 
 
-def _work(assignment: Assignment) -> LocalWork:
+def work_of(assignment: Assignment) -> LocalWork:
     if assignment.work is None:
         raise RunError("an assignment without work cannot be trained", where=_place(assignment), found=assignment.kind)
     return assignment.work
@@ -137,7 +137,7 @@ def _place(assignment: Assignment) -> str:
     return f"client {assignment.client!r}, round {assignment.round}"
 
 
-def _groups(base: BaseModel, assignment: Assignment, work: LocalWork) -> list[dict[str, Any]]:
+def groups_of(base: BaseModel, assignment: Assignment, work: LocalWork) -> list[dict[str, Any]]:
     """The optimizer's groups: factors, then head."""
     factors = [side for layer in base.layers.values() for side in (layer.a, layer.b) if side is not None]
     factors = [side for side in factors if side.requires_grad]
@@ -165,7 +165,7 @@ def load_head(base: BaseModel, head: Mapping[str, Tensor]) -> None:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Dropout draws from the seed, and nothing outside notices."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -173,7 +173,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def _training(base: BaseModel) -> Iterator[None]:
+def training_mode(base: BaseModel) -> Iterator[None]:
     """The factors' dropout and the head's gradients are on; the base stays in evaluation mode, as it is frozen."""
     for layer in base.layers.values():
         layer.train(True)
@@ -189,15 +189,15 @@ def _training(base: BaseModel) -> Iterator[None]:
             head.grad = None
 
 
-def _set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
 
 
 def _one_step(
-    base: BaseModel, optimizer: torch.optim.Optimizer, taken: list[AnyBatch], assignment: Assignment, tally: _Tally
+    base: BaseModel, optimizer: torch.optim.Optimizer, taken: list[AnyBatch], assignment: Assignment, tally: Tally
 ) -> None:
-    work = _work(assignment)
+    work = work_of(assignment)
     labels = sum(label_count(base, batch) for batch in taken)
     mean = 0.0
     for batch in taken:

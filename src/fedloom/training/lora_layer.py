@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,6 +25,7 @@ class LoraLayer(nn.Module):
 
     Shapes: x (.., in), y (.., out), a (rank, in), b (out, rank).
     a and b are float32 masters, multiplied in the dtype of x; `trunk` is kept in the dtype of the base.
+    branch: what computes scaling * (x a^T) b^T in place of the layer itself, for gradients of single examples.
     """
 
     def __init__(self, base: nn.Module, dtype: torch.dtype) -> None:
@@ -35,6 +36,7 @@ class LoraLayer(nn.Module):
         self.base, self.shape, self.dtype = base, shape, dtype
         self.dropout = 0.0
         self.scaling = 1.0
+        self.branch: Callable[[Tensor], Tensor] | None = None
         self.clear()
 
     @property
@@ -78,18 +80,21 @@ class LoraLayer(nn.Module):
         return Factors(a, b, self.scaling)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.dropout > 0 and self.training and self.a is not None:
-            return self._with_dropout(x)
+        if self.a is not None and (self.branch is not None or (self.dropout > 0 and self.training)):
+            return self._beside(x)
         if self.a is None or self.b is None:
             return self.base(x) if self.trunk is None else add_low_rank(x, self.base, *self.trunk)
         a, b = self.a.to(x.dtype), (self.scaling * self.b).to(x.dtype)
         return add_low_rank(x, self.base, a, b, self.trunk)
 
-    def _with_dropout(self, x: Tensor) -> Tensor:
-        """Only the trainable branch loses inputs; the trunk is part of what is already known."""
+    def _beside(self, x: Tensor) -> Tensor:
+        """The trainable branch by itself. Only it loses inputs; the trunk is part of what is already known."""
         y = self.base(x) if self.trunk is None else add_low_rank(x, self.base, *self.trunk)
+        x = nn.functional.dropout(x, self.dropout, training=self.training)
+        if self.branch is not None:
+            return y + self.branch(x)
         a, b = self.a.to(x.dtype), (self.scaling * self.b).to(x.dtype)  # type: ignore[union-attr, operator]
-        return y + nn.functional.dropout(x, self.dropout) @ a.T @ b.T
+        return y + x @ a.T @ b.T
 
 
 def _master(side: Tensor, device: torch.device, trains: bool) -> nn.Parameter:

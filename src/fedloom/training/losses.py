@@ -22,8 +22,18 @@ def batch_loss(base: BaseModel, batch: AnyBatch, weight: float = 1.0) -> tuple[T
     return cross_entropy_sum(logits, labels, weight), labels.numel()
 
 
-def cross_entropy_sum(logits: Tensor, labels: Tensor, weight: float = 1.0) -> Tensor:
-    """weight * sum_i -log softmax(z_i)[label_i], in float32. Shapes: logits z (n, classes), labels (n,)."""
+def example_losses_sum(base: BaseModel, batch: AnyBatch) -> Tensor:
+    """The sum over examples of the mean cross entropy of each: no example's loss depends on another example."""
+    logits, labels = labelled_logits(base, batch)
+    if base.classifies:
+        return cross_entropy_sum(logits, labels)
+    counts = (batch.labels[:, 1:] != IGNORED).sum(1).to(logits.device)
+    return cross_entropy_sum(logits, labels, counts.reciprocal().repeat_interleave(counts))
+
+
+def cross_entropy_sum(logits: Tensor, labels: Tensor, weight: float | Tensor = 1.0) -> Tensor:
+    """sum_i w_i (-log softmax(z_i)[label_i]), in float32. Shapes: logits z (n, classes), labels (n,), weight w (n,) or
+    one for all."""
     return CrossEntropySum.apply(logits, labels, weight)
 
 
@@ -87,23 +97,25 @@ def padding_tokens(batch: Batch, pad: int) -> int:
 class CrossEntropySum(torch.autograd.Function):
     """A block of rows at a time, so that no float32 copy of all logits is ever made.
 
-    dz = weight (softmax(z) - one_hot(label)), computed on the way forward, in the dtype of the logits.
+    dz_i = w_i (softmax(z) - one_hot(label)), computed on the way forward, in the dtype of the logits.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, weight: float) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, weight: float | Tensor) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=logits.device)
         grad = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
         for start in range(0, len(labels), ROWS_AT_ONCE):
             block = slice(start, start + ROWS_AT_ONCE)
             chosen = labels[block].unsqueeze(1)
             log_p = torch.log_softmax(logits[block], 1, dtype=torch.float32)
-            total -= log_p.gather(1, chosen).sum()
+            right = log_p.gather(1, chosen)
+            of_block = weight[block].unsqueeze(1) if isinstance(weight, Tensor) else weight
+            total -= (right * of_block).sum() if isinstance(weight, Tensor) else right.sum()
             if grad is not None:
                 p = log_p.exp_()
-                grad[block] = p.scatter_add_(1, chosen, p.new_full(chosen.shape, -1.0)).mul_(weight)
+                grad[block] = p.scatter_add_(1, chosen, p.new_full(chosen.shape, -1.0)).mul_(of_block)
         ctx.save_for_backward(grad)
-        return total * weight
+        return total if isinstance(weight, Tensor) else total * weight
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:

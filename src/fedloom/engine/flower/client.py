@@ -25,12 +25,22 @@ Config = Mapping[str, Any]
 
 def answer_here(asked: Envelope, config: Config) -> Envelope:
     """Answer in this process, which keeps the base for the calls to come. Raises: FedLoomError."""
-    return answer(asked, config, _member(str(config.get("store", "fedloom-client"))))
+    return answer(asked, config, member_of(config))
+
+
+def member_of(config: Config) -> Member:
+    """What answers at this site, with the site's own privacy budget."""
+    return _member(str(config.get("store", "fedloom-client")), budget_of(config))
+
+
+def budget_of(config: Config) -> float | None:
+    """The epsilon that the site allows; None for no budget."""
+    return SiteSettings.model_validate(config["site"]).privacy.epsilon if "site" in config else None
 
 
 @cache
-def _member(store: str) -> Member:
-    return Member(Path(store))
+def _member(store: str, budget: float | None) -> Member:
+    return Member(Path(store), budget=budget)
 
 
 def answer(asked: Envelope, config: Config, member: Member) -> Envelope:
@@ -108,7 +118,9 @@ def _refuse_unwanted(site: SiteSettings | None, sent: Experiment, labels: Sequen
     if site is None:
         return
     classes = labels or sent.model.labels or ()
-    reasons = refusals(site, model=sent.model.id, method=sent.method.name, classes=classes)
+    # With a noise multiplier the epsilon depends on the rows: the ledger refuses the round that would go too far.
+    epsilon = None if sent.privacy.unit == "none" else sent.privacy.epsilon or 0.0
+    reasons = refusals(site, model=sent.model.id, method=sent.method.name, classes=classes, epsilon=epsilon)
     if reasons:
         raise FedLoomError(f"this site does not take part: {'; '.join(reasons)}")
 

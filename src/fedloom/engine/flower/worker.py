@@ -26,7 +26,7 @@ import psutil
 
 from fedloom.engine.events import Event, Stage
 from fedloom.engine.flower.calls import answered
-from fedloom.engine.flower.client import answer
+from fedloom.engine.flower.client import answer, budget_of
 from fedloom.engine.flower.mailbox import LAST_WORDS, SOCKET, TOKEN, put, take
 from fedloom.engine.flower.wire import Envelope
 from fedloom.engine.member import Member
@@ -133,7 +133,7 @@ def _shown(event: Event) -> None:
 
 def main(arguments: list[str]) -> None:
     directory, config = Path(arguments[0]), json.loads(arguments[1])
-    member = Member(Path(config["store"]), _shown)
+    member = Member(Path(config["store"]), _shown, budget_of(config))
     worker = Worker(config, member, float(config.get("idle", IDLE)))
     threading.Thread(target=watch, args=(worker, directory, config.get("memory_bytes")), daemon=True).start()
     serve(directory, worker.answer)

@@ -1,0 +1,43 @@
+"""What [privacy] means for the clients of a federation: whether it can be held, and with how much noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fedloom.engine.base import ClientRows
+from fedloom.errors import ConfigError, RunError
+from fedloom.privacy.mechanism import Mechanism, mechanism_of, require_holdable
+from fedloom.rounds.assign import local_work
+from fedloom.spec.experiment import Experiment
+
+
+def require_promise(experiment: Experiment, rows: Mapping[str, ClientRows]) -> None:
+    """Before anything is sent. Raises: ConfigError with one line for each client that cannot hold it.
+
+    rows: client -> its rows; a client that has not come yet has none, and is checked where it trains.
+    """
+    work = local_work(experiment, 1)
+    if work.privacy is None:
+        return
+    problems = []
+    for client, registered in rows.items():
+        try:
+            if registered.train:
+                require_holdable(work.privacy, rows=registered.train, batch=work.rows_per_step, client=client)
+        except RunError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError(problems, where="[privacy]")
+
+
+def mechanisms(experiment: Experiment, rows: Mapping[str, ClientRows]) -> dict[str, Mechanism]:
+    """client -> its noise; empty for a run without. Raises: RunError as of `mechanism_of`."""
+    work = local_work(experiment, 1)
+    if work.privacy is None:
+        return {}
+    return {
+        client: mechanism_of(
+            work.privacy, rows=registered.train, batch=work.rows_per_step, steps=work.steps, client=client
+        )
+        for client, registered in rows.items()
+    }
