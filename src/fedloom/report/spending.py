@@ -59,8 +59,8 @@ def privacy_section(summary: RunSummary) -> Html:
     ]
     said = (
         f"The promise is about each {promise.get('unit', 'example')} that a client trains on. Epsilon counts every "
-        f"release since the client's ledger began, by the bound {promise.get('accountant', 'rdp')}. Measurements on held-out "
-        "rows, numbers of rows and class names are sent as they are and are not covered."
+        f"release since the client's ledger began, by the bound {promise.get('accountant', 'rdp')}. Measurements on "
+        "held-out rows, numbers of rows and class names are sent as they are and are not covered."
     )
     heads = ["client", "releases", "noise multiplier", "sampling rate", "epsilon", "delta"]
     return section("Privacy spent", element("p", said), table(heads, rows))
