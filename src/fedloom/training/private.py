@@ -57,8 +57,10 @@ def train_privately(
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
         for step, batches in zip(range(work.steps), steps, strict=False):
             set_rates(optimizer, rate_factor(work, step))
-            _add_clipped(base, batches, found, mechanism, tally)
-            _add_noise(parameters, found, mechanism, entropy)
+            loss, rows = private_gradient(base, batches, parameters, found, mechanism, entropy)
+            tally.loss, tally.labels, tally.last_loss = tally.loss + loss, tally.labels + rows, loss / max(rows, 1)
+            for batch in batches:
+                tally.amounts.update(amounts(base, batch))
             added = penalty(work.penalties, base.layers, assignment.start.trainable)
             if added is not None:
                 added.backward()
@@ -73,10 +75,18 @@ def train_privately(
     return Trained(trained(base), base.head_tensors(), kept)
 
 
-def _add_clipped(
-    base: BaseModel, batches: Sequence[AnyBatch], found: PerExample, mechanism: Mechanism, tally: Tally
-) -> None:
-    """The clipped gradients of one step, in found.sums."""
+def private_gradient(
+    base: BaseModel,
+    batches: Sequence[AnyBatch],
+    parameters: Sequence[torch.nn.Parameter],
+    found: PerExample,
+    mechanism: Mechanism,
+    entropy: Entropy,
+) -> tuple[float, int]:
+    """Leave the noisy gradient of one step in `.grad`; the sum of the examples' losses, and how many they were.
+
+    An empty sample is all noise, as an empty step would tell that it was empty.
+    """
     found.sums.clear()
     total, rows = 0.0, 0
     for batch in batches:
@@ -85,17 +95,9 @@ def _add_clipped(
         loss.backward()
         found.clip(mechanism.max_grad_norm)
         total, rows = total + loss.item(), rows + len(batch.labels)
-        tally.amounts.update(amounts(base, batch))
-    tally.loss, tally.labels = tally.loss + total, tally.labels + rows
-    tally.last_loss = total / rows if rows else 0.0
-
-
-def _add_noise(
-    parameters: Sequence[torch.nn.Parameter], found: PerExample, mechanism: Mechanism, entropy: Entropy
-) -> None:
-    """The gradient of the step; an empty sample is all noise, as an empty step would tell that it was empty."""
     deviation = mechanism.noise_multiplier * mechanism.max_grad_norm
     for parameter in parameters:
         noisy = entropy.gaussian(tuple(parameter.shape), deviation).to(parameter.device)
         clipped = found.sums.get(parameter)
         parameter.grad = (noisy if clipped is None else noisy + clipped) / mechanism.expected_batch
+    return total, rows
