@@ -97,12 +97,14 @@ def our_steps(base: BaseModel, batch: Batch) -> dict[str, Step]:
 
 def peft_of(base: BaseModel, classifies: bool) -> Any:
     kind = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
-    more = {"num_labels": CLASSES} if classifies else {}
+    more = (
+        {"num_labels": CLASSES, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0} if classifies else {}
+    )
     model = kind.from_pretrained(base.source, dtype=base.dtype, **more)
     suffixes = sorted({name.rpartition(".")[2] for name in base.modules})
     task = "SEQ_CLS" if classifies else "CAUSAL_LM"
     config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=suffixes, task_type=task)
-    return get_peft_model(model, config)
+    return get_peft_model(model, config).train()  # Opacus' hooks see nothing in evaluation mode
 
 
 def their_steps(base: BaseModel, batch: Batch, classifies: bool) -> dict[str, Step]:

@@ -29,6 +29,7 @@ def test_there_is_one_method_for_each_file():
         "raflora",
         "hetlora",
         "fedsa",
+        "fedsvd",
     } <= set(files)
 
 

@@ -33,7 +33,7 @@ def rounds(name, optimizer, seed=3, count=4):
 
 
 def test_every_method_with_an_exact_stack_is_optimised_on_its_delta():
-    assert set(ON_DELTA) == {*EXACT_ON_DELTA, "raflora"}
+    assert set(ON_DELTA) == {*EXACT_ON_DELTA, "raflora", "fedsvd"}
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -17,6 +17,7 @@ EXACT = {
     "ffa": (FFA, None),
     "fedex": (METHODS["fedex"], None),
     "rolora": (METHODS["rolora"], None),
+    "fedsvd": (METHODS["fedsvd"], None),
     **{
         f"loom-{rule}": (LOOM, LOOM.settings(directions=rule, pool=pool))
         for rule, pool in (("top", 1), ("half", 2), ("rotating", 3), ("fresh", 1), ("covering", 1))

@@ -70,6 +70,7 @@ class Method:
         server optimizers on the delta; None: the shared factors are what is optimised.
     change(total, state, facts): what `finish` will add to the delta, in few factors, for server optimizers; None: the
         difference of the two states, which is as wide as both.
+    refactors: whether `finish` changes sides that nobody trains, so that they must travel in every round.
     server(clients): the server optimizer that goes with it unless the user names another, for so many clients in a run.
     """
 
@@ -90,6 +91,7 @@ class Method:
     moved: Callable[[GlobalState, Adapter, World], GlobalState] | None = None
     change: Callable[[Summand, GlobalState, RoundFacts], Adapter] | None = None
     server: Callable[[int], ServerOptimizer] = no_server_rule
+    refactors: bool = False
     settings: type = field(default=NoSettings)
 
     @property

@@ -148,7 +148,7 @@ def _trained_sides(method: Method, trainable: Adapter, round: int) -> dict[str, 
 
 def _constant_sides(experiment: Experiment, method: Method, trainable: Adapter) -> dict[str, str]:
     """module -> the sides that no round of the run trains: sent once where the wire is compact, and so not exact."""
-    if wire_of(experiment).is_exact:
+    if wire_of(experiment).is_exact or method.refactors:
         return {}
     rounds = range(1, experiment.training.rounds + 1)
     return {
