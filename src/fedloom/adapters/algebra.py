@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
-from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
@@ -90,8 +89,8 @@ def spectra(deltas: Mapping[str, Factors], *, tolerance: float = 0.0) -> dict[st
 def spectra_of_sums(sums: Mapping[str, Sequence[Factors]], *, tolerance: float = 0.0) -> dict[str, Spectrum]:
     """The singular value decomposition of the sum of every module's deltas, without forming it.
 
-    By r x r matrices in float64, see `thin_spectra`. On a CPU every thread takes a module at a time; elsewhere stacks of
-    equal rank are decomposed in batches. All stays on the factors' device; stacks are made as their turn comes. One
+    By r x r matrices in float64, see `thin_spectra`. On a CPU every thread takes one module at a time; elsewhere stacks
+    of equal rank are decomposed in batches. All stays on the factors' device; stacks are made as their turn comes. One
     whose rank reaches its smaller side is decomposed as the delta that it is.
     tolerance: directions with s <= max(tolerance, FAINT) * s[0] are left out, all of a delta that is zero.
     Raises: AdapterError as `stack`.
@@ -112,7 +111,7 @@ def spectra_of_sums(sums: Mapping[str, Sequence[Factors]], *, tolerance: float =
 
 
 def _batches(sums: Mapping[str, Sequence[Factors]]) -> Iterator[list[str]]:
-    """The modules whose stacks are thin: on a CPU each alone, else those of equal rank, a batch at most BATCH numbers."""
+    """The modules whose stacks are thin: on a CPU each alone, else those of equal rank, up to BATCH numbers."""
     groups: dict[tuple[int, torch.device], list[str]] = {}
     for module, parts in sums.items():
         rank = sum(part.rank for part in parts)

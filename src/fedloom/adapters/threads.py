@@ -17,7 +17,7 @@ _one_at_a_time = Lock()  # the number of threads is the library's, not ours: two
 
 
 def each_on_a_thread(act: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """act(item) for every item, in their order, as many at once as torch has threads, and torch single-threaded in each.
+    """act(item) for every item, in their order: as many at once as torch has threads, each on a single one.
 
     So the bits of a result depend neither on the number of threads nor on the other items.
     """
