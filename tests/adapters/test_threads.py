@@ -7,7 +7,7 @@ import torch
 
 from fedloom.adapters.algebra import spectra
 from fedloom.adapters.factors import Factors
-from fedloom.adapters.threads import each_on_a_thread
+from fedloom.adapters.threads import SMALL, each_on_a_thread, threads_for
 
 
 @pytest.fixture(params=[1, 3])
@@ -62,3 +62,10 @@ def test_the_number_of_threads_changes_no_bit():
     for module in deltas:
         assert torch.equal(found[0][module].v, found[1][module].v)
         assert torch.equal(found[0][module].u, found[1][module].u)
+
+
+def test_small_tensors_are_worked_on_by_one_thread_and_large_ones_as_before(threads):
+    for numbers, wanted in ((SMALL, 1), (SMALL + 1, threads)):
+        with threads_for(numbers), threads_for(numbers):
+            assert torch.get_num_threads() == wanted
+        assert torch.get_num_threads() == threads

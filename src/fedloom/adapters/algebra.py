@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
 from fedloom.adapters.sums import Identities, by_module, check_one_shape, summed_delta
 from fedloom.adapters.thin import Spectrum, gram, thin_spectra
-from fedloom.adapters.threads import each_on_a_thread
+from fedloom.adapters.threads import each_on_a_thread, threads_for
 from fedloom.errors import AdapterError
 
 ROUNDING = 1e-6  # share of the strongest direction below which a direction of a float32 delta is rounding
@@ -159,10 +160,13 @@ def norm(adapter: Adapter, dtype: torch.dtype = torch.float64) -> float:
     dtype: of the Gram matrices; float32 is several times faster, and good to six digits unless the factors nearly
     cancel each other, as they do in a difference.
     """
-    squares = [
-        factors.scaling**2 * (gram(factors.b.T, dtype) * gram(factors.a, dtype)).sum() for factors in adapter.values()
-    ]
+    squares = [_square(factors, dtype) for factors in adapter.values()]
     return max(sum(float(square) for square in squares), 0.0) ** 0.5
+
+
+def _square(factors: Factors, dtype: torch.dtype) -> Tensor:
+    with threads_for(factors.parameters):
+        return factors.scaling**2 * (gram(factors.b.T, dtype) * gram(factors.a, dtype)).sum()
 
 
 def cosine(left: Adapter, right: Adapter) -> float:

@@ -83,6 +83,8 @@ def _by_eigenvectors(gram_b: Tensor, balance: Tensor, root_a: Tensor) -> tuple[T
 def gram(rows: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     """Inner products; in float64, as squaring costs half of the digits. Blocks below the diagonal are mirrored."""
     wide = rows.to(dtype)
+    if len(rows) <= GRAM_BLOCK:
+        return wide @ wide.T
     gram = wide.new_empty(len(rows), len(rows))
     for first in range(0, len(rows), GRAM_BLOCK):
         block = slice(first, first + GRAM_BLOCK)

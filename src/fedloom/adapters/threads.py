@@ -1,11 +1,11 @@
-"""Many small decompositions at once, one thread each: one alone is slower on several threads than on a single one."""
+"""How many threads work on what is small: one each, as several take longer to wake up than they save."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from threading import Lock
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import RLock
 from typing import TypeVar
 
 import torch
@@ -13,7 +13,9 @@ import torch
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_one_at_a_time = Lock()  # the number of threads is the library's, not ours: two would restore each other's
+SMALL = 2**20  # numbers: one thread adds them up or copies them in the time in which others wake up and finish
+
+_one_at_a_time = RLock()  # the number of threads is the library's, not ours: two would restore each other's
 
 
 def each_on_a_thread(act: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
@@ -27,7 +29,7 @@ def each_on_a_thread(act: Callable[[Item], Result], items: Sequence[Item]) -> li
         with torch.set_grad_enabled(grad):
             return act(item)
 
-    with _single_threaded() as threads:
+    with single_threaded() as threads:
         workers = min(threads, len(items))
         if workers <= 1:
             return [act(item) for item in items]
@@ -35,8 +37,13 @@ def each_on_a_thread(act: Callable[[Item], Result], items: Sequence[Item]) -> li
             return list(pool.map(acted, items))
 
 
+def threads_for(numbers: int) -> AbstractContextManager[object]:
+    """Torch on a single thread for operations on tensors of so few numbers, as it is for larger ones."""
+    return single_threaded() if numbers <= SMALL else nullcontext()
+
+
 @contextmanager
-def _single_threaded() -> Iterator[int]:
+def single_threaded() -> Iterator[int]:
     """Torch on one thread, and how many it had."""
     with _one_at_a_time:
         threads = torch.get_num_threads()
