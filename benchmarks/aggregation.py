@@ -5,10 +5,12 @@ a method wants equal ranks). The server's step is lift, sum and finish; times ar
 steps after a first one.
 
 "x copy" is the step against one copy of the tensors that travel up, every one cloned. Steps and copies take turns in
-every process, and all copies of the same tensors, whichever process made them, give one median. Both take memory from
-what the process has been given before (the C library is told to keep it), so that neither waits for new pages; "new
-pages" is the same comparison with all free memory handed back before every step and every copy. Threads that wait
-sleep, as they do under `fedloom run`, unless OMP_WAIT_POLICY says otherwise.
+every process, and all copies of the same tensors, whichever process made them, give one median. Copies take all
+threads, as torch does by itself; "1 thread" is the step against copies by a single one, which is faster where threads
+sleep: it wakes no other, and so do our sums of small tensors. Steps and copies take memory from what the process has
+been given before (the C library is told to keep it), so that neither waits for new pages; "new pages" is the same
+comparison with all free memory handed back before every step and every copy. Threads that wait sleep, as they do under
+`fedloom run`, unless OMP_WAIT_POLICY says otherwise.
 
 The peak is what the resident set grew by over the incoming factors during one step. "rounding" is the distance to the
 same method on float64 factors, "to mean" that to sum_k p_k (trunk_k + s_k b_k a_k), formed densely in float64: methods
@@ -63,28 +65,33 @@ def contenders(size: Size) -> dict[str, dict[str, Any]]:
         rows[name] = in_own_process(size, "method", name, 1)
         if name in LATER_ROUNDS:
             rows[f"{name}, round {LATER_ROUNDS[name]}"] = in_own_process(size, "method", name, LATER_ROUNDS[name])
-    copies, new_copies = shared_copies(rows), shared_copies(rows, "new_pages")
+    copies, by_one = shared_copies(rows), shared_copies(rows, seconds="copy_seconds_one_thread")
+    new_copies = shared_copies(rows, "new_pages")
     slowest = median(rows["dense SVD (FlexLoRA's way)"]["seconds"])
     for row in rows.values():
         row["seconds_per_module"] = median(row["seconds"]) / row["modules"]
         row["times_faster_than_dense"] = slowest / row["seconds_per_module"]
         if "incoming" in row:
             row["times_the_copy"] = median(row["seconds"]) / copies[row["incoming"]]
+            row["times_the_copy_of_one_thread"] = median(row["seconds"]) / by_one[row["incoming"]]
             row["times_the_copy_on_new_pages"] = median(row["new_pages"]["seconds"]) / new_copies[row["incoming"]]
     return rows
 
 
-def shared_copies(rows: dict[str, dict[str, Any]], part: str | None = None) -> dict[str, float]:
+def shared_copies(
+    rows: dict[str, dict[str, Any]], part: str | None = None, seconds: str = "copy_seconds"
+) -> dict[str, float]:
     """The median seconds of one copy of each set of incoming tensors, over all processes; of one part of the rows."""
     samples: dict[str, list[float]] = {}
     for row in rows.values():
         if "incoming" in row:
-            samples.setdefault(row["incoming"], []).extend((row[part] if part else row)["copy_seconds"])
-    return {incoming: median(seconds) for incoming, seconds in samples.items()}
+            samples.setdefault(row["incoming"], []).extend((row[part] if part else row)[seconds])
+    return {incoming: median(of_one) for incoming, of_one in samples.items()}
 
 
+COPIES = ("times_the_copy", "times_the_copy_of_one_thread", "times_the_copy_on_new_pages")
 COLUMNS = (
-    *("contender", "ms/module", "from-to", "whole, s", "x dense", "x copy", "new pages"),
+    *("contender", "ms/module", "from-to", "whole, s", "x dense", "x copy", "1 thread", "new pages"),
     *("peak MiB", "modules", "rounding", "to mean"),
 )
 
@@ -107,7 +114,7 @@ def table_of(rows: dict[str, dict[str, Any]], size: Size) -> Table:
             f"{fastest:.2f}-{slowest:.2f}",
             f"{whole * per_module:.2f}",
             f"{row['times_faster_than_dense']:,.0f}",
-            *(f"{row[key]:.2f}" if key in row else "" for key in ("times_the_copy", "times_the_copy_on_new_pages")),
+            *(f"{row[key]:.2f}" if key in row else "" for key in COPIES),
             f"{row['peak_bytes'] / 2**20:,.0f}",
             str(row["modules"]),
             f"{row['rounding']:.1e}" if "rounding" in row else "",

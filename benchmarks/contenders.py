@@ -17,6 +17,7 @@ from measuring import forget_peak, in_turns, measured, peak_bytes, resident_byte
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
+from fedloom.adapters.threads import single_threaded
 from fedloom.aggregation.method import Law, Method
 from fedloom.aggregation.registry import METHODS
 from fedloom.aggregation.summand import RunningSum
@@ -183,14 +184,23 @@ def run_method(size: Size, name: str, round: int) -> dict[str, Any]:
     found = errors(method, world, state, sent, after)
     del after
     tensors = incoming(method, sent, round)
-    acts = (lambda: aggregate(method, state, world, sent), lambda: [tensor.clone() for tensor in tensors])
-    steps, copies = in_turns(size.repeats, *acts)
+
+    def copied() -> list[torch.Tensor]:
+        return [tensor.clone() for tensor in tensors]
+
+    def copied_by_one() -> list[torch.Tensor]:
+        with single_threaded():
+            return copied()
+
+    acts = (lambda: aggregate(method, state, world, sent), copied)
+    steps, copies, copies_by_one = in_turns(size.repeats, *acts, copied_by_one)
     new_steps, new_copies = in_turns(min(NEW_PAGES_REPEATS, size.repeats), *acts, before=release)
     return {
         **figures,
         "modules": len(shapes),
         "seconds": steps,
         "copy_seconds": copies,
+        "copy_seconds_one_thread": copies_by_one,
         "new_pages": {"seconds": new_steps, "copy_seconds": new_copies},
         "incoming": f"{len(tensors)} tensors of {sorted({tensor.numel() for tensor in tensors})} numbers",
         "incoming_bytes": sum(tensor.nbytes for tensor in tensors),

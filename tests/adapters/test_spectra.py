@@ -1,11 +1,13 @@
 """Singular values of many deltas at once against dense float64 matrices, also where the factors are ill-conditioned."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedloom.adapters import algebra
+from fedloom.adapters import algebra, thin
 from fedloom.adapters.factors import Factors
 
 SHAPES = ((40, 30), (30, 40), (64, 12), (9, 50))
@@ -125,22 +127,37 @@ def test_what_is_not_finite_is_never_taken_for_nothing():
 @pytest.mark.parametrize(("kind", "eigen"), [(plain, False), (steep, False), (nearly_equal, True), (with_zeros, True)])
 def test_eigenvectors_are_only_taken_where_columns_are_nearly_dependent(monkeypatch, kind, eigen):
     asked = []
-    slow = algebra._eigen_roots
-    monkeypatch.setattr(algebra, "_eigen_roots", lambda *parts: asked.append(parts) or slow(*parts))
+    slow = thin._eigen_roots
+    monkeypatch.setattr(thin, "_eigen_roots", lambda *parts: asked.append(parts) or slow(*parts))
     assert_decomposes(algebra.spectrum(kind(3, (40, 30), 8)), kind(3, (40, 30), 8))
     assert bool(asked) == eigen
 
 
-def test_stacks_are_made_and_decomposed_in_batches_of_a_bounded_size(monkeypatch):
-    deltas = {f"{number}": plain(number, (40, 30), 3) for number in range(5)}
+def test_batches_have_a_bounded_size_and_on_a_cpu_one_module(monkeypatch):
+    deltas = {f"{number}": [plain(number, (40, 30), 3)] for number in range(5)}
+    elsewhere = {module: [Factors(own.a.to("meta"), own.b.to("meta"))] for module, (own,) in deltas.items()}
     monkeypatch.setattr(algebra, "BATCH", 2 * 3 * (40 + 30 + 3))
-    assert [list(modules) for modules in algebra._batches({m: [f] for m, f in deltas.items()})] == [
-        ["0", "1"],
-        ["2", "3"],
-        ["4"],
-    ]
-    for module, found in algebra.spectra(deltas).items():
-        assert_decomposes(found, deltas[module])
+    assert list(algebra._batches(elsewhere)) == [["0", "1"], ["2", "3"], ["4"]]
+    assert list(algebra._batches(deltas)) == [["0"], ["1"], ["2"], ["3"], ["4"]]
+
+
+def test_a_batch_of_several_is_what_each_is_alone():
+    batch = [plain(1, (40, 30), 8), plain(2, (40, 30), 8), with_zeros(3, (40, 30), 8)]
+    for factors, found in zip(batch, thin.thin_spectra(batch, 1e-8), strict=True):
+        assert_decomposes(found, factors)
+
+
+@pytest.mark.parametrize(("weakest", "steep"), [(1e-3, False), (1e-5, True)])
+def test_a_steep_core_is_not_left_to_its_gram_matrix(monkeypatch, weakest, steep):
+    asked = []
+    svd = torch.linalg.svd
+    monkeypatch.setattr(torch.linalg, "svd", lambda core: asked.append(core) or svd(core))
+    a, b = (torch.linalg.qr(random(seed, 60, 20)).Q.T.contiguous() for seed in (1, 2))
+    found = algebra.spectrum(Factors(a, b.T * torch.logspace(0, math.log10(weakest), 20)))
+    assert bool(asked) == steep
+    assert len(found.s) == 20
+    for basis in (found.u.T.double(), found.v.double()):
+        torch.testing.assert_close(basis @ basis.T, torch.eye(20, dtype=torch.float64), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("ranks", [(2, 3), (7, 9, 20)])

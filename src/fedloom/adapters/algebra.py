@@ -6,7 +6,6 @@ Every function speaks of the delta `scaling * b @ a`; two factors are equal here
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,39 +13,13 @@ from torch import Tensor
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
 from fedloom.adapters.sums import Identities, by_module, check_one_shape, summed_delta
+from fedloom.adapters.thin import Spectrum, gram, thin_spectra
+from fedloom.adapters.threads import each_on_a_thread, threads_for
 from fedloom.errors import AdapterError
 
 ROUNDING = 1e-6  # share of the strongest direction below which a direction of a float32 delta is rounding
 FAINT = 1e-8  # the same for singular values that were computed in float64
-GRAM_ROUNDING = 1e-15  # share of the largest eigenvalue of a Gram matrix below which one is rounding of float64
-WELL_CONDITIONED = 1e9  # bound on the condition of a Gram matrix up to which its Cholesky factor is as good as needed
-GRAM_BLOCK = 64  # rows: narrow enough to save nearly half of the products, wide enough to be fast
 BATCH = 2**24  # numbers in the stacks that are decomposed together: enough for a GPU, little beside what comes out
-CANCELLING = 10.0  # length of the parts of a vector of length 1 from which float32 loses a digit that counts
-
-
-@dataclass(frozen=True, eq=False)
-class Spectrum:
-    """The singular value decomposition of a delta: u @ diag(s) @ v.
-
-    Shapes: u (out, n), s (n,) descending, v (n, in); columns of u and rows of v are orthonormal.
-    """
-
-    u: Tensor
-    s: Tensor
-    v: Tensor
-
-    def leading(self, count: int) -> Spectrum:
-        """The strongest `count` directions."""
-        return Spectrum(self.u[:, :count], self.s[:count], self.v[:count])
-
-    def significant(self, tolerance: float) -> Spectrum:
-        """The directions with s > tolerance * s[0]; none of a delta that is zero."""
-        return self.leading(int((self.s > tolerance * self.s[:1]).sum()))
-
-    def factors(self, scaling: float = 1.0) -> Factors:
-        """a = v and b = u s / scaling, so that the rows of a are orthonormal."""
-        return Factors(self.v, self.u * (self.s / scaling), scaling)
 
 
 def precise(factors: Factors) -> Factors:
@@ -117,17 +90,21 @@ def spectra(deltas: Mapping[str, Factors], *, tolerance: float = 0.0) -> dict[st
 def spectra_of_sums(sums: Mapping[str, Sequence[Factors]], *, tolerance: float = 0.0) -> dict[str, Spectrum]:
     """The singular value decomposition of the sum of every module's deltas, without forming it.
 
-    Formula: with b a the stack, root_b root_a^T = U S V, u = b inverse_b U and v = V inverse_a^T a, with `_roots` of
-    b^T b and a a^T. What is small is float64, and batched over stacks of equal rank; all stays on the factors' device.
-    Stacks are made batch by batch. One whose rank reaches its smaller side is decomposed as the delta that it is.
+    By r x r matrices in float64, see `thin_spectra`. On a CPU every thread takes one module at a time; elsewhere stacks
+    of equal rank are decomposed in batches. All stays on the factors' device; stacks are made as their turn comes. One
+    whose rank reaches its smaller side is decomposed as the delta that it is.
     tolerance: directions with s <= max(tolerance, FAINT) * s[0] are left out, all of a delta that is zero.
     Raises: AdapterError as `stack`.
     """
     tolerance = max(tolerance, FAINT)
     found: dict[str, Spectrum] = {}
-    for modules in _batches(sums):
+
+    def decomposed(modules: list[str]) -> list[tuple[str, Spectrum]]:
         batch = [precise(stack(sums[module])) for module in modules]
-        found.update(zip(modules, _thin_spectra(batch, tolerance), strict=True))
+        return list(zip(modules, thin_spectra(batch, tolerance), strict=True))
+
+    for pairs in each_on_a_thread(decomposed, list(_batches(sums))):
+        found.update(pairs)
     for module in sums.keys() - found.keys():
         u, s, v = torch.linalg.svd(summed_delta(sums[module]), full_matrices=False)
         found[module] = Spectrum(u, s, v).significant(tolerance)
@@ -135,97 +112,16 @@ def spectra_of_sums(sums: Mapping[str, Sequence[Factors]], *, tolerance: float =
 
 
 def _batches(sums: Mapping[str, Sequence[Factors]]) -> Iterator[list[str]]:
-    """The modules whose stacks are thin, those of equal rank and device together, a batch at most BATCH numbers."""
+    """The modules whose stacks are thin: on a CPU each alone, else those of equal rank, up to BATCH numbers."""
     groups: dict[tuple[int, torch.device], list[str]] = {}
     for module, parts in sums.items():
         rank = sum(part.rank for part in parts)
         if rank < min(parts[0].shape):
             groups.setdefault((rank, parts[0].a.device), []).append(module)
-    for (rank, _), modules in groups.items():
+    for (rank, device), modules in groups.items():
         sides = max(sum(sums[module][0].shape) for module in modules)
-        most = max(1, BATCH // max(1, rank * (sides + rank)))
+        most = 1 if device.type == "cpu" else max(1, BATCH // max(1, rank * (sides + rank)))
         yield from (modules[first : first + most] for first in range(0, len(modules), most))
-
-
-def _thin_spectra(batch: Sequence[Factors], tolerance: float) -> list[Spectrum]:
-    """The spectra of factors of one rank. In between: (batch, rank, rank)."""
-    gram_b = torch.stack([_gram(factors.b.T) for factors in batch])
-    gram_a = torch.stack([_gram(factors.a) for factors in batch])
-    lengths = [gram.diagonal(dim1=-2, dim2=-1).sqrt() for gram in (gram_b, gram_a)]
-    balance = _balance(*lengths)
-    root_b, inverse_b = _roots(gram_b, balance)
-    root_a, inverse_a = _roots(gram_a, torch.where(balance > 0, 1 / balance, balance))
-    u, s, v = torch.linalg.svd(root_b @ root_a.mT)
-    left, right = inverse_b @ u, v @ inverse_a.mT
-    pairs = zip(*lengths, strict=True)
-    return [_tall(*parts, tolerance) for parts in zip(batch, pairs, left, s, right, strict=True)]
-
-
-def _gram(rows: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Inner products; in float64, as squaring costs half of the digits. Blocks below the diagonal are mirrored."""
-    wide = rows.to(dtype)
-    gram = wide.new_empty(len(rows), len(rows))
-    for first in range(0, len(rows), GRAM_BLOCK):
-        block = slice(first, first + GRAM_BLOCK)
-        products = wide[block] @ wide[first:].T
-        gram[block, first:], gram[first:, block] = products, products.T
-    return gram
-
-
-def _balance(lengths_b: Tensor, lengths_a: Tensor) -> Tensor:
-    """t such that the columns of b t and the rows of a / t are equally long; 0 where a column or a row is zero."""
-    there = (lengths_b > 0) & (lengths_a > 0)
-    return torch.where(there, lengths_a / lengths_b, 0.0).sqrt()
-
-
-def _roots(gram: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Of tall x with this Gram matrix: x inverse is orthonormal, and x inverse root = x scale.
-
-    Formula: with l the lengths of the columns of x, (1/l) gram (1/l) = R^T R (Cholesky), root = R l scale and
-    inverse = (1/l) R^-1; for columns that are nearly dependent see `_eigen_roots`, ten times slower.
-    """
-    lengths = gram.diagonal(dim1=-2, dim2=-1).sqrt()
-    upper, failed = torch.linalg.cholesky_ex(gram / (lengths[..., :, None] * lengths[..., None, :]), upper=True)
-    if not bool(failed.any()):
-        identity = torch.eye(upper.shape[-1], dtype=upper.dtype, device=upper.device)
-        inverse = torch.linalg.solve_triangular(upper, identity.expand_as(upper), upper=True)
-        if bool((upper.shape[-1] * inverse.square().sum((-2, -1)) < WELL_CONDITIONED).all()):
-            return upper * (lengths * scale)[..., None, :], inverse / lengths[..., :, None]
-    return _eigen_roots(scale[..., :, None] * gram * scale[..., None, :], scale)
-
-
-def _eigen_roots(scaled: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """The same for x of any rank, from scaled = scale gram scale.
-
-    Formula: scaled = W L W^T, root = L^1/2 W^T, inverse = scale W L^-1/2; directions in which x has no length are zero.
-    """
-    values, vectors = torch.linalg.eigh(scaled)
-    kept = values > GRAM_ROUNDING * values[..., -1:]
-    lengths = torch.where(kept, values, 0.0).sqrt()
-    inverse = torch.where(kept, 1 / lengths, 0.0)
-    return lengths[..., :, None] * vectors.mT, scale[..., :, None] * vectors * inverse[..., None, :]
-
-
-def _tall(
-    factors: Factors, lengths: tuple[Tensor, Tensor], left: Tensor, s: Tensor, right: Tensor, tolerance: float
-) -> Spectrum:
-    """u = b left and v = right a for the directions that count, in the precision of the factors.
-
-    lengths: of the columns of b and of the rows of a.
-    """
-    strengths = s * abs(factors.scaling)
-    count = int((strengths > tolerance * strengths[:1]).sum())
-    sign = -1.0 if factors.scaling < 0 else 1.0
-    left, right = sign * left[:, :count], right[:count]
-    of_u, of_v = (_precision_of(factors, *pair) for pair in zip(lengths, (left, right.T), strict=True))
-    u, v = factors.b.to(of_u) @ left.to(of_u), right.to(of_v) @ factors.a.to(of_v)
-    return Spectrum(*(part.to(factors.a.dtype) for part in (u, strengths[:count], v)))
-
-
-def _precision_of(factors: Factors, lengths: Tensor, weights: Tensor) -> torch.dtype:
-    """In what to compute columns @ weights, vectors of length 1: float64 if they are differences of longer ones."""
-    parts = lengths[:, None] * weights
-    return factors.a.dtype if bool((parts.norm(dim=0) < CANCELLING).all()) else torch.float64
 
 
 def best_rank(factors: Factors, rank: int) -> Factors:
@@ -264,10 +160,13 @@ def norm(adapter: Adapter, dtype: torch.dtype = torch.float64) -> float:
     dtype: of the Gram matrices; float32 is several times faster, and good to six digits unless the factors nearly
     cancel each other, as they do in a difference.
     """
-    squares = [
-        factors.scaling**2 * (_gram(factors.b.T, dtype) * _gram(factors.a, dtype)).sum() for factors in adapter.values()
-    ]
+    squares = [_square(factors, dtype) for factors in adapter.values()]
     return max(sum(float(square) for square in squares), 0.0) ** 0.5
+
+
+def _square(factors: Factors, dtype: torch.dtype) -> Tensor:
+    with threads_for(factors.parameters):
+        return factors.scaling**2 * (gram(factors.b.T, dtype) * gram(factors.a, dtype)).sum()
 
 
 def cosine(left: Adapter, right: Adapter) -> float:

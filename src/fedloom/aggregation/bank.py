@@ -15,6 +15,7 @@ from torch import Tensor
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.algebra import stack_adapters, truncate
 from fedloom.adapters.factors import Factors
+from fedloom.adapters.threads import threads_for
 from fedloom.aggregation.summand import Summand
 from fedloom.aggregation.term import Term
 from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts, Side, Slot, Start, World
@@ -85,8 +86,11 @@ def lift_padded(adapter: Adapter, weight: float, facts: ClientFacts, sides: Sequ
 
 def finish_mean(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalState:
     """The bank whose factors are the sums over the whole weight; a module nobody sent keeps its factors."""
-    means = {
-        module: Factors(total.sums[sum_name(module, "a")] / weight, total.sums[sum_name(module, "b")] / weight)
-        for module, weight in total.weights.items()
-    }
+
+    def mean(module: str, side: Side) -> Tensor:
+        summed = total.sums[sum_name(module, side)]
+        with threads_for(summed.numel()):
+            return summed / total.weights[module]
+
+    means = {module: Factors(mean(module, "a"), mean(module, "b")) for module in total.weights}
     return state.next(shared=state.shared.updated(means))

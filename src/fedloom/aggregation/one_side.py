@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
+from fedloom.adapters.threads import threads_for
 from fedloom.aggregation.bank import sum_name
 from fedloom.aggregation.owners import lift_owned
 from fedloom.aggregation.summand import Summand
@@ -52,7 +53,8 @@ def finish_side(total: Summand, state: GlobalState, side: Side) -> GlobalState:
 
 def _moved(before: Tensor, summed: Tensor, weight: float, others: Tensor, side: Side) -> Tensor:
     """summed / weight + others * before; others counts rank indices, the rows of a and the columns of b."""
-    if not bool(others.any()):
-        return summed / weight
-    kept = others.to(before.dtype)
-    return (before * (kept[:, None] if side == "a" else kept)).add_(summed, alpha=1 / weight)
+    with threads_for(summed.numel()):
+        if not bool(others.any()):
+            return summed / weight
+        kept = others.to(before.dtype)
+        return (before * (kept[:, None] if side == "a" else kept)).add_(summed, alpha=1 / weight)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
+from fedloom.adapters.threads import threads_for
 from fedloom.aggregation.bank import lift_padded, sum_name
 from fedloom.aggregation.summand import Summand
 from fedloom.aggregation.world import ClientFacts, Side
@@ -47,6 +48,7 @@ def side_over_owners(total: Summand, module: str, side: Side, previous: Tensor) 
     owners = total.sums[sum_name(module, "owners")].to(summed.dtype)
     owners = owners[:, None] if side == "a" else owners
     owned = owners > 0
-    if bool(owned.all()):
-        return summed / owners
-    return torch.where(owned, summed / torch.where(owned, owners, torch.ones_like(owners)), previous)
+    with threads_for(summed.numel()):
+        if bool(owned.all()):
+            return summed / owners
+        return torch.where(owned, summed / torch.where(owned, owners, torch.ones_like(owners)), previous)

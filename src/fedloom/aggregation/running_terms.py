@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
+from fedloom.adapters.threads import threads_for
 from fedloom.aggregation.term import Term
 
 MOST_WAITING = 2.0  # size of the terms that wait, as a multiple of their sum's
@@ -30,8 +33,9 @@ class RunningTerms:
             self._fold_()
 
     def _fold_(self) -> None:
-        for term in self._waiting:
-            self._sum = term.dense() if self._sum is None else term.add_to_(self._sum)
+        with threads_for(max((math.prod(term.shape) for term in self._waiting), default=0)):
+            for term in self._waiting:
+                self._sum = term.dense() if self._sum is None else term.add_to_(self._sum)
         self._waiting, self._share = [], 0.0
 
     def value(self) -> Tensor:

@@ -37,6 +37,7 @@ from fedloom.rng import generator
 
 COMPRESSION_ERROR = "loom.compression_error"  # of the global delta in this round
 TRUNK_ERROR = "loom.trunk_error"  # largest share of its norm that a client lacks in a module at its next start
+TELLING = 16  # rows of a column
 UNTRAINED = 1e-5  # a share of the weight below it is rounding: nobody trained that direction
 WEIGHTED, COVERING = "weighted", "covering"  # those rules that need more than counts
 
@@ -166,7 +167,15 @@ def _trained(module: str) -> str:
 
 def _sum_of_learned(start: Factors) -> Tensor:
     """The sum of the rows that are directions of G; those with a zero column of b are new."""
-    return start.a[start.b.any(dim=0)].sum(dim=0, dtype=torch.float64)
+    return (_learned(start.b).to(start.a.dtype) @ start.a).double()
+
+
+def _learned(b: Tensor) -> Tensor:
+    """Which columns are not zero. Few rows tell it of nearly all. Shapes: b (out, rank), result (rank,)."""
+    learned = b[:TELLING].any(dim=0)
+    unsure = (~learned).nonzero().flatten()
+    learned[unsure] = b[:, unsure].any(dim=0)
+    return learned
 
 
 def _finish(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalState:
