@@ -9,6 +9,7 @@ from pathlib import Path
 from fedloom.data.batches import evaluation_batches, training_batches
 from fedloom.data.examples import Generation
 from fedloom.engine.events import Observer, silent
+from fedloom.engine.forming import confirmed, with_trunk
 from fedloom.engine.keeping import begun, leaving, store_of
 from fedloom.engine.sites import Site, Sites
 from fedloom.errors import FedLoomError
@@ -47,7 +48,7 @@ class ClientHalf:
                 expected=f"one of {sorted(self.sites.by_client)}",
                 found=repr(received.client),
             )
-        begins = begun(received, store_of(self.store, received))
+        begins = with_trunk(begun(received, store_of(self.store, received)), self.store)
         load_assignment(self.sites.base, begins)
         return begins.without_trunk()
 
@@ -55,9 +56,10 @@ class ClientHalf:
         """Train or measure what was loaded last, up to the bytes that leave."""
         site = self.sites.site(assignment.client)
         if assignment.kind == "evaluate":
-            return contribution_to_bytes(self._evaluate(site, assignment), {})
+            measured = confirmed(assignment, self._evaluate(site, assignment), self.store)
+            return contribution_to_bytes(measured, {})
         sent = leaving(assignment, self._train(site, assignment), store_of(self.store, assignment))
-        return contribution_to_bytes(sent, assignment.sends, asked=assignment)
+        return contribution_to_bytes(confirmed(assignment, sent, self.store), assignment.sends, asked=assignment)
 
     def _train(self, site: Site, assignment: Assignment) -> Contribution:
         base, work = self.sites.base, assignment.work
