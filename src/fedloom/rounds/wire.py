@@ -28,7 +28,7 @@ from fedloom.adapters.io import from_bytes, to_bytes
 from fedloom.adapters.packing import EXACT, Coding
 from fedloom.aggregation.local_rules import Penalty
 from fedloom.aggregation.world import Start
-from fedloom.errors import AdapterError
+from fedloom.errors import AdapterError, RunError
 from fedloom.rounds.messages import Assignment, Contribution, LocalWork, Piece, Wire
 
 PROTOCOL = 4
@@ -71,9 +71,16 @@ def assignment_to_bytes(assignment: Assignment) -> bytes:
 def _pieces_out(assignment: Assignment) -> dict[str, Tensor]:
     """The pieces that travel, as the bytes that they are."""
     digests = dict.fromkeys(piece.digest for piece in assignment.pieces if piece.digest not in assignment.has)
-    return {
-        _PIECE + digest: torch.frombuffer(bytearray(assignment.blobs[digest]), dtype=torch.uint8) for digest in digests
-    }
+    try:
+        found = {digest: bytearray(assignment.blobs[digest]) for digest in digests}
+    except KeyError as error:
+        raise RunError(
+            "a piece of the global delta is damaged or missing at the server",
+            where=f"round {assignment.round}",
+            expected=f"digest {error.args[0]}",
+            do="Remove the file of this digest from the run's pieces/, if it is there, and resume: it is made anew",
+        ) from error
+    return {_PIECE + digest: torch.frombuffer(data, dtype=torch.uint8) for digest, data in found.items()}
 
 
 def _coding_of_start(assignment: Assignment) -> Coding:

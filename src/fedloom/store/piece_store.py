@@ -17,7 +17,7 @@ _UNFINISHED = re.compile(r"\.([0-9a-f]{64}\.safetensors)\.tmp-[0-9]+")
 
 @dataclass(frozen=True, eq=False)
 class PieceStore(Mapping[str, bytes]):
-    """digest -> bytes, a file each, read when asked for. A file that is not what its name says is as if it were not there.
+    """digest -> bytes, a file each, read when asked for. One that is not what its name says cannot be got.
 
     Several processes may write the same piece at once.
     """
@@ -41,6 +41,10 @@ class PieceStore(Mapping[str, bytes]):
         if found is None:
             raise KeyError(digest)
         return found
+
+    def __contains__(self, digest: object) -> bool:
+        """Whether there is a file, whatever is in it."""
+        return isinstance(digest, str) and self._path(digest).is_file()
 
     def __iter__(self) -> Iterator[str]:
         """The digests that there are files of, whatever is in them."""

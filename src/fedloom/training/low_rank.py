@@ -39,7 +39,8 @@ def _is_plain(base: nn.Module, weight: Any) -> bool:
 
 
 class LowRankProduct(torch.autograd.Function):
-    """y = x w + bias + (x a^T) b^T + (x c^T) d^T for a frozen w (in, out) and a frozen pair (c, d); x d^T for a matrix d.
+    """y = x w + bias + (x a^T) b^T + (x c^T) d^T for a frozen w (in, out) and a frozen pair (c, d); or x d^T, of a
+    matrix.
 
     dh = g b;  da = dh^T x;  db = g^T h;  dx = g w^T + dh a + (g d) c, with h = x a^T.  Saves x and h only, and adds in
     place: of the frozen part, which may be as wide as the layer, nothing new is kept.

@@ -30,6 +30,10 @@ def _finish(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalStat
     return state.next(trunk=add_adapters([state.trunk, mean_stack(total)]))
 
 
+def _change(total: Summand, _: GlobalState, __: RoundFacts) -> Adapter:
+    return mean_stack(total)
+
+
 METHOD = Method(
     name="flora",
     source="FLoRA (Wang et al., 2024, arXiv 2409.05976), section 3.2",
@@ -45,6 +49,6 @@ again: give it many local steps and few rounds. Not with few local steps, nor wh
     finish=_finish,
     dispatch=_dispatch,
     rest=lambda _: True,
-    change=lambda total, state, facts: mean_stack(total),
+    change=_change,
     moved=trunk_moved,
 )
