@@ -23,8 +23,9 @@ from typing import Any
 import transformers
 
 from fedloom.engine.base import Engine, Federation, Reply
-from fedloom.engine.drive import drive, loop_of
+from fedloom.engine.drive import drive
 from fedloom.engine.local import LocalEngine
+from fedloom.engine.loop import loop_of
 from fedloom.engine.sites import Sites, lasting_facts, load_sites
 from fedloom.evaluation.scores import pooled, scores_of
 from fedloom.rounds.assign import evaluation_assignments

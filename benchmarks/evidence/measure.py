@@ -15,8 +15,9 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.algebra import truncate
 from fedloom.aggregation.world import Start
 from fedloom.data.batches import evaluation_batches
-from fedloom.engine.drive import drive, loop_of
+from fedloom.engine.drive import drive
 from fedloom.engine.local import LocalEngine
+from fedloom.engine.loop import loop_of
 from fedloom.engine.sites import lasting_facts
 from fedloom.engine.whole_run import alone_experiment
 from fedloom.evaluation.scores import Scores, pooled, scores_of

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from fedloom.engine.drive import loop_of
+from fedloom.engine.loop import loop_of
 from fedloom.spec.dump import dump
 from fedloom.store.run_directory import RunDirectory
 from fedloom.testing.engine import NAMES, PretendEngine

@@ -43,6 +43,11 @@ def keep_nothing(module: str, side: Side) -> bool:
     return False
 
 
+def sends_trunk(settings: Any) -> bool:
+    """The rule of methods whose clients' trunks are not simply the rest of the global delta, or are small."""
+    return False
+
+
 def no_rules(settings: Any) -> LocalRules:
     """Of methods that leave training at the client as it is."""
     return LocalRules()
@@ -65,11 +70,13 @@ class Method:
     finish(total, state, facts) -> the next state.  `total` has a positive weight for each module in it.
     dispatch(state, world, client) -> what the client begins the round after `state.rounds` from. A function of
         the state alone, so that a client that missed rounds gets exactly what it missed.
+    rest(settings): whether every start is whole: its trunk is the global delta less its trainable factors. Clients
+        then form it themselves, from pieces of the delta that they mostly have.
     rules(settings): what the method asks of a client's training besides the loss.
     moved(state, change, world): the state whose delta is larger by `change` (as far as the method can hold it), for
         server optimizers on the delta; None: the shared factors are what is optimised.
-    change(total, state, facts): what `finish` will add to the delta, in few factors, for server optimizers; None: the
-        difference of the two states, which is as wide as both.
+    change(total, state, facts): what `finish` will add to the delta, in few factors, for server optimizers and for what
+        is sent; None: the difference of the two states, which is as wide as both.
     refactors: whether `finish` changes sides that nobody trains, so that they must travel in every round.
     server(clients): the server optimizer that goes with it unless the user names another, for so many clients in a run.
     """
@@ -87,6 +94,7 @@ class Method:
     dispatch: Callable[[GlobalState, World, str], Start]
     trains: Callable[[str, Side, int], bool] = train_both
     keeps: Callable[[str, Side], bool] = keep_nothing
+    rest: Callable[[Any], bool] = sends_trunk
     rules: Callable[[Any], LocalRules] = no_rules
     moved: Callable[[GlobalState, Adapter, World], GlobalState] | None = None
     change: Callable[[Summand, GlobalState, RoundFacts], Adapter] | None = None

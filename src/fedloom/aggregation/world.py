@@ -12,6 +12,7 @@ from torch import Tensor
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.algebra import stack_adapters
 from fedloom.adapters.factors import Factors
+from fedloom.adapters.sums import Identities
 from fedloom.errors import AggregationError
 
 Side = str  # "a" or "b"
@@ -116,13 +117,19 @@ class GlobalState:
 
 @dataclass(frozen=True)
 class Start:
-    """What one client begins a round from: its model is W0 + trunk + trainable."""
+    """What one client begins a round from: its model is W0 + trunk + matrices + trainable.
+
+    matrices: module -> its trunk written out (out, in), where that is smaller than factors.
+    """
 
     trainable: Adapter
     trunk: Adapter = field(default_factory=Adapter)
+    matrices: Mapping[str, Tensor] = field(default_factory=dict)
 
     def delta(self) -> Adapter:
-        return stack_adapters([self.trunk, self.trainable])
+        identities = Identities()
+        written_out = Adapter({module: identities.factors(matrix) for module, matrix in self.matrices.items()})
+        return stack_adapters([self.trunk, written_out, self.trainable])
 
 
 @dataclass(frozen=True)

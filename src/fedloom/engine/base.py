@@ -44,6 +44,7 @@ class Reply:
     """One answer and what it cost on the wire. assignment: that which was answered, without its trunk.
 
     busy_seconds: that the client's process had for all of a message, where there is a message; else 0.
+    asked_again: why the client was asked twice, if it was; bytes_down are those of both.
     """
 
     assignment: Assignment
@@ -51,6 +52,7 @@ class Reply:
     bytes_down: int
     bytes_up: int
     busy_seconds: float = 0.0
+    asked_again: str = ""
 
 
 class Engine(Protocol):

@@ -9,6 +9,7 @@ from pathlib import Path
 from fedloom.data.batches import evaluation_batches, sampled_batches, training_batches
 from fedloom.data.examples import Generation
 from fedloom.engine.events import Observer, silent
+from fedloom.engine.forming import confirmed, with_trunk
 from fedloom.engine.keeping import begun, leaving, store_of
 from fedloom.engine.releasing import answered, begun_privately, identified, ledger_of, released, resent
 from fedloom.engine.sites import Site, Sites
@@ -55,7 +56,7 @@ class ClientHalf:
         received = identified(received)
         if answered(received, ledger_of(self.store, received)) is not None:
             return received.without_trunk()
-        begins = begun(received, store_of(self.store, received))
+        begins = with_trunk(begun(received, store_of(self.store, received)), self.store)
         load_assignment(self.sites.base, begins)
         return begins.without_trunk()
 
@@ -63,14 +64,15 @@ class ClientHalf:
         """Train or measure what was loaded last, up to the bytes that leave."""
         site = self.sites.site(assignment.client)
         if assignment.kind == "evaluate":
-            return contribution_to_bytes(self._evaluate(site, assignment), {})
+            measured = confirmed(assignment, self._evaluate(site, assignment), self.store)
+            return contribution_to_bytes(measured, {})
         if assignment.promise is None:
             return self._sent(assignment, self._contribution(site, assignment, self._train(site, assignment)))
         return self._release(site, assignment)
 
     def _sent(self, assignment: Assignment, contribution: Contribution) -> bytes:
         sent = leaving(assignment, contribution, store_of(self.store, assignment))
-        return contribution_to_bytes(sent, assignment.sends, asked=assignment)
+        return contribution_to_bytes(confirmed(assignment, sent, self.store), assignment.sends, asked=assignment)
 
     def _release(self, site: Site, assignment: Assignment) -> bytes:
         """The answer of a private training, once it is in the ledger; to the same question, the same bytes."""

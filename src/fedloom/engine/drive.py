@@ -4,90 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from fedloom.aggregation.method import Method
-from fedloom.aggregation.registry import method as method_named
-from fedloom.aggregation.server_rule import ServerOptimizer
-from fedloom.aggregation.world import Start, World
-from fedloom.engine.base import Engine, Federation, Reply
+from fedloom.engine.asking import TRAIN, Asked, asked_of, with_chain
+from fedloom.engine.base import Reply
 from fedloom.engine.checkpoints import load_state, save_state
-from fedloom.engine.events import Event, Journaled, Observer, silent
-from fedloom.engine.promises import require_promise
+from fedloom.engine.loop import Loop, server_optimizer
 from fedloom.errors import ContributionRefusedError
-from fedloom.rounds.assign import common_start, measuring_assignment, training_assignment
-from fedloom.rounds.messages import Assignment, Contribution, Dropout
+from fedloom.rounds.messages import Assignment, Contribution, Dropout, holding
 from fedloom.rounds.roster import roster
 from fedloom.rounds.state import RunState
 from fedloom.rounds.step import Tally, fold, step
 from fedloom.rounds.validate import update_norm, validate, validate_measured
-from fedloom.rounds.world import world_of
-from fedloom.spec.experiment import Experiment
-from fedloom.store.in_force import in_force
-from fedloom.store.run_directory import RunDirectory
-
-ALL_STAGES = frozenset({"base", "round", "final"})
-TRAIN = "train"
-Asked = tuple[str, Assignment]  # what for: TRAIN, or the stage of an evaluation
-
-
-@dataclass(frozen=True)
-class Loop:
-    """Everything that stays the same during a run.
-
-    stages: which evaluations are made ("base" before round 1, "round" after each, "final" with generation).
-    last_round: where the run ends, at most experiment.training.rounds.
-    """
-
-    experiment: Experiment
-    method: Method
-    world: World
-    federation: Federation
-    directory: RunDirectory
-    engine: Engine
-    observe: Observer
-    stages: frozenset[str]
-    last_round: int
-
-    @property
-    def clients(self) -> tuple[str, ...]:
-        return tuple(self.world.slots)
-
-    def records(self) -> list[Any]:
-        """What the journal says, without what was rolled back."""
-        return in_force(self.directory.journal.records())
-
-    def journal(self, kind: str, **fields: Any) -> None:
-        """Write one record and tell the observer."""
-        self.directory.journal.append(kind, **fields)
-        self.observe(Journaled(kind, fields))
-
-
-def loop_of(
-    experiment: Experiment,
-    directory: RunDirectory,
-    engine: Engine,
-    observe: Callable[[Event], None] = silent,
-    *,
-    stages: frozenset[str] = ALL_STAGES,
-    last_round: int | None = None,
-) -> Loop:
-    """Gather the facts of a run. Raises: FedLoomError for whatever makes round 1 impossible."""
-    federation = engine.describe()
-    require_promise(experiment, federation.rows)
-    return Loop(
-        experiment=experiment,
-        method=method_named(experiment.method.name),
-        world=world_of(experiment, federation.modules),
-        federation=federation,
-        directory=directory,
-        engine=engine,
-        observe=observe,
-        stages=stages,
-        last_round=last_round or experiment.training.rounds,
-    )
 
 
 def drive(loop: Loop) -> RunState:
@@ -123,7 +52,8 @@ def _one_round(loop: Loop, state: RunState, due: str) -> RunState:
     round, began = state.round + 1, time.monotonic()
     participants = roster(loop.experiment, round)
     loop.journal("round_started", round=round, participants=list(participants))
-    state, clients = _stepped(loop, state, _asked(loop, state, (due,), participants))
+    before, (state, clients) = state, _stepped(loop, state, asked_of(loop, state, (due,), participants))
+    state = with_chain(loop, before, state)
     details = {name: tensor.item() for name, tensor in state.learned.extras.items() if tensor.numel() == 1}
     digest = save_state(loop.directory, state, {"clients": clients, **details})
     loop.journal(
@@ -145,45 +75,6 @@ def _stepped(loop: Loop, state: RunState, asked: Iterable[Asked]) -> tuple[RunSt
     return after, list(tally.clients)
 
 
-def server_optimizer(loop: Loop) -> ServerOptimizer:
-    """The one that the user names, or else the one that goes with the method for so many clients."""
-    return loop.experiment.server.optimizer_value(loop.method.server(len(loop.clients)))
-
-
-def _asked(loop: Loop, state: RunState, stages: Sequence[str], participants: Collection[str]) -> Iterator[Asked]:
-    """What is asked of the clients about one state, client by client: to measure it, unless the journal has that
-    already, and to train from it."""
-    missing = {stage: _unmeasured(loop, state, stage) for stage in stages if _is_due(loop, state, stage)}
-    # Not where there is nothing to measure: it is as large as the trunk, and would be there while clients train.
-    common = common_start(loop.method, state) if any(missing.values()) else None
-    for client in loop.clients:
-        for stage in missing:
-            if client in missing[stage]:
-                yield stage, _to_measure(loop, state, client, common, stage)
-        if client in participants:
-            yield TRAIN, training_assignment(loop.experiment, loop.method, loop.world, state, client)
-
-
-def _is_due(loop: Loop, state: RunState, stage: str) -> bool:
-    """Whether a stage is measured at all, and after this round."""
-    between = stage == "round" and state.round != loop.last_round
-    return stage in loop.stages and not (between and state.round % loop.experiment.evaluation.every)
-
-
-def _to_measure(loop: Loop, state: RunState, client: str, common: Start | None, stage: str) -> Assignment:
-    rows = 0 if stage == "round" else loop.experiment.evaluation.generate_rows
-    return measuring_assignment(loop.experiment, loop.method, loop.world, state, client, common, generate_rows=rows)
-
-
-def _unmeasured(loop: Loop, state: RunState, stage: str) -> set[str]:
-    done = {
-        record["client"]
-        for record in loop.records()
-        if record["kind"] == "evaluation" and (record["stage"], record["round"]) == (stage, state.round)
-    }
-    return set(loop.clients) - done
-
-
 def _collect(loop: Loop, asked: Iterable[Asked]) -> Tally:
     """Ask, fold what was trained, and write down what was measured."""
     tally, purposes = Tally(), []
@@ -200,6 +91,7 @@ def _collect(loop: Loop, asked: Iterable[Asked]) -> Tally:
 
 def _taken(loop: Loop, tally: Tally, purpose: str, answer: Reply | Dropout) -> Tally:
     """The tally after one answer, which is journaled."""
+    _journal_asking(loop, answer)
     if isinstance(answer, Dropout):
         reason = answer.reason if purpose == TRAIN else f"evaluation: {answer.reason}"
         loop.journal("dropout", round=answer.round, client=answer.client, reason=reason)
@@ -210,13 +102,29 @@ def _taken(loop: Loop, tally: Tally, purpose: str, answer: Reply | Dropout) -> T
         round, reason = answer.assignment.round, str(error)
         loop.journal("refused", round=round, client=error.client, module=error.module, reason=reason)
         return tally
+    held = _held(loop, answer)
     if purpose != TRAIN:
-        journal_evaluation(loop, purpose, answer.contribution)
+        journal_evaluation(loop, purpose, answer.contribution, **held)
         return tally
     weighting = loop.experiment.rounds.weighting
     tally = fold(tally, loop.method, loop.world, answer.assignment, answer.contribution, weighting)
-    _journal_contribution(loop, answer)
+    _journal_contribution(loop, answer, **held)
     return tally
+
+
+def _journal_asking(loop: Loop, answer: Reply | Dropout) -> None:
+    if answer.asked_again:
+        of = answer if isinstance(answer, Dropout) else answer.assignment
+        loop.journal("asked_again", round=of.round, client=of.client, reason=answer.asked_again)
+
+
+def _held(loop: Loop, answer: Reply) -> dict[str, str]:
+    """For the journal: what the client confirmed to have, if that is what it was to have. It is not sent that again."""
+    asked, holds = answer.assignment, answer.contribution.holds
+    if not asked.pieces or holds != holding(asked.pieces):
+        return {}
+    loop.holds[asked.client] = holds
+    return {"holds": holds}
 
 
 def _validate(loop: Loop, purpose: str, answer: Reply) -> None:
@@ -229,7 +137,7 @@ def _validate(loop: Loop, purpose: str, answer: Reply) -> None:
     validate(answer.contribution, answer.assignment, rows=rows, max_update_norm=bound)
 
 
-def _journal_contribution(loop: Loop, answer: Reply) -> None:
+def _journal_contribution(loop: Loop, answer: Reply, **held: str) -> None:
     contribution = answer.contribution
     loop.journal(
         "contribution",
@@ -239,6 +147,7 @@ def _journal_contribution(loop: Loop, answer: Reply) -> None:
         bytes_down=answer.bytes_down,
         bytes_up=answer.bytes_up,
         update_norm=update_norm(contribution, answer.assignment),
+        **held,
         **({"busy_seconds": answer.busy_seconds} if answer.busy_seconds else {}),
         **contribution.metrics,
     )
@@ -246,12 +155,12 @@ def _journal_contribution(loop: Loop, answer: Reply) -> None:
 
 def _measure(loop: Loop, state: RunState, *stages: str) -> None:
     """Evaluate the model (of each client, where it has its own) on every client's held-out rows."""
-    _collect(loop, _asked(loop, state, stages, ()))
+    _collect(loop, asked_of(loop, state, stages, ()))
 
 
-def journal_evaluation(loop: Loop, stage: str, measured: Contribution) -> None:
+def journal_evaluation(loop: Loop, stage: str, measured: Contribution, **held: str) -> None:
     """Write what one client measured."""
-    loop.journal("evaluation", stage=stage, round=measured.round, client=measured.client, **measured.metrics)
+    loop.journal("evaluation", stage=stage, round=measured.round, client=measured.client, **held, **measured.metrics)
 
 
 def _out_of_patience(loop: Loop) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedloom.engine.base import Federation, Reply
 from fedloom.engine.client_half import ClientHalf
 from fedloom.engine.events import ClientBegins, Observer, silent
+from fedloom.engine.forming import LackingError
 from fedloom.engine.sites import Sites
 from fedloom.errors import FedLoomError
 from fedloom.rounds.messages import Assignment, Dropout
@@ -46,19 +47,25 @@ class LocalEngine:
         if assignment is None:
             return None
         self.observe(ClientBegins(assignment.client, assignment.kind, assignment.round))
+        again = ""
         try:
-            received, size = _delivered(client, assignment)
+            received, size, again = _delivered(client, assignment)
             assignment = assignment.without_trunk()
             up = client.answer_loaded(received)
         except FedLoomError as error:
-            return Dropout(assignment.round, assignment.client, str(error))
+            return Dropout(assignment.round, assignment.client, str(error), again)
         finally:
             release()
         contribution = contribution_from_bytes(up, start=assignment.start.trainable, head=assignment.head)
-        return Reply(assignment, contribution, bytes_down=size, bytes_up=len(up))
+        return Reply(assignment, contribution, bytes_down=size, bytes_up=len(up), asked_again=again)
 
 
-def _delivered(client: ClientHalf, assignment: Assignment) -> tuple[Assignment, int]:
-    """The assignment as it arrives at the client, its start in the layers, and how many bytes it was."""
+def _delivered(client: ClientHalf, assignment: Assignment) -> tuple[Assignment, int, str]:
+    """The assignment as it arrives at the client, its start in the layers, how many bytes it was, and why it was sent
+    twice, if it was."""
     sent = assignment_to_bytes(assignment)
-    return client.loaded(sent), len(sent)
+    try:
+        return client.loaded(sent), len(sent), ""
+    except LackingError as error:
+        whole = assignment_to_bytes(replace(assignment, has=frozenset()))
+        return client.loaded(whole), len(sent) + len(whole), str(error)

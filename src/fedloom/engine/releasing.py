@@ -63,7 +63,7 @@ def identified(assignment: Assignment) -> Assignment:
         "work": asdict(assignment.work) if assignment.work else None,
         "wire": asdict(assignment.wire),
         "trainable": start.trainable.digest(),
-        "trunk": start.trunk.digest(),
+        "trunk": [start.trunk.digest(), *(asdict(piece) for piece in assignment.pieces)],
     }
     head = to_bytes({}, dict(sorted(assignment.head.items())), facts={})
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + head).hexdigest()

@@ -18,9 +18,10 @@ from torch import Tensor
 from fedloom.adapters.adapter import Adapter
 from fedloom.aggregation.world import Start
 from fedloom.engine.base import ClientRows, Engine
-from fedloom.engine.drive import Loop, drive, journal_evaluation, loop_of, round_seconds, server_optimizer
+from fedloom.engine.drive import drive, journal_evaluation, round_seconds
 from fedloom.engine.events import Observer, RunBegins, Stage
 from fedloom.engine.keeping import own_model
+from fedloom.engine.loop import Loop, loop_of, server_optimizer
 from fedloom.errors import NotAtHandError, RunError
 from fedloom.report.summary import RunSummary
 from fedloom.report.write import write_report

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from fedloom import rng
@@ -11,6 +11,7 @@ from fedloom.adapters.packing import Coding
 from fedloom.aggregation.local_rules import LocalRules, Penalty
 from fedloom.aggregation.method import Method
 from fedloom.aggregation.world import Start, World
+from fedloom.rounds.chain import Chain
 from fedloom.rounds.contribute import constant_digest
 from fedloom.rounds.messages import Assignment, LocalWork, Wire
 from fedloom.rounds.state import RunState
@@ -49,6 +50,15 @@ def training_assignment(
     )
 
 
+def in_pieces(assignment: Assignment, chain: Chain, has: frozenset[str], blobs: Mapping[str, bytes]) -> Assignment:
+    """The same model, its trunk as pieces of the global delta in place of a trunk of its own.
+
+    Only for methods whose starts are whole (`Method.rest`). has: digests of pieces that the client said it has.
+    """
+    start = Start(assignment.start.trainable)
+    return replace(assignment, start=start, pieces=chain.pieces, has=has, blobs=blobs)
+
+
 def wire_of(experiment: Experiment) -> Wire:
     """How the numbers of a run travel."""
     table = experiment.wire
@@ -85,6 +95,11 @@ def measuring_assignment(
     seed = rng.child(experiment.seed, "evaluate", client)
     asked = evaluation_assignment(method, world, state, client, seed=seed, start=common, generate_rows=generate_rows)
     return replace(asked, wire=wire_of(experiment))
+
+
+def no_trunk() -> Start:
+    """The global model as a start whose trunk is sent in pieces."""
+    return Start(trainable=Adapter())
 
 
 def common_start(method: Method, state: RunState) -> Start | None:

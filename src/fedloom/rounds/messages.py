@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -69,6 +70,14 @@ class Wire:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """One summand of a global delta that is sent in pieces. digest: SHA-256 of its bytes.  weight: its factor."""
+
+    digest: str
+    weight: float
+
+
+@dataclass(frozen=True)
 class Assignment:
     """What the server asks of one client in one round.
 
@@ -84,6 +93,9 @@ class Assignment:
     head: the trainables that are not LoRA, by name; empty for generation.
     generate_rows: held-out rows to answer (evaluate), 0 for the loss alone.
     seed: of the client's draws in this round.
+    pieces: the global delta as a sum; the trunk is that sum less the trainable start, formed at the client
+        (`trunk.formed`). Empty where the trunk travels in the start.  has: digests of the pieces that the client said
+        it has, which do not travel.  blobs: digest -> bytes; at the server of all pieces, read when asked for.
     """
 
     kind: Literal["train", "evaluate"]
@@ -101,6 +113,9 @@ class Assignment:
     constant_digest: str = ""
     wire: Wire = field(default_factory=Wire)
     identity: str = ""
+    pieces: tuple[Piece, ...] = ()
+    has: frozenset[str] = frozenset()
+    blobs: Mapping[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def sends(self) -> dict[str, str]:
@@ -135,7 +150,7 @@ class Assignment:
         return None if self.work is None else self.work.privacy
 
     def without_trunk(self) -> Assignment:
-        """What is needed to judge an answer: the trunk, which may be large, does not change."""
+        """What is needed to judge an answer: the trunk, which may be large, does not change. Pieces stay named."""
         return replace(self, start=Start(self.start.trainable))
 
 
@@ -144,6 +159,7 @@ class Contribution:
     """What a client sends back: its adapter and head (empty after "evaluate"), the number of examples, metrics.
 
     metrics: numbers by name; a name ends in its unit where it has one (seconds, tokens, bytes).
+    holds: as of `holding`, of the pieces that the client has on its disk now; empty for none.
     """
 
     round: int
@@ -152,6 +168,12 @@ class Contribution:
     metrics: Mapping[str, float]
     adapter: Adapter = field(default_factory=Adapter)
     head: Mapping[str, Tensor] = field(default_factory=dict)
+    holds: str = ""
+
+
+def holding(pieces: Sequence[Piece]) -> str:
+    """One digest for a sequence of pieces, by which a client says that it has them all."""
+    return hashlib.sha256("\n".join(piece.digest for piece in pieces).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -172,8 +194,9 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Dropout:
-    """A client that did not answer in this round, and why."""
+    """A client that did not answer in this round, and why. asked_again: why it was asked twice, if it was."""
 
     round: int
     client: str
     reason: str
+    asked_again: str = ""

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from fedloom.adapters.adapter import Adapter
 from fedloom.aggregation.world import GlobalState
+from fedloom.rounds.chain import Chain
 
 
 @dataclass(frozen=True)
@@ -16,11 +18,16 @@ class RunState:
 
     last_rounds: client -> the last committed round that its contribution counted in. What clients keep for themselves
         is not here: the server knows no more of it than from which round a client goes on.
+    chain: the global delta in pieces, as it is sent.
+    change: what the method made of the last round, before a server optimizer, in few factors, if it knows; of this
+        process alone.
     """
 
     learned: GlobalState
     head: Mapping[str, Tensor] = field(default_factory=dict)
     last_rounds: Mapping[str, int] = field(default_factory=dict)
+    chain: Chain = field(default_factory=Chain)
+    change: Adapter | None = field(default=None, repr=False, compare=False)
 
     @property
     def round(self) -> int:

@@ -77,7 +77,7 @@ def step(
         )
     facts = RoundFacts(world, round, tally.clients)
     total = tally.summed.total()
-    change = method.change(total, state.learned, facts) if method.change and optimizer.rule != "none" else None
+    change = method.change(total, state.learned, facts) if method.change else None
     finished = method.finish(total, state.learned, facts)
     learned = optimized(optimizer, method, state.learned, finished, world, change)
     mean = {
@@ -88,4 +88,6 @@ def step(
         learned=replace(learned, extras={**learned.extras, **moments}).as_read_back(),
         head=head,
         last_rounds={**state.last_rounds, **dict.fromkeys(tally.clients, round)},
+        chain=state.chain,
+        change=change,
     )

@@ -10,11 +10,15 @@ model of the server, which stays as it is for a client that learned nothing.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
@@ -24,17 +28,19 @@ from fedloom.adapters.io import from_bytes, to_bytes
 from fedloom.adapters.packing import EXACT, Coding
 from fedloom.aggregation.local_rules import Penalty
 from fedloom.aggregation.world import Start
-from fedloom.errors import AdapterError
+from fedloom.errors import AdapterError, RunError
 from fedloom.privacy.mechanism import PrivacyPromise
-from fedloom.rounds.messages import Assignment, Contribution, LocalWork, Wire
+from fedloom.rounds.messages import Assignment, Contribution, LocalWork, Piece, Wire
 
 PROTOCOL = 4
 FACTS = "message"
 _WHOLE, _CHANGE = "adapter", "change"  # what a contribution's adapter is called
+_PIECE = "piece:"  # before the digest of a piece that travels, among the tensors; no parameter has such a name
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def assignment_to_bytes(assignment: Assignment) -> bytes:
-    """The whole assignment in one block of bytes."""
+    """The assignment in one block of bytes, with those of its pieces that the client does not have."""
     facts = {
         "protocol": PROTOCOL,
         "kind": assignment.kind,
@@ -49,17 +55,33 @@ def assignment_to_bytes(assignment: Assignment) -> bytes:
         "seed": assignment.seed,
         "work": None if assignment.work is None else asdict(assignment.work),
         "generate_rows": assignment.generate_rows,
+        "pieces": [[piece.digest, piece.weight] for piece in assignment.pieces],
     }
     adapters = {"trainable": assignment.start.trainable, "trunk": assignment.start.trunk}
     return to_bytes(
         adapters,
-        assignment.head,
+        {**assignment.head, **_pieces_out(assignment)},
         facts={FACTS: json.dumps(facts, sort_keys=True)},
         sides=_sent_out(assignment),
         whole=("trunk",),
         codings={"trainable": _coding_of_start(assignment), "trunk": assignment.wire.down},
         tensor_coding=assignment.wire.down,
     )
+
+
+def _pieces_out(assignment: Assignment) -> dict[str, Tensor]:
+    """The pieces that travel, as the bytes that they are."""
+    digests = dict.fromkeys(piece.digest for piece in assignment.pieces if piece.digest not in assignment.has)
+    try:
+        found = {digest: bytearray(assignment.blobs[digest]) for digest in digests}
+    except KeyError as error:
+        raise RunError(
+            "a piece of the global delta is damaged or missing at the server",
+            where=f"round {assignment.round}",
+            expected=f"digest {error.args[0]}",
+            do="Remove the file of this digest from the run's pieces/, if it is there, and resume: it is made anew",
+        ) from error
+    return {_PIECE + digest: torch.frombuffer(data, dtype=torch.uint8) for digest, data in found.items()}
 
 
 def _coding_of_start(assignment: Assignment) -> Coding:
@@ -78,23 +100,47 @@ def _sent_out(assignment: Assignment) -> dict[str, str]:
 
 
 def assignment_from_bytes(data: bytes) -> Assignment:
-    """The assignment as it arrives; sides that the client has are NaN until `contribute.going_on` fills them in.
+    """The assignment as it arrives; sides that the client has are NaN until `contribute.going_on` fills them in, and a
+    trunk in pieces is there when `trunk.formed` has formed it.
 
-    Raises: AdapterError for bytes that are not one, or of another protocol.
+    Raises: AdapterError for bytes that are not one, or of another protocol, and for pieces that are not what was named.
     """
-    adapters, head, facts = from_bytes(data, where="assignment", blank=("trainable",))
+    adapters, tensors, facts = from_bytes(data, where="assignment", blank=("trainable",))
     message = message_of(facts, "assignment")
     try:
-        work, wire = message.pop("work"), message.pop("wire")
+        work, wire, pieces = message.pop("work"), message.pop("wire"), _pieces_in(message.pop("pieces"))
         return Assignment(
             start=Start(trainable=adapters["trainable"], trunk=adapters["trunk"]),
-            head=head,
+            head={name: tensor for name, tensor in tensors.items() if not name.startswith(_PIECE)},
+            pieces=pieces,
+            blobs=_blobs_in(tensors, {piece.digest for piece in pieces}),
             work=None if work is None else _work(work),
             wire=Wire(**{**wire, "up": Coding(**wire["up"]), "down": Coding(**wire["down"])}),
             **message,
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise AdapterError("the bytes hold no assignment", where="assignment", found=repr(error)) from error
+
+
+def _pieces_in(table: Any) -> tuple[Piece, ...]:
+    """Raises: ValueError, TypeError for what are no pieces: a digest becomes the name of a file."""
+    pieces = tuple(Piece(digest, float(weight)) for digest, weight in table)
+    if not all(_DIGEST.fullmatch(piece.digest) and math.isfinite(piece.weight) for piece in pieces):
+        raise ValueError("a piece is not a digest and a finite weight")
+    return pieces
+
+
+def _blobs_in(tensors: Mapping[str, Tensor], named: set[str]) -> dict[str, bytes]:
+    """digest -> bytes of the pieces that travelled. Raises: AdapterError for one that was not named, or is another."""
+    found = {
+        name.removeprefix(_PIECE): tensor.numpy().tobytes()
+        for name, tensor in tensors.items()
+        if name.startswith(_PIECE)
+    }
+    for digest, data in found.items():
+        if digest not in named or hashlib.sha256(data).hexdigest() != digest:
+            raise AdapterError("a piece of the trunk is not what was sent", where=f"assignment, piece {digest[:12]!r}")
+    return found
 
 
 def _work(table: dict[str, Any]) -> LocalWork:
@@ -119,6 +165,7 @@ def contribution_to_bytes(
         "client": contribution.client,
         "examples": contribution.examples,
         "metrics": dict(contribution.metrics),
+        "holds": contribution.holds,
     }
     name, sent, coding = _WHOLE, contribution, EXACT
     if asked is not None and contribution.adapter and not asked.wire.is_exact:

@@ -165,6 +165,13 @@ class RoundsTable(Table):
     clients: tuple[Name, ...] | None = Field(
         None, examples=[("torch", "transformers")], description="only these take part; left out: all"
     )
+    retries: int = Field(
+        1,
+        ge=0,
+        le=10,
+        description="how often a client is asked again in a round, if its answer was an error or it was lost and came "
+        "back before the deadline; between machines only",
+    )
     max_update_norm: float | None = Field(
         None,
         examples=[10.0],

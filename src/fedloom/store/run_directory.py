@@ -21,6 +21,7 @@ from fedloom.store.durable import lock, publish, sync_directory, unlock, write_f
 from fedloom.store.in_force import ROLLED_BACK
 from fedloom.store.journal import Journal, Record
 from fedloom.store.names import refuse_existing
+from fedloom.store.piece_store import PieceStore
 from fedloom.store.round_files import from_files, to_files
 from fedloom.store.unfinished import remove_abandoned, unfinished_name
 
@@ -33,7 +34,8 @@ class RunDirectory:
     """The directory of one run.
 
     path: runs/<name>.  journal: its record.  adapter, report, plan: where results go.  clients: where the clients of a
-    run on one machine keep what stays with them, each below its name; nothing of it is read here.
+    run on one machine keep what stays with them, each below its name; nothing of it is read here. pieces: of the
+    global delta, as they are sent.
     Reading needs no lock. `create`, `open(to_write=True)` and the first `save_round` take it; it ends with `close`,
     with the `with` block, or with the process.
     """
@@ -45,6 +47,7 @@ class RunDirectory:
         self.report = path / "report.html"
         self.plan = path / "plan.json"
         self.clients = path / "clients"
+        self.pieces = PieceStore(path / "pieces")
         self._configuration = path / "experiment.toml"
         self._rounds = path / "rounds"
         self._release: weakref.finalize | None = None

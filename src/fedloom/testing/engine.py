@@ -16,6 +16,7 @@ from fedloom.adapters.factors import Factors
 from fedloom.aggregation.method import Law
 from fedloom.aggregation.registry import METHODS
 from fedloom.engine.base import ClientRows, Federation, Reply
+from fedloom.engine.forming import confirmed, with_trunk
 from fedloom.engine.keeping import begun, leaving, store_of
 from fedloom.rounds.contribute import prepared
 from fedloom.rounds.messages import Assignment, Contribution, Dropout
@@ -62,12 +63,14 @@ class PretendEngine:
     def exchange(self, assignments: Iterable[Assignment]) -> Iterator[Reply | Dropout]:
         for assignment in assignments:
             down = assignment_to_bytes(assignment)
-            own = begun(received := assignment_from_bytes(down), store_of(self.store, received))
-            answered = self.change(assignment, self._at_the_client(own))
+            received = assignment_from_bytes(down)
+            own = with_trunk(begun(received, store_of(self.store, received)), self.store)
+            answered = self.change(own, self._at_the_client(own))
             if isinstance(answered, Dropout):
                 yield answered
             else:
-                up = contribution_to_bytes(answered, assignment.sends, asked=own)
+                sent = confirmed(assignment, answered, self.store)
+                up = contribution_to_bytes(sent, assignment.sends, asked=own)
                 again = contribution_from_bytes(up, start=assignment.start.trainable, head=assignment.head)
                 yield Reply(assignment, again, bytes_down=len(down), bytes_up=len(up))
 

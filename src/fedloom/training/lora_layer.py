@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.algebra import stack
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.world import Start
 from fedloom.errors import AdapterError
-from fedloom.training.low_rank import add_low_rank
+from fedloom.training.low_rank import Frozen, add_low_rank
 from fedloom.training.targets import shape_of
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class LoraLayer(nn.Module):
-    """y = base(x) + scaling * (x a^T) b^T + trunk(x), where trunk is a frozen pair of factors.
+    """y = base(x) + scaling * (x a^T) b^T + trunk(x), where trunk is a frozen pair of factors, or a matrix.
 
     Shapes: x (.., in), y (.., out), a (rank, in), b (out, rank).
     a and b are float32 masters, multiplied in the dtype of x; `trunk` is kept in the dtype of the base.
@@ -51,9 +50,9 @@ class LoraLayer(nn.Module):
         """Without factors the layer is its base, exactly."""
         self.a: nn.Parameter | None = None
         self.b: nn.Parameter | None = None
-        self.trunk: tuple[Tensor, Tensor] | None = None
+        self.trunk: Frozen | None = None
 
-    def load(self, factors: Factors | None, trunk: Factors | None, sides: str, dropout: float = 0.0) -> None:
+    def load(self, factors: Factors | None, trunk: Factors | Tensor | None, sides: str, dropout: float = 0.0) -> None:
         """Put in copies of the factors. sides: which of them train ("a", "b", "ab" or "")."""
         self.clear()
         self.dropout = dropout
@@ -65,11 +64,11 @@ class LoraLayer(nn.Module):
             self.b = _master(factors.b, device, "b" in sides)
         if trunk is not None:
             self._check(trunk)
-            b = trunk.scaling * trunk.b.detach()
-            self.trunk = trunk.a.detach().to(device, self.dtype, copy=True), b.to(device, self.dtype, copy=True)
+            parts = (trunk,) if isinstance(trunk, Tensor) else (trunk.a, trunk.scaling * trunk.b)
+            self.trunk = tuple(part.detach().to(device, self.dtype, copy=True) for part in parts)
 
-    def _check(self, factors: Factors) -> None:
-        if factors.shape != self.shape:
+    def _check(self, factors: Factors | Tensor) -> None:
+        if tuple(factors.shape) != self.shape:
             raise AdapterError("the factors do not fit the layer", expected=self.shape, found=factors.shape)
 
     def factors(self) -> Factors | None:
@@ -83,13 +82,17 @@ class LoraLayer(nn.Module):
         if self.a is not None and (self.branch is not None or (self.dropout > 0 and self.training)):
             return self._beside(x)
         if self.a is None or self.b is None:
-            return self.base(x) if self.trunk is None else add_low_rank(x, self.base, *self.trunk)
+            return self._known(x)
         a, b = self.a.to(x.dtype), (self.scaling * self.b).to(x.dtype)
-        return add_low_rank(x, self.base, a, b, self.trunk)
+        return add_low_rank(x, self.base, (a, b), self.trunk)
+
+    def _known(self, x: Tensor) -> Tensor:
+        """Of the base and the trunk."""
+        return self.base(x) if self.trunk is None else add_low_rank(x, self.base, self.trunk)
 
     def _beside(self, x: Tensor) -> Tensor:
         """The trainable branch by itself. Only it loses inputs; the trunk is part of what is already known."""
-        y = self.base(x) if self.trunk is None else add_low_rank(x, self.base, *self.trunk)
+        y = self._known(x)
         x = nn.functional.dropout(x, self.dropout, training=self.training)
         if self.branch is not None:
             return y + self.branch(x)
@@ -122,7 +125,7 @@ def load_start(base: BaseModel, start: Start, trains: Mapping[str, str], dropout
     trains: module -> sides that may change; a module that is left out does not train.
     Raises: AdapterError for a module that the base does not target, or factors of another shape.
     """
-    unknown = sorted((start.trainable.keys() | start.trunk.keys()) - base.layers.keys())
+    unknown = sorted((start.trainable.keys() | start.trunk.keys() | start.matrices.keys()) - base.layers.keys())
     if unknown:
         raise AdapterError(
             "the base model does not target this module",
@@ -130,8 +133,8 @@ def load_start(base: BaseModel, start: Start, trains: Mapping[str, str], dropout
             expected=f"one of {len(base.layers)} modules such as {next(iter(base.layers), 'none')!r}",
         )
     for name, layer in base.layers.items():
-        trunk = start.trunk.get(name)
-        layer.load(start.trainable.get(name), None if trunk is None else stack([trunk]), trains.get(name, ""), dropout)
+        trunk = start.matrices.get(name, start.trunk.get(name))
+        layer.load(start.trainable.get(name), trunk, trains.get(name, ""), dropout)
 
 
 def trained(base: BaseModel) -> Adapter:

@@ -7,22 +7,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-Pair = tuple[Tensor, Tensor]
+Frozen = tuple[Tensor, ...]  # a pair (a, b), or one matrix (out, in)
 
 
-def add_low_rank(x: Tensor, base: nn.Module, a: Tensor, b: Tensor, frozen: Pair | None = None) -> Tensor:
-    """base(x) + (x a^T) b^T, and the same of a pair that is not trained.
+def add_low_rank(x: Tensor, base: nn.Module, pair: Frozen, frozen: Frozen | None = None) -> Tensor:
+    """base(x) + (x a^T) b^T, and the same of a pair, or a matrix, that is not trained.
 
-    Shapes: x (.., in), a (rank, in), b (out, rank); so is the frozen pair, of another rank.
+    Shapes: x (.., in), a (rank, in), b (out, rank); so is a frozen pair, of another rank, or a matrix (out, in). Where
+    there is nothing to train, `pair` may be a matrix.
     """
     weight: Any = getattr(base, "weight", None)
-    if not _is_plain(base, weight):
-        y = base(x) + (x @ a.T) @ b.T
-        return y if frozen is None else y + (x @ frozen[0].T) @ frozen[1].T
+    if len(pair) == 1 or not _is_plain(base, weight):
+        y = base(x) + _through(x, pair)
+        return y if frozen is None else y + _through(x, frozen)
     rows = x.reshape(-1, x.shape[-1])
     matrix = weight.T if isinstance(base, nn.Linear) else weight
-    y = LowRankProduct.apply(rows, matrix, base.bias, a, b, frozen)
+    y = LowRankProduct.apply(rows, matrix, base.bias, *pair, frozen)
     return y.view(*x.shape[:-1], y.shape[-1])
+
+
+def _through(x: Tensor, frozen: Frozen) -> Tensor:
+    """x delta^T."""
+    for side in frozen:
+        x = x @ side.T
+    return x
 
 
 def _is_plain(base: nn.Module, weight: Any) -> bool:
@@ -31,21 +39,22 @@ def _is_plain(base: nn.Module, weight: Any) -> bool:
 
 
 class LowRankProduct(torch.autograd.Function):
-    """y = x w + bias + (x a^T) b^T + (x c^T) d^T for a frozen w (in, out) and a frozen pair (c, d).
+    """y = x w + bias + (x a^T) b^T + (x c^T) d^T for a frozen w (in, out) and a frozen pair (c, d); or x d^T, of a
+    matrix.
 
     dh = g b;  da = dh^T x;  db = g^T h;  dx = g w^T + dh a + (g d) c, with h = x a^T.  Saves x and h only, and adds in
-    place: of the frozen pair, which may be as wide as the layer, nothing new is kept.
+    place: of the frozen part, which may be as wide as the layer, nothing new is kept.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, frozen: Pair | None
+        ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, frozen: Frozen | None
     ) -> Tensor:
         h = x @ a.T
         y = x @ w if bias is None else torch.addmm(bias, x, w)
         ctx.save_for_backward(x, w, a, b, h, *(frozen or ()))
         y.addmm_(h, b.T)
-        return y if frozen is None else y.addmm_(x @ frozen[0].T, frozen[1].T)
+        return y if frozen is None else y.addmm_(_through(x, frozen[:-1]), frozen[-1].T)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -55,6 +64,6 @@ class LowRankProduct(torch.autograd.Function):
         dh = g @ b if needs_x or needs_a else None
         dx = (g @ w.T).addmm_(dh, a) if needs_x else None
         if dx is not None and frozen:
-            dx.addmm_(g @ frozen[1], frozen[0])
+            dx.addmm_(g if len(frozen) == 1 else g @ frozen[1], frozen[0])
         da = dh.T @ x if needs_a else None  # type: ignore[union-attr]
         return dx, None, None, da, g.T @ h if needs_b else None, None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from threading import Timer
 
 import pytest
 
 from fedloom.engine.flower.frames import framed, parts_of
 from fedloom.engine.flower.host import FlowerHost, Patience, resume_with, run_with
+from fedloom.engine.forming import PLACE
 from fedloom.engine.run import run
 from fedloom.errors import RunError
 from fedloom.store.run_directory import RunDirectory
@@ -81,6 +84,60 @@ def test_a_crash_is_a_dropout_with_its_reason(pilot, tmp_path):
     result = run_with(FlowerHost(grid, pilot, lambda _: None, SOON), tmp_path / "runs")
     assert all("it crashed" in record["reason"] for record in records(result.directory, "dropout"))
     assert {record["client"] for record in records(result.directory, "contribution")} == {"site-0", "site-1"}
+
+
+def asked_again(path):
+    return [(record["round"], record["client"]) for record in records(path, "asked_again")]
+
+
+def once(answer, instead):
+    """The first assignment is answered otherwise."""
+    left = [instead]
+    return lambda message: left.pop()(message) if left and message.metadata.message_type == "train" else answer(message)
+
+
+def test_an_error_is_asked_once_more(pilot, tmp_path, alone):
+    grid = grid_of(tmp_path, site_2=once(client("site-2", tmp_path / "store"), failing))
+    result = run_with(FlowerHost(grid, pilot, lambda _: None, SOON), tmp_path / "runs")
+    assert result.digest == alone
+    assert not records(result.directory, "dropout")
+    assert set(asked_again(result.directory)) == {(0, "site-2"), (1, "site-2")}, "it was to measure, and to train"
+
+
+def test_nobody_is_asked_again_where_that_is_not_wanted(pilot, tmp_path):
+    never_twice = pilot.model_copy(update={"rounds": pilot.rounds.model_copy(update={"retries": 0})})
+    grid = grid_of(tmp_path, site_2=once(client("site-2", tmp_path / "store"), failing))
+    result = run_with(FlowerHost(grid, never_twice, lambda _: None, SOON), tmp_path / "runs")
+    assert {record["client"] for record in records(result.directory, "dropout")} == {"site-2"}
+    assert not asked_again(result.directory)
+
+
+def test_a_client_that_was_lost_and_is_back_is_asked_once_more(pilot, tmp_path, alone):
+    usual = client("site-2", tmp_path / "store")
+
+    def lost(message):
+        del grid.nodes[3]
+        Timer(0.2, lambda: grid.nodes.update({4: usual})).start()
+        return failing(message)
+
+    grid = grid_of(tmp_path, site_2=once(usual, lost))
+    result = run_with(FlowerHost(grid, pilot, lambda _: None, SOON), tmp_path / "runs")
+    assert result.digest == alone
+    assert (1, "site-2") in asked_again(result.directory)
+
+
+def test_a_client_that_lacks_pieces_is_sent_all_in_the_same_round(pilot, tmp_path):
+    def forget(event):
+        if getattr(event, "kind", "") == "round_committed":
+            shutil.rmtree(tmp_path / "store" / PLACE, ignore_errors=True)
+
+    longer = pilot.model_copy(update={"training": pilot.training.model_copy(update={"rounds": 3})})
+    expected = run(longer, root=tmp_path / "longer").digest
+    grid = grid_of(tmp_path)
+    result = run_with(FlowerHost(grid, longer, forget, SOON), tmp_path / "runs")
+    assert result.digest == expected
+    assert (3, "site-0") in asked_again(result.directory)
+    assert not records(result.directory, "dropout")
 
 
 def test_a_client_that_was_away_takes_part_when_it_comes(pilot, tmp_path):

@@ -54,5 +54,6 @@ only see a sum.""",
     lift=_lift,
     finish=_finish,
     dispatch=dispatch_whole,
+    rest=lambda _: True,
     moved=trunk_moved,
 )

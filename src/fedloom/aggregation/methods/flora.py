@@ -30,11 +30,15 @@ def _finish(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalStat
     return state.next(trunk=add_adapters([state.trunk, mean_stack(total)]))
 
 
+def _change(total: Summand, _: GlobalState, __: RoundFacts) -> Adapter:
+    return mean_stack(total)
+
+
 METHOD = Method(
     name="flora",
     source="FLoRA (Wang et al., 2024, arXiv 2409.05976), section 3.2",
     summary="exact sum by stacking; adapters restart every round",
-    traffic="up: a and b of the client's rank. Down: the whole trunk, which grows to the width of the layer",
+    traffic="up: a and b of the client's rank. Down: the stack of the round, or the whole trunk where that is smaller",
     when="""Use it where the mean must be exact and the stack of all clients is what should be kept. Every client
 begins from new random a and b = 0 in every round, so that the first steps of a round go into finding directions
 again: give it many local steps and few rounds. Not with few local steps, nor where the server may only see a sum.""",
@@ -44,5 +48,7 @@ again: give it many local steps and few rounds. Not with few local steps, nor wh
     lift=lift_stack,
     finish=_finish,
     dispatch=_dispatch,
+    rest=lambda _: True,
+    change=_change,
     moved=trunk_moved,
 )

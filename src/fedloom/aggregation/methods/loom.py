@@ -112,6 +112,10 @@ def _dispatch(state: GlobalState, world: World, client: str) -> Start:
     return Start(Adapter(trainable), state.shared.updated(rest))
 
 
+def _is_whole(settings: LoomSettings) -> bool:
+    return settings.trunk_rank is None and settings.trunk_energy is None
+
+
 def _divided(state: GlobalState, world: World, client: str, module: str) -> tuple[Factors, Factors]:
     """start_k and trunk_k of one module: some rows of V and columns of U S, and the other ones."""
     slot, known = world.slots[client][module], _known_or_nothing(state, world, module)
@@ -246,7 +250,7 @@ def _lost(exact: dict[str, Spectrum], kept: dict[str, Spectrum]) -> Tensor:
 
 def _with_trunk_error(state: GlobalState, world: World) -> GlobalState:
     """Record what the next start of the worst client lacks of G in the worst module, relative to G there."""
-    if world.settings.trunk_rank is None and world.settings.trunk_energy is None:
+    if _is_whole(world.settings):
         return state
     lacking = [_lacking(state, world, client, module) for client in world.slots for module in state.shared]
     return replace(state, extras={**state.extras, TRUNK_ERROR: torch.tensor(max(lacking, default=0.0))})
@@ -266,7 +270,7 @@ METHOD = Method(
     name="loom",
     source="ours: FedEx-LoRA (Singhal et al., 2024) for unequal ranks, with directions drawn anew each round",
     summary="exact and continuing: every client begins from the whole global model and trains some of its directions",
-    traffic="up: a and b of the client's rank. Down: the same, and the rest of the global delta as a trunk",
+    traffic="up: a and b of the client's rank. Down: the same, and what was added to the global delta",
     when="""Use it where ranks are unequal and everyone should begin from the whole global model, also those who were
 absent or are small, and where training should go on instead of beginning again: few local steps, many rounds. What
 a client trains changes from round to round, so that small clients reach every direction in turn. Its server takes
@@ -281,6 +285,7 @@ error is reported. Not where the server may only see a sum.""",
     change=_change,
     server=larger_steps,
     dispatch=_dispatch,
+    rest=_is_whole,
     moved=_moved,
     settings=LoomSettings,
 )

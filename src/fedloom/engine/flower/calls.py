@@ -22,10 +22,15 @@ REFUSED = "refused"  # the fact of an answer that is none: why
 MESSAGE_TYPES = {HELLO: "query", CLASSES: "query", DESCRIBE: "query", ASSIGNMENT: "train"}
 
 
-def call(kind: str, *, client: str = "", run: str = "", labels: str = "[]", body: bytes = b"") -> Envelope:
-    """One call. run: the experiment as TOML, as far as this client needs it.  labels: class names, as JSON."""
+def call(
+    kind: str, *, client: str = "", run: str = "", labels: str = "[]", body: bytes = b"", attempt: int = 1
+) -> Envelope:
+    """One call. run: the experiment as TOML, as far as this client needs it.  labels: class names, as JSON.
+
+    attempt: a call that is made again is another one, so that nobody gives the answer that he gave.
+    """
     facts: dict[str, Fact] = {"protocol": PROTOCOL, "version": version("fedloom"), "kind": kind, "client": client}
-    return Envelope({**facts, "run": run, "labels": labels}, body)
+    return Envelope({**facts, "run": run, "labels": labels, "attempt": attempt}, body)
 
 
 def answered(asked: Envelope, answer: Callable[[Envelope], Envelope]) -> Envelope:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.engine.flower.calls import ASSIGNMENT, BUSY, CLASSES, DESCRIBE, HELLO, PROTOCOL, hello
-from fedloom.engine.flower.frames import framed, parts_of, reason
+from fedloom.engine.flower.frames import framed, lacking, parts_of, reason
 from fedloom.engine.flower.wire import Envelope
 from fedloom.engine.for_client import experiment_of, with_labels
+from fedloom.engine.forming import LackingError
 from fedloom.engine.member import Member
 from fedloom.errors import FedLoomError
 from fedloom.kits.consent import refusals
@@ -77,6 +78,8 @@ def _assignment(asked: Envelope, config: Config, member: Member) -> Envelope:
 def _one(member: Member, experiment: Experiment, client: str, part: bytes) -> bytes:
     try:
         return member.answer(experiment, client, part)
+    except LackingError as error:
+        return lacking(str(error))
     except FedLoomError as error:
         return reason(str(error))
 

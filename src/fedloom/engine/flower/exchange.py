@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import add
 
 from fedloom.engine.base import Federation, Reply
 from fedloom.engine.events import ClientBegins, Observer, silent
 from fedloom.engine.flower.calls import ASSIGNMENT, BUSY, call
-from fedloom.engine.flower.frames import framed, parts_of, reason_in
-from fedloom.engine.flower.gathering import Gathered, Gathering
-from fedloom.engine.flower.post import NoAnswerError, Sent, receive, send
+from fedloom.engine.flower.frames import framed, is_lacking, parts_of, reason_in
+from fedloom.engine.flower.gathering import PAUSE, Gathered, Gathering
+from fedloom.engine.flower.post import NoAnswerError, Sent, TooLateError, receive, send
 from fedloom.engine.flower.wire import Envelope
 from fedloom.errors import FedLoomError
 from fedloom.rounds.messages import Assignment, Dropout
@@ -27,13 +29,15 @@ class FlowerEngine:
     """Pushes all assignments of a round at once and folds their answers in the order of the assignments.
 
     That order makes sums the same on every engine. Answers that are early wait at Flower, so that only one is in memory
-    here; whoever has not answered when the deadline is over, in seconds, is a dropout, and the others count.
+    here; whoever has not answered when the deadline is over, in seconds, is a dropout, and the others count. A client
+    whose answer is an error is asked again, as often as `rounds.retries`; one that was lost has `come_back` seconds.
     """
 
     gathering: Gathering
     gathered: Gathered
     deadline: float
     observe: Observer = silent
+    come_back: float = 120.0
 
     def describe(self) -> Federation:
         described = self.gathered.descriptions
@@ -59,55 +63,86 @@ class FlowerEngine:
         self.gathering.look(self.gathered)
         self.gathering.describe(self.gathered)
         bundles = groupby(assignments, key=lambda assignment: assignment.client)
-        on_their_way = [self._send(client, bundle) for client, bundle in bundles]
+        ends = time.monotonic() + self.deadline
+        on_their_way = [self._send(list(bundle), ends) for _, bundle in bundles]
         for sent in on_their_way:
             yield from self._receive(sent)
 
-    def _send(self, client: str, bundle: Iterable[Assignment]) -> _OnItsWay:
-        """One message with all that is asked of a client."""
-        node = self.gathered.nodes.get(client)
-        if node is None:
-            asked = [assignment.without_trunk() for assignment in bundle]
-            return _OnItsWay(asked, (), f"client {client!r} is not connected")
-        asked, bodies = [], []
-        for assignment in bundle:
-            self.observe(ClientBegins(client, assignment.kind, assignment.round))
-            bodies.append(assignment_to_bytes(assignment))
-            asked.append(assignment.without_trunk())
+    def _send(self, asked: list[Assignment], ends: float, earlier: _OnItsWay | None = None) -> _OnItsWay:
+        """One message with all that is asked of a client. earlier: the one that this repeats."""
+        client = asked[0].client
+        sizes = [0] * len(asked) if earlier is None else list(earlier.sizes)
+        attempt = 1 if earlier is None else earlier.attempt + 1
+        if (node := self.gathered.nodes.get(client)) is None:
+            return _OnItsWay(asked, tuple(sizes), f"client {client!r} is not connected", ends, attempt)
+        bodies = list(self._bodies(asked))
         run, labels = self.gathering.run_for(client), json.dumps(self.gathered.labels)
-        message = call(ASSIGNMENT, client=client, run=run, labels=labels, body=framed(bodies))
-        sizes, group = tuple(map(len, bodies)), str(asked[0].round)
+        message = call(ASSIGNMENT, client=client, run=run, labels=labels, body=framed(bodies), attempt=attempt)
+        sizes, group = [*map(add, sizes, map(len, bodies))], str(asked[0].round)
+        seconds = max(ends - time.monotonic(), 0.0)
         try:
-            sent = send(self.gathering.grid, node, client, message, seconds=self.deadline, group=group)
+            sent = send(self.gathering.grid, node, client, message, seconds=seconds, group=group)
         except NoAnswerError as error:
-            return _OnItsWay(asked, sizes, str(error))
-        return _OnItsWay(asked, sizes, sent)
+            return _OnItsWay(asked, tuple(sizes), str(error), ends, attempt)
+        return _OnItsWay(asked, tuple(sizes), sent, ends, attempt)
 
-    def _receive(self, on_its_way: _OnItsWay) -> Iterator[Reply | Dropout]:
-        """One reply or dropout for each assignment of a message."""
+    def _bodies(self, asked: list[Assignment]) -> Iterator[bytes]:
+        """What one assignment of a message brings, the later ones need not bring."""
+        brought: frozenset[str] = frozenset()
+        for assignment in asked:
+            self.observe(ClientBegins(assignment.client, assignment.kind, assignment.round))
+            yield assignment_to_bytes(replace(assignment, has=assignment.has | brought))
+            brought |= {piece.digest for piece in assignment.pieces}
+
+    def _receive(self, on_its_way: _OnItsWay, why: str = "") -> Iterator[Reply | Dropout]:
+        """One reply or dropout for each assignment of a message. why: it is asked again, if it is."""
         asked = on_its_way.asked
         try:
             answer = self._answer(on_its_way)
             bodies = parts_of(answer.body, len(asked))
         except FedLoomError as error:
-            yield from (Dropout(assignment.round, assignment.client, str(error)) for assignment in asked)
+            if not isinstance(error, TooLateError) and self._is_back(on_its_way):
+                yield from self._receive(self._send(asked, on_its_way.ends, on_its_way), str(error))
+            else:
+                yield from (Dropout(one.round, one.client, str(error), why) for one in asked)
+            return
+        if not why and (lacked := next(filter(is_lacking, bodies), None)):
+            whole = [replace(assignment, has=frozenset()) for assignment in asked]
+            yield from self._receive(self._send(whole, on_its_way.ends, on_its_way), reason_in(lacked) or "")
             return
         for assignment, size, body in zip(asked, on_its_way.sizes, bodies, strict=True):
-            yield _reply(assignment, size, body, _busy_seconds(answer))
+            yield _reply(assignment.without_trunk(), size, body, _busy_seconds(answer), why)
 
     def _answer(self, on_its_way: _OnItsWay) -> Envelope:
         if isinstance(on_its_way.sent, str):
             raise NoAnswerError(on_its_way.sent)
         return receive(self.gathering.grid, on_its_way.sent, at_most=sum(map(largest_answer, on_its_way.asked)))
 
+    def _is_back(self, on_its_way: _OnItsWay) -> bool:
+        """Whether a client that was sent something can be asked again: it is there, or comes back soon enough."""
+        if isinstance(on_its_way.sent, str) or on_its_way.attempt > self.gathering.experiment.rounds.retries:
+            return False
+        client = on_its_way.asked[0].client
+        ends = min(on_its_way.ends, time.monotonic() + self.come_back)
+        self.gathering.look(self.gathered)
+        while client not in self.gathered.nodes and time.monotonic() < ends:
+            time.sleep(min(PAUSE, self.come_back))
+            self.gathering.look(self.gathered)
+        return client in self.gathered.nodes and time.monotonic() < on_its_way.ends
+
 
 @dataclass(frozen=True)
 class _OnItsWay:
-    """The assignments of one message, their bytes, and the message; or why there is none."""
+    """The assignments of one message, their bytes in all attempts, and the message; or why there is none.
+
+    ends: the deadline of the round, in time.monotonic().
+    """
 
     asked: list[Assignment]
     sizes: tuple[int, ...]
     sent: Sent | str
+    ends: float
+    attempt: int
 
 
 def _busy_seconds(answer: Envelope) -> float:
@@ -115,14 +150,14 @@ def _busy_seconds(answer: Envelope) -> float:
     return found if isinstance(found, float) and math.isfinite(found) else 0.0
 
 
-def _reply(assignment: Assignment, bytes_down: int, body: bytes, busy_seconds: float) -> Reply | Dropout:
+def _reply(assignment: Assignment, bytes_down: int, body: bytes, busy: float, why: str = "") -> Reply | Dropout:
     if reason := reason_in(body):
-        return Dropout(assignment.round, assignment.client, reason)
+        return Dropout(assignment.round, assignment.client, reason, why)
     try:
         contribution = contribution_from_bytes(body, start=assignment.start.trainable, head=assignment.head)
     except FedLoomError as error:
-        return Dropout(assignment.round, assignment.client, str(error))
-    return Reply(assignment, contribution, bytes_down=bytes_down, bytes_up=len(body), busy_seconds=busy_seconds)
+        return Dropout(assignment.round, assignment.client, str(error), why)
+    return Reply(assignment, contribution, bytes_down, len(body), busy, why)
 
 
 def largest_answer(assignment: Assignment) -> int:

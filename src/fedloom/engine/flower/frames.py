@@ -12,6 +12,7 @@ from fedloom.errors import AdapterError
 
 _LENGTH = 8
 _REASON = b"fedloom cannot: "
+_LACKING = _REASON + b"it lacks something: "
 
 
 def framed(parts: Sequence[bytes]) -> bytes:
@@ -37,6 +38,16 @@ def parts_of(body: bytes, count: int | None = None) -> list[bytes]:
 def reason(text: str) -> bytes:
     """A part that says why there is no answer."""
     return _REASON + text.encode()
+
+
+def lacking(text: str) -> bytes:
+    """A part that says that the client lacks what it was believed to have."""
+    return _LACKING + text.encode()
+
+
+def is_lacking(part: bytes) -> bool:
+    """Whether that is what a part says; `reason_in` has the words."""
+    return part.startswith(_LACKING)
 
 
 def reason_in(part: bytes) -> str | None:

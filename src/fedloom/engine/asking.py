@@ -1,0 +1,94 @@
+"""What is asked of the clients about one state, and in which pieces its delta is sent to them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+
+from fedloom.adapters.adapter import Adapter
+from fedloom.aggregation.world import Start
+from fedloom.engine.loop import Loop, server_optimizer
+from fedloom.rounds.assign import (
+    common_start,
+    in_pieces,
+    measuring_assignment,
+    no_trunk,
+    training_assignment,
+    wire_of,
+)
+from fedloom.rounds.chain import Chain, begun_anew, extended
+from fedloom.rounds.messages import Assignment
+from fedloom.rounds.state import RunState
+from fedloom.rounds.trunk import piece_to_bytes
+
+TRAIN = "train"
+Asked = tuple[str, Assignment]  # what for: TRAIN, or the stage of an evaluation
+
+
+def asked_of(loop: Loop, state: RunState, stages: Sequence[str], participants: Collection[str]) -> Iterator[Asked]:
+    """What is asked of the clients about one state, client by client: to measure it, unless the journal has that
+    already, and to train from it."""
+    missing = {stage: _unmeasured(loop, state, stage) for stage in stages if _is_due(loop, state, stage)}
+    # Not where there is nothing to measure: it is as large as the trunk, and would be there while clients train.
+    common = _common(loop, state) if any(missing.values()) else None
+    chain = _complete(loop, state) if loop.in_pieces else state.chain
+    for client in loop.clients:
+        for stage in missing:
+            if client in missing[stage]:
+                yield stage, _sent(loop, chain, _to_measure(loop, state, client, common, stage))
+        if client in participants:
+            asked = training_assignment(loop.experiment, loop.method, loop.world, state, client)
+            yield TRAIN, _sent(loop, chain, asked)
+
+
+def _common(loop: Loop, state: RunState) -> Start | None:
+    return no_trunk() if loop.in_pieces else common_start(loop.method, state)
+
+
+def _complete(loop: Loop, state: RunState) -> Chain:
+    """The chain of a state; begun anew where it is of an older run, or pieces were lost here, which is journaled."""
+    lost = [link.digest for link in state.chain.links if link.digest not in loop.directory.pieces]
+    if state.chain.known and not lost:
+        return state.chain
+    loop.journal("pieces_made_anew", round=state.round, lost=lost)
+    return begun_anew(state.learned, partial(_put, loop))
+
+
+def _sent(loop: Loop, chain: Chain, asked: Assignment) -> Assignment:
+    """As it is sent: where the trunk is in pieces, without those that the client has."""
+    if not loop.in_pieces:
+        return asked
+    return in_pieces(asked, chain, chain.held(loop.holds.get(asked.client, "")), loop.directory.pieces)
+
+
+def _is_due(loop: Loop, state: RunState, stage: str) -> bool:
+    """Whether a stage is measured at all, and after this round."""
+    between = stage == "round" and state.round != loop.last_round
+    return stage in loop.stages and not (between and state.round % loop.experiment.evaluation.every)
+
+
+def _to_measure(loop: Loop, state: RunState, client: str, common: Start | None, stage: str) -> Assignment:
+    rows = 0 if stage == "round" else loop.experiment.evaluation.generate_rows
+    return measuring_assignment(loop.experiment, loop.method, loop.world, state, client, common, generate_rows=rows)
+
+
+def _unmeasured(loop: Loop, state: RunState, stage: str) -> set[str]:
+    done = {
+        record["client"]
+        for record in loop.records()
+        if record["kind"] == "evaluation" and (record["stage"], record["round"]) == (stage, state.round)
+    }
+    return set(loop.clients) - done
+
+
+def with_chain(loop: Loop, before: RunState, after: RunState) -> RunState:
+    """The state with its delta in pieces, if that is how it is sent; what was only there for this is forgotten."""
+    if not loop.in_pieces:
+        return replace(after, change=None)
+    chain = extended(before, after, server_optimizer(loop), partial(_put, loop))
+    return replace(after, change=None, chain=chain)
+
+
+def _put(loop: Loop, piece: Adapter) -> str:
+    return loop.directory.pieces.put(piece_to_bytes(piece, wire_of(loop.experiment).down))
