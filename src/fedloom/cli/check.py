@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fedloom.cli.console import Config, console
+from fedloom.spec.disclosure import disclosures
 from fedloom.spec.load import load
 
 NAME = "check"
@@ -19,6 +20,8 @@ def command(config: Config) -> None:
         client = experiment.client(name)
         dropped = f", {rows.dropped} dropped" if rows.dropped else ""
         console.print(f"  {name}: rank {client.rank}, {rows.train} rows to train, {rows.held_out} held out{dropped}")
+    for line in disclosures(experiment):
+        console.print(f"  {line}")
     console.print(
         f"{config} can run: {experiment.method.name} on {facts.base} ({facts.dtype}), {len(facts.modules)} modules "
         f"({facts.targets_rule}), {len(facts.rows)} clients, {experiment.training.rounds} rounds"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from fedloom.data.batches import evaluation_batches, training_batches
 from fedloom.data.examples import Generation
 from fedloom.engine.events import Observer, silent
 from fedloom.engine.keeping import begun, leaving, store_of
+from fedloom.engine.privacy_extra import privacy_part
 from fedloom.engine.sites import Site, Sites
 from fedloom.errors import FedLoomError
 from fedloom.evaluation.scores import answer_scores
@@ -26,6 +28,8 @@ class ClientHalf:
 
     max_new_tokens: of an answer that is written.  tokens_per_batch: size of an evaluation batch.
     store: where each client has a directory of its own for what it keeps; None: for methods whose clients keep nothing.
+    sums: client -> the secure sum that it takes part in, of `masked_half`.
+    only_sums: whether what is trained may leave only as part of such a sum.
     """
 
     sites: Sites
@@ -33,6 +37,8 @@ class ClientHalf:
     max_new_tokens: int = 48
     tokens_per_batch: int = 1024
     store: Path | None = None
+    sums: dict[str, Any] = field(default_factory=dict)
+    only_sums: bool = False
 
     def answer(self, data: bytes) -> bytes:
         """The answer to one assignment. Raises: FedLoomError for bytes that are none, or work that cannot be done."""
@@ -56,8 +62,21 @@ class ClientHalf:
         site = self.sites.site(assignment.client)
         if assignment.kind == "evaluate":
             return contribution_to_bytes(self._evaluate(site, assignment), {})
+        if self.only_sums and assignment.masking is None:
+            raise FedLoomError(
+                "this site sends what it trained only as part of a secure sum",
+                where=f"client {assignment.client!r}",
+                found="an assignment without one",
+                do="Set [secure_aggregation] enabled = true, or only_sums = false in [privacy] of site.toml",
+            )
         sent = leaving(assignment, self._train(site, assignment), store_of(self.store, assignment))
+        if assignment.masking is not None:
+            sent = privacy_part("masked_half").masked(self.sums, assignment, sent, self.store)
         return contribution_to_bytes(sent, assignment.sends, asked=assignment)
+
+    def masked_answer(self, client: str, step: str, body: bytes) -> bytes:
+        """The answer to one step of a secure sum. Raises: FedLoomError."""
+        return privacy_part("masked_half").masked_answer(self.sums, client, step, body, self.store)
 
     def _train(self, site: Site, assignment: Assignment) -> Contribution:
         base, work = self.sites.base, assignment.work

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,15 @@ from fedloom.aggregation.world import Start, World
 from fedloom.engine.base import Engine, Federation, Reply
 from fedloom.engine.checkpoints import load_state, save_state
 from fedloom.engine.events import Event, Journaled, Observer, silent
+from fedloom.engine.losses import pooled_losses
+from fedloom.engine.privacy_extra import privacy_part
 from fedloom.errors import ContributionRefusedError
-from fedloom.rounds.assign import common_start, measuring_assignment, training_assignment
-from fedloom.rounds.messages import Assignment, Contribution, Dropout
+from fedloom.rounds.assign import common_start, masking_of, measuring_assignment, training_assignment
+from fedloom.rounds.messages import Assignment, Contribution, Dropout, Masking
 from fedloom.rounds.roster import roster
 from fedloom.rounds.state import RunState
 from fedloom.rounds.step import Tally, fold, step
-from fedloom.rounds.validate import update_norm, validate, validate_measured
+from fedloom.rounds.validate import update_norm, validate, validate_masked, validate_measured
 from fedloom.rounds.world import world_of
 from fedloom.spec.experiment import Experiment
 from fedloom.store.in_force import in_force
@@ -121,7 +123,9 @@ def _one_round(loop: Loop, state: RunState, due: str) -> RunState:
     round, began = state.round + 1, time.monotonic()
     participants = roster(loop.experiment, round)
     loop.journal("round_started", round=round, participants=list(participants))
-    state, clients = _stepped(loop, state, _asked(loop, state, (due,), participants))
+    rows = {client: known.train for client, known in loop.federation.rows.items()}
+    masking = masking_of(loop.experiment, loop.world, participants, rows, secrets.token_bytes(32))
+    state, clients = _stepped(loop, state, _asked(loop, state, (due,), participants, masking), masking)
     details = {name: tensor.item() for name, tensor in state.learned.extras.items() if tensor.numel() == 1}
     digest = save_state(loop.directory, state, {"clients": clients, **details})
     loop.journal(
@@ -135,9 +139,14 @@ def _one_round(loop: Loop, state: RunState, due: str) -> RunState:
     return state
 
 
-def _stepped(loop: Loop, state: RunState, asked: Iterable[Asked]) -> tuple[RunState, list[str]]:
+def _stepped(
+    loop: Loop, state: RunState, asked: Iterable[Asked], masking: Masking | None
+) -> tuple[RunState, list[str]]:
     """The next state and who contributed; the sums are forgotten before it is saved."""
-    tally = _collect(loop, asked)
+    masked: list[Reply] = []
+    tally = _collect(loop, asked, masked)
+    if masking is not None:
+        tally = privacy_part("secure_round").secure_tally(loop.engine, loop.journal, masking, masked)
     minimum, optimizer = loop.experiment.rounds.min_clients, server_optimizer(loop)
     after = step(tally, loop.method, loop.world, state, min_clients=minimum, optimizer=optimizer)
     return after, list(tally.clients)
@@ -148,7 +157,13 @@ def server_optimizer(loop: Loop) -> ServerOptimizer:
     return loop.experiment.server.optimizer_value(loop.method.server(len(loop.clients)))
 
 
-def _asked(loop: Loop, state: RunState, stages: Sequence[str], participants: Collection[str]) -> Iterator[Asked]:
+def _asked(
+    loop: Loop,
+    state: RunState,
+    stages: Sequence[str],
+    participants: Collection[str],
+    masking: Masking | None = None,
+) -> Iterator[Asked]:
     """What is asked of the clients about one state, client by client: to measure it, unless the journal has that
     already, and to train from it."""
     missing = {stage: _unmeasured(loop, state, stage) for stage in stages if _is_due(loop, state, stage)}
@@ -159,7 +174,7 @@ def _asked(loop: Loop, state: RunState, stages: Sequence[str], participants: Col
             if client in missing[stage]:
                 yield stage, _to_measure(loop, state, client, common, stage)
         if client in participants:
-            yield TRAIN, training_assignment(loop.experiment, loop.method, loop.world, state, client)
+            yield TRAIN, training_assignment(loop.experiment, loop.method, loop.world, state, client, masking)
 
 
 def _is_due(loop: Loop, state: RunState, stage: str) -> bool:
@@ -182,8 +197,8 @@ def _unmeasured(loop: Loop, state: RunState, stage: str) -> set[str]:
     return set(loop.clients) - done
 
 
-def _collect(loop: Loop, asked: Iterable[Asked]) -> Tally:
-    """Ask, fold what was trained, and write down what was measured."""
+def _collect(loop: Loop, asked: Iterable[Asked], masked: list[Reply]) -> Tally:
+    """Ask, fold what was trained, and write down what was measured. masked: gets replies that wait for a secure sum."""
     tally, purposes = Tally(), []
 
     def assignments() -> Iterator[Assignment]:
@@ -192,11 +207,11 @@ def _collect(loop: Loop, asked: Iterable[Asked]) -> Tally:
             yield assignment
 
     for number, answer in enumerate(loop.engine.exchange(assignments())):
-        tally = _taken(loop, tally, purposes[number], answer)
+        tally = _taken(loop, tally, purposes[number], answer, masked)
     return tally
 
 
-def _taken(loop: Loop, tally: Tally, purpose: str, answer: Reply | Dropout) -> Tally:
+def _taken(loop: Loop, tally: Tally, purpose: str, answer: Reply | Dropout, masked: list[Reply]) -> Tally:
     """The tally after one answer, which is journaled."""
     if isinstance(answer, Dropout):
         reason = answer.reason if purpose == TRAIN else f"evaluation: {answer.reason}"
@@ -211,6 +226,9 @@ def _taken(loop: Loop, tally: Tally, purpose: str, answer: Reply | Dropout) -> T
     if purpose != TRAIN:
         journal_evaluation(loop, purpose, answer.contribution)
         return tally
+    if answer.assignment.masking is not None:
+        masked.append(answer)
+        return tally
     weighting = loop.experiment.rounds.weighting
     tally = fold(tally, loop.method, loop.world, answer.assignment, answer.contribution, weighting)
     _journal_contribution(loop, answer)
@@ -221,6 +239,9 @@ def _validate(loop: Loop, purpose: str, answer: Reply) -> None:
     """Raises: ContributionRefusedError."""
     if purpose != TRAIN:
         validate_measured(answer.contribution, answer.assignment)
+        return
+    if answer.assignment.masking is not None:
+        validate_masked(answer.contribution, answer.assignment)
         return
     rows = loop.federation.rows[answer.assignment.client].train
     bound = loop.experiment.rounds.max_update_norm
@@ -244,7 +265,7 @@ def _journal_contribution(loop: Loop, answer: Reply) -> None:
 
 def _measure(loop: Loop, state: RunState, *stages: str) -> None:
     """Evaluate the model (of each client, where it has its own) on every client's held-out rows."""
-    _collect(loop, _asked(loop, state, stages, ()))
+    _collect(loop, _asked(loop, state, stages, ()), [])
 
 
 def journal_evaluation(loop: Loop, stage: str, measured: Contribution) -> None:
@@ -268,18 +289,6 @@ def _out_of_patience(loop: Loop) -> bool:
     if not any(record["kind"] == "stopped_early" for record in loop.records()):
         loop.journal("stopped_early", round=latest, reason=reason)
     return True
-
-
-def pooled_losses(records: Iterable[Any]) -> dict[int, float]:
-    """round -> held-out loss over all clients, weighted by label tokens; the base is round 0."""
-    sums: dict[int, tuple[float, float]] = {}
-    for record in records:
-        if record["kind"] == "evaluation" and record["stage"] in ("base", "round"):
-            # A loss that was not finite is null in the journal: a model that diverged is never the best one.
-            loss, weight = record["loss"], record["label_tokens"]
-            summed, total = sums.get(record["round"], (0.0, 0.0))
-            sums[record["round"]] = (summed + weight * (math.inf if loss is None else loss), total + weight)
-    return {round: summed / total for round, (summed, total) in sums.items() if total}
 
 
 def round_seconds(began: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -61,6 +61,29 @@ class Wire:
 
 
 @dataclass(frozen=True)
+class Masking:
+    """What a client must know to add its numbers to a secure sum instead of sending them.
+
+    round_id: hexadecimal, of this sum alone.  clients: who may take part, in sorted order.  threshold: so many must
+        stay until its end.
+    method, settings, seed, slots: the world that the method's lift sees; slots are (rank, scaling) of each client for
+        the modules of its start, in sorted order.
+    weighting: by examples, or all alike.  largest_weight, max_update_norm: the bounds that fixed point is chosen by.
+    """
+
+    round_id: str
+    clients: tuple[str, ...]
+    threshold: int
+    method: str
+    settings: Mapping[str, Any]
+    seed: int
+    slots: Mapping[str, tuple[tuple[int, float], ...]]
+    weighting: Literal["examples", "uniform"]
+    largest_weight: float
+    max_update_norm: float
+
+
+@dataclass(frozen=True)
 class Assignment:
     """What the server asks of one client in one round.
 
@@ -72,6 +95,7 @@ class Assignment:
     constant: module -> sides that nobody ever trains, where they are sent once: a client that has a kept_round has them
         as it has what it keeps.  constant_digest: of those sides.
     wire: how numbers travel.
+    masking: what is trained is added to a secure sum; None: it is sent as it is.
     head: the trainables that are not LoRA, by name; empty for generation.
     generate_rows: held-out rows to answer (evaluate), 0 for the loss alone.
     seed: of the client's draws in this round.
@@ -91,6 +115,7 @@ class Assignment:
     constant: Mapping[str, str] = field(default_factory=dict)
     constant_digest: str = ""
     wire: Wire = field(default_factory=Wire)
+    masking: Masking | None = None
 
     @property
     def sends(self) -> dict[str, str]:
@@ -129,6 +154,8 @@ class Contribution:
     """What a client sends back: its adapter and head (empty after "evaluate"), the number of examples, metrics.
 
     metrics: numbers by name; a name ends in its unit where it has one (seconds, tokens, bytes).
+    advertisement: hexadecimal, of a client that goes on to add adapter, head and examples to a secure sum; they are not
+        here then.
     """
 
     round: int
@@ -137,6 +164,7 @@ class Contribution:
     metrics: Mapping[str, float]
     adapter: Adapter = field(default_factory=Adapter)
     head: Mapping[str, Tensor] = field(default_factory=dict)
+    advertisement: str = ""
 
 
 @dataclass(frozen=True)

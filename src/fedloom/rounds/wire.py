@@ -25,9 +25,9 @@ from fedloom.adapters.packing import EXACT, Coding
 from fedloom.aggregation.local_rules import Penalty
 from fedloom.aggregation.world import Start
 from fedloom.errors import AdapterError
-from fedloom.rounds.messages import Assignment, Contribution, LocalWork, Wire
+from fedloom.rounds.messages import Assignment, Contribution, LocalWork, Masking, Wire
 
-PROTOCOL = 3
+PROTOCOL = 4
 FACTS = "message"
 _WHOLE, _CHANGE = "adapter", "change"  # what a contribution's adapter is called
 
@@ -45,6 +45,7 @@ def assignment_to_bytes(assignment: Assignment) -> bytes:
         "constant": dict(assignment.constant),
         "constant_digest": assignment.constant_digest,
         "wire": asdict(assignment.wire),
+        "masking": None if assignment.masking is None else asdict(assignment.masking),
         "seed": assignment.seed,
         "work": None if assignment.work is None else asdict(assignment.work),
         "generate_rows": assignment.generate_rows,
@@ -84,11 +85,12 @@ def assignment_from_bytes(data: bytes) -> Assignment:
     adapters, head, facts = from_bytes(data, where="assignment", blank=("trainable",))
     message = message_of(facts, "assignment")
     try:
-        work, wire = message.pop("work"), message.pop("wire")
+        work, wire, masking = message.pop("work"), message.pop("wire"), message.pop("masking")
         return Assignment(
             start=Start(trainable=adapters["trainable"], trunk=adapters["trunk"]),
             head=head,
             work=None if work is None else _work(work),
+            masking=None if masking is None else _masking(masking),
             wire=Wire(**{**wire, "up": Coding(**wire["up"]), "down": Coding(**wire["down"])}),
             **message,
         )
@@ -98,6 +100,11 @@ def assignment_from_bytes(data: bytes) -> Assignment:
 
 def _work(table: dict[str, Any]) -> LocalWork:
     return LocalWork(**{**table, "penalties": tuple(Penalty(**penalty) for penalty in table["penalties"])})
+
+
+def _masking(table: dict[str, Any]) -> Masking:
+    slots = {client: tuple((rank, scaling) for rank, scaling in own) for client, own in table["slots"].items()}
+    return Masking(**{**table, "clients": tuple(table["clients"]), "slots": slots})
 
 
 def contribution_to_bytes(
@@ -113,6 +120,7 @@ def contribution_to_bytes(
         "client": contribution.client,
         "examples": contribution.examples,
         "metrics": dict(contribution.metrics),
+        "advertisement": contribution.advertisement,
     }
     name, sent, coding = _WHOLE, contribution, EXACT
     if asked is not None and contribution.adapter and not asked.wire.is_exact:

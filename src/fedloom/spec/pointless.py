@@ -48,6 +48,8 @@ def _of_other_keys(experiment: Experiment) -> Iterator[tuple[Path, str]]:
         yield ("lora", "scaling"), "cannot be given together with alpha; keep one of them"
     yield from _of_the_server(experiment.server.optimizer)
     yield from _of_the_wire(experiment.wire)
+    if not experiment.secure_aggregation.enabled:
+        yield ("secure_aggregation", "threshold"), "is for enabled = true"
     if experiment.data.source is None:
         yield ("data", "partition"), "divides a common source, and [data] source is not given"
     elif kind == "iid":

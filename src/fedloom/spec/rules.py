@@ -14,6 +14,7 @@ from fedloom.aggregation.registry import METHODS, settings_problems
 from fedloom.spec.experiment import ColumnsTable, Experiment
 from fedloom.spec.pointless import COLUMNS_OF, pointless
 from fedloom.spec.problem import Path, Problem, nearest
+from fedloom.spec.secure_rules import secure_sums
 
 Rule = Callable[[Experiment], list[Problem]]
 
@@ -191,6 +192,7 @@ RULES: tuple[Rule, ...] = (
     some_target,
     finite_numbers,
     keys_that_count,
+    secure_sums,
 )
 
 

@@ -59,6 +59,11 @@ class ClientSession:
         self._state, answer = getattr(self, f"_{step}")(state, body, clients)
         return answer
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will be answered."""
+        return self._state is None
+
     def _forget(self) -> None:
         self._state = self._words = None
 

@@ -1,0 +1,30 @@
+"""What each message of a run shows to whom, in words, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fedloom.aggregation.registry import METHODS
+from fedloom.spec.experiment import Experiment
+from fedloom.spec.secure_rules import drawn
+
+OPENLY = "its number of rows, losses and scores on its own rows, speed and times"
+
+
+def disclosures(experiment: Experiment) -> tuple[str, ...]:
+    """One line for each receiver, of an experiment without problems."""
+    return tuple(_disclosures(experiment))
+
+
+def _disclosures(experiment: Experiment) -> Iterator[str]:
+    method, head = METHODS[experiment.method.name], " and head" if experiment.model.classifies else ""
+    kept = "; a part of them stays at the client" if method.personal else ""
+    if experiment.secure_aggregation.enabled:
+        clients = drawn(experiment)
+        least = experiment.secure_aggregation.threshold_of(clients)
+        yield f"the server sees, of all clients of a round: the sum of their factors{head}, of {least} to {clients}{kept}"
+        yield f"the server sees, of each client: {OPENLY}"
+        yield "a client sees, of the others: their sum as the next start; names, ranks and public keys"
+    else:
+        yield f"the server sees, of each client: the factors{head} that it trained{kept}; {OPENLY}"
+        yield "a client sees, of the others: what the server makes of their factors, as the next start"
