@@ -140,7 +140,7 @@ def test_evaluation_travels_in_the_same_format(experiment, world):
     ],
 )
 def test_a_change_of_another_shape_is_refused(asked, change, head, match):
-    facts = {"message": '{"protocol": 3, "round": 1, "client": "site-a", "examples": 5, "metrics": {}}'}
+    facts = {"message": '{"protocol": 4, "round": 1, "client": "site-a", "examples": 5, "metrics": {}}'}
     data = to_bytes({"change": Adapter(change)}, head, facts=facts)
     with pytest.raises(AdapterError, match=match):
         at_the_server(asked("flora"), data)
@@ -148,7 +148,7 @@ def test_a_change_of_another_shape_is_refused(asked, change, head, match):
 
 @pytest.mark.parametrize("name", ["neither", "trunk"])
 def test_bytes_of_another_message_are_refused(asked, name):
-    facts = {"message": '{"protocol": 3, "round": 1, "client": "site-a", "examples": 5, "metrics": {}, "more": 1}'}
+    facts = {"message": '{"protocol": 4, "round": 1, "client": "site-a", "examples": 5, "metrics": {}, "more": 1}'}
     data = to_bytes({name: Adapter()}, {}, facts=facts)
     with pytest.raises(AdapterError, match="no contribution"):
         at_the_server(asked("flora"), data)

@@ -42,7 +42,10 @@ class Member:
         return description_to_bytes(self._half(experiment, client).sites.description(client))
 
     def answer(self, experiment: Experiment, client: str, data: bytes, *, only_sums: bool = False) -> bytes:
-        """The answer to one assignment. only_sums: as of `ClientHalf`. Raises: FedLoomError for work that cannot be done."""
+        """The answer to one assignment. only_sums: as of `ClientHalf`.
+
+        Raises: FedLoomError for work that cannot be done.
+        """
         return replace(self._half(experiment, client), only_sums=only_sums).answer(data)
 
     def masked_answer(self, client: str, step: str, body: bytes) -> bytes:

@@ -81,7 +81,7 @@ def to_vector(contribution: Contribution, assignment: Assignment) -> Vector:
 
 
 def sent_sides(assignment: Assignment, trained: Adapter) -> Adapter:
-    """What was trained, with the start's factors where the assignment lets none travel: what stays here is in no sum."""
+    """What was trained, with the start's factors where the assignment lets none travel: the rest is in no sum."""
 
     def sent(module: str, factors: Factors) -> Factors:
         start, sides = assignment.start.trainable[module], assignment.sends[module]

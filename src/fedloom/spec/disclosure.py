@@ -22,7 +22,7 @@ def _disclosures(experiment: Experiment) -> Iterator[str]:
     if experiment.secure_aggregation.enabled:
         clients = drawn(experiment)
         least = experiment.secure_aggregation.threshold_of(clients)
-        yield f"the server sees, of all clients of a round: the sum of their factors{head}, of {least} to {clients}{kept}"
+        yield f"the server sees, of each round: the sum of the factors{head} of {least} to {clients} clients{kept}"
         yield f"the server sees, of each client: {OPENLY}"
         yield "a client sees, of the others: their sum as the next start; names, ranks and public keys"
     else:

@@ -11,15 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fedloom.adapters.packing import BLOCK, MAX_BLOCK, Format
 from fedloom.aggregation.server_rule import NONE, ServerOptimizer
+from fedloom.spec.secure_table import SecureAggregationTable
+from fedloom.spec.table import Table
 
 Task = Literal["generation", "classification", "image-classification"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-
-
-class Table(BaseModel):
-    """A frozen table; a key that it does not have is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ModelTable(Table):
@@ -211,23 +207,6 @@ class WireTable(Table):
         gt=0,
         description="most directions that a client keeps of what rounding left unsent, as a multiple of its rank",
     )
-
-
-class SecureAggregationTable(Table):
-    """Whether the server sees only the sum of what clients send, never one of them."""
-
-    enabled: bool = Field(False, description="clients mask what they send, so that only the sum can be read")
-    threshold: int | None = Field(
-        None,
-        examples=[3],
-        ge=2,
-        description="so many clients of a round must stay until its end, or it fails and reveals nothing; left out: "
-        "two thirds of those drawn, rounded up",
-    )
-
-    def threshold_of(self, clients: int) -> int:
-        """The threshold of a round of so many clients."""
-        return max(2, -(-2 * clients // 3)) if self.threshold is None else self.threshold
 
 
 class EvaluationTable(Table):

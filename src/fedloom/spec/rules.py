@@ -14,7 +14,7 @@ from fedloom.aggregation.registry import METHODS, settings_problems
 from fedloom.spec.experiment import ColumnsTable, Experiment
 from fedloom.spec.pointless import COLUMNS_OF, pointless
 from fedloom.spec.problem import Path, Problem, nearest
-from fedloom.spec.secure_rules import secure_sums
+from fedloom.spec.secure_rules import problems_of_secure_sums
 
 Rule = Callable[[Experiment], list[Problem]]
 
@@ -175,6 +175,11 @@ def finite_numbers(experiment: Experiment) -> list[Problem]:
 def keys_that_count(experiment: Experiment) -> list[Problem]:
     """A key that means nothing here is not silently ignored."""
     return [Problem(path, why) for path, why in pointless(experiment).items() if _is_given(experiment, path)]
+
+
+def secure_sums(experiment: Experiment) -> list[Problem]:
+    """Secure aggregation has what it needs."""
+    return problems_of_secure_sums(experiment)
 
 
 RULES: tuple[Rule, ...] = (

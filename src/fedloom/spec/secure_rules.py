@@ -9,7 +9,7 @@ from fedloom.spec.experiment import Experiment
 from fedloom.spec.problem import Problem
 
 
-def secure_sums(experiment: Experiment) -> list[Problem]:
+def problems_of_secure_sums(experiment: Experiment) -> list[Problem]:
     """A secure sum needs a method that sums, a bound on what is summed, clients enough, and nothing that sees one."""
     if not experiment.secure_aggregation.enabled:
         return []
@@ -46,7 +46,7 @@ def _threshold(experiment: Experiment) -> list[Problem]:
     if max(2, clients // 2 + 1) <= threshold <= clients:
         return []
     why = (
-        f"a round has {clients} clients: expected a threshold of more than half and at most all of them, and at least 2; "
+        f"a round has {clients} clients: expected a threshold of more than half and at most all of them, at least 2; "
         f"found {threshold}"
     )
     return [Problem(("secure_aggregation", "threshold"), why)]

@@ -1,0 +1,98 @@
+"""Vectors that are added give the tally that folding gives, whatever the method and the ranks."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fedloom.adapters.factors import Factors
+from fedloom.aggregation.registry import METHODS
+from fedloom.errors import RunError
+from fedloom.rounds.assign import masking_of, training_assignment
+from fedloom.rounds.masking import fixed_point_of, layout_of, terms_of, to_tally, to_vector
+from fedloom.rounds.messages import Contribution
+from fedloom.rounds.state import RunState
+from fedloom.rounds.step import Tally, fold, step
+from fedloom.rounds.wire import assignment_from_bytes, assignment_to_bytes
+from fedloom.rounds.world import world_of
+from fedloom.spec.secure_table import SecureAggregationTable
+from fedloom.testing.engine import MODULES, NAMES, pretend_experiment
+
+SUMMING = [name for name, method in METHODS.items() if method.reveals == "sum"]
+ROWS = {"a": 3, "b": 50, "c": 7}
+
+
+def round_of(name, weighting="examples"):
+    """Method, world, state, and what each client was asked and answers."""
+    experiment = pretend_experiment(name, rounds={"max_update_norm": 20.0, "weighting": weighting}).model_copy(
+        update={"secure_aggregation": SecureAggregationTable(enabled=True)}
+    )
+    method, world = METHODS[name], world_of(experiment, MODULES)
+    state = RunState(method.init(world), {"score.weight": torch.zeros(2, 3)})
+    masking = masking_of(experiment, world, NAMES, ROWS, bytes(32))
+    asked = [training_assignment(experiment, method, world, state, client, masking) for client in NAMES]
+    return method, world, state, [(assignment, trained(assignment)) for assignment in asked]
+
+
+def trained(assignment):
+    draw = torch.Generator().manual_seed(assignment.seed)
+
+    def moved(module, factors):
+        a, b = (
+            side + 0.3 * torch.randn(side.shape, generator=draw) if name in assignment.sends[module] else side
+            for name, side in (("a", factors.a), ("b", factors.b))
+        )
+        return Factors(a, b, factors.scaling)
+
+    head = {name: torch.randn(tensor.shape, generator=draw) for name, tensor in assignment.head.items()}
+    return Contribution(1, assignment.client, ROWS[assignment.client], {}, assignment.start.trainable.map(moved), head)
+
+
+@pytest.mark.parametrize("weighting", ["examples", "uniform"])
+@pytest.mark.parametrize("name", SUMMING)
+def test_the_sum_of_vectors_is_the_fold_of_contributions(name, weighting):
+    method, world, state, answers = round_of(name, weighting)
+    folded = Tally()
+    for assignment, contribution in answers:
+        folded = fold(folded, method, world, assignment, contribution, weighting)
+    masking = answers[0][0].masking
+    fixed, layout = fixed_point_of(masking), layout_of(masking, answers[1][0])
+    words = np.zeros(layout.length, dtype=np.uint64)
+    for assignment, contribution in answers:
+        arrived = assignment_from_bytes(assignment_to_bytes(assignment))  # with what a client is told, and no more
+        words += fixed.encode(to_vector(contribution, arrived), assignment.client)
+    summed = to_tally(fixed.decode(words), layout, NAMES)
+    assert summed.weight == folded.weight == (3.0 if weighting == "uniform" else 60.0)
+    plain, secure = (step(tally, method, world, state) for tally in (folded, summed))
+    assert torch.allclose(plain.head["score.weight"], secure.head["score.weight"], atol=1e-6)
+    assert secure.last_rounds == plain.last_rounds
+    for module, factors in plain.learned.shared.items():
+        assert torch.allclose(secure.learned.shared[module].a, factors.a, atol=1e-6)
+        assert torch.allclose(secure.learned.shared[module].b, factors.b, atol=1e-6)
+        assert secure.learned.shared[module].a.dtype == factors.a.dtype
+    moved = [not torch.equal(factors.a, state.learned.shared[m].a) for m, factors in secure.learned.shared.items()]
+    moved += [bool(factors.b.any()) for factors in secure.learned.shared.values()]
+    assert any(moved)
+
+
+@pytest.mark.parametrize("name", SUMMING)
+def test_all_clients_have_one_layout_and_so_one_set_of_terms(name):
+    _, _, _, answers = round_of(name)
+    tags = {terms_of(assignment.masking, layout_of(assignment.masking, assignment)).tag for assignment, _ in answers}
+    lengths = {len(to_vector(contribution, assignment)) for assignment, contribution in answers}
+    assert len(tags) == len(lengths) == 1
+
+
+def test_a_method_that_stacks_is_refused():
+    _, _, _, [(assignment, contribution), *_] = round_of("fedit")
+    stacking = replace(assignment, masking=replace(assignment.masking, method="flora"))
+    with pytest.raises(RunError, match="what clients of flora add is more than a sum"):
+        to_vector(contribution, stacking)
+
+
+def test_the_bound_leaves_room_for_the_largest_client():
+    masking = round_of("fedit")[3][0][0].masking
+    fixed = fixed_point_of(masking)
+    assert (fixed.largest, fixed.clients) == (50 * 20.0, 3)
+    assert fixed_point_of(replace(masking, max_update_norm=0.1)).largest == 50.0  # counts have room too
