@@ -134,6 +134,7 @@ def secure_tally(engine: Engine, journal: Journal, masking: Masking, replies: Se
         secure.refused(fault.client, str(fault))
     _journal_contributions(journal, replies, unmasked, secure.traffic)
     fixed = fixed_point_of(masking)
+    tally, missed = to_tally(fixed.decode(unmasked.words), layout, unmasked.clients)
     journal(
         "secure_sum",
         round=first.round,
@@ -142,8 +143,9 @@ def secure_tally(engine: Engine, journal: Journal, masking: Masking, replies: Se
         lost=list(unmasked.lost),
         numbers=layout.length,
         fraction_bits=fixed.bits,
+        **({"sketch_error": missed} if layout.sketches else {}),
     )
-    return to_tally(fixed.decode(unmasked.words), layout, unmasked.clients)
+    return tally
 
 
 def _journal_contributions(

@@ -75,6 +75,7 @@ def masking_of(
         weighting=rounds.weighting,
         largest_weight=float(max(rows.values(), default=1)) if rounds.weighting == "examples" else 1.0,
         max_update_norm=rounds.max_update_norm,
+        sketch_width=secure.sketch_width,
     )
 
 

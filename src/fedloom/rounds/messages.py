@@ -68,6 +68,7 @@ class Masking:
         stay until its end.
     method, settings, seed, slots: the world that the method's lift sees; slots are (rank, scaling) of each client for
         the modules of its start, in sorted order.
+    sketch_width: most columns of a sketch; None: as many as the clients' ranks add up to.
     weighting: by examples, or all alike.  largest_weight, max_update_norm: the bounds that fixed point is chosen by.
     """
 
@@ -81,6 +82,7 @@ class Masking:
     weighting: Literal["examples", "uniform"]
     largest_weight: float
     max_update_norm: float
+    sketch_width: int | None = None
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ def problems_of_secure_sums(experiment: Experiment) -> list[Problem]:
 
 def _summing_method(experiment: Experiment) -> list[Problem]:
     method = METHODS.get(experiment.method.name)
-    if method is None or method.reveals == "sum":
+    if method is None or method.reveals != "individuals":
         return []
-    fitting = ", ".join(name for name, other in METHODS.items() if other.reveals == "sum")
+    fitting = ", ".join(name for name, other in METHODS.items() if other.reveals != "individuals")
     why = f"{method.name} must see what each client sends; with secure aggregation expected one of {fitting}"
     return [Problem(("method", "name"), why)]
 

@@ -19,6 +19,14 @@ class SecureAggregationTable(Table):
         "two thirds of those drawn, rounded up",
     )
 
+    sketch_width: int | None = Field(
+        None,
+        examples=[32],
+        ge=1,
+        description="methods that add products (loom, flora, flexlora, fedex): most directions that a layer's sum can "
+        "have; left out: as many as the ranks of the round's clients add up to, which is exact",
+    )
+
     def threshold_of(self, clients: int) -> int:
         """The threshold of a round of so many clients."""
         return max(2, -(-2 * clients // 3)) if self.threshold is None else self.threshold

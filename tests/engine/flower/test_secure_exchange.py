@@ -24,7 +24,7 @@ SECURE = "\n[rounds]\nmax_update_norm = 50.0\n\n[secure_aggregation]\nenabled = 
 SOON = Patience(come=0.0, describe=30.0, deadline=0.5)
 
 
-@pytest.fixture(scope="module", params=["ffa", "rbla"])
+@pytest.fixture(scope="module", params=["ffa", "loom"])
 def experiment(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     return fedloom.load(tiny_federation(folder, rounds=2, method=request.param, task="classification", extra=SECURE))
