@@ -41,6 +41,7 @@ FAULTS = [
     ({"threshold": 4}, ("secure_aggregation", "threshold"), "a round has 3 clients"),
     ({"rounds": {"participation": 0.3}}, ("secure_aggregation", "threshold"), "a round has 1 clients"),
     ({"wire": {"up": "int8"}}, ("wire", "up"), "expected float32, found int8"),
+    ({"wire": {"down": "bfloat16"}}, ("wire", "down"), "expected float32, found bfloat16"),
     ({"evaluation": {"baselines": True}}, ("evaluation", "baselines"), "shows the server what each learned"),
     (
         {"sketch_width": 3},

@@ -58,7 +58,9 @@ def _seen_alone(experiment: Experiment) -> list[Problem]:
     if experiment.evaluation.baselines:
         why = "trains each client alone, which shows the server what each learned; not with secure aggregation"
         problems.append(Problem(("evaluation", "baselines"), why))
-    if experiment.wire.up != "float32":
-        why = f"secure sums travel as words of 64 bits; expected float32, found {experiment.wire.up}"
-        problems.append(Problem(("wire", "up"), why))
+    for way in ("up", "down"):
+        found = getattr(experiment.wire, way)
+        if found != "float32":
+            why = f"secure sums are of exact numbers on an exact start; expected float32, found {found}"
+            problems.append(Problem(("wire", way), why))
     return problems
