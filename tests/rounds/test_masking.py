@@ -120,3 +120,13 @@ def test_the_bound_leaves_room_for_the_largest_client():
     fixed = fixed_point_of(masking)
     assert (fixed.largest, fixed.clients) == (50 * 100.0, 3)
     assert fixed_point_of(replace(masking, max_update_norm=0.1)).largest == 50.0 * 2  # ranks have room too
+
+
+def test_a_sum_that_too_few_clients_make_is_never_opened():
+    """The threshold is at least rounds.min_clients: a round that would fail later reveals nothing before."""
+    experiment = pretend_experiment("fedit", rounds={"max_update_norm": 1.0, "min_clients": 3})
+    experiment = experiment.model_copy(update={"secure_aggregation": SecureAggregationTable(enabled=True)})
+    masking = masking_of(experiment, world_of(experiment, MODULES), NAMES, ROWS, bytes(32))
+    assert (experiment.secure_aggregation.threshold_of(3), masking.threshold) == (2, 3)
+    off = experiment.model_copy(update={"secure_aggregation": SecureAggregationTable()})
+    assert masking_of(off, world_of(off, MODULES), NAMES, ROWS, bytes(32)) is None

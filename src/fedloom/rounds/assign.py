@@ -67,7 +67,7 @@ def masking_of(
     return Masking(
         round_id=round_id.hex(),
         clients=tuple(sorted(clients)),
-        threshold=secure.threshold_of(len(clients)),
+        threshold=max(secure.threshold_of(len(clients)), rounds.min_clients),  # a sum that is not used is not opened
         method=experiment.method.name,
         settings=experiment.method.settings,
         seed=world.seed,
