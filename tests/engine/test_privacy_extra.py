@@ -3,9 +3,7 @@
 import subprocess
 import sys
 
-WITHOUT = "import sys
-sys.modules['cryptography'] = None
-"
+WITHOUT = "import sys; sys.modules['cryptography'] = None\n"
 
 
 def run(code):
