@@ -9,6 +9,8 @@ from fedloom.adapters.algebra import norm, subtract
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.registry import METHODS
 from fedloom.engine.drive import drive
+from fedloom.engine.identities import Identities
+from fedloom.engine.masked_half import masked_answer
 from fedloom.errors import RunError
 from fedloom.privacy.secagg.session import AGREEMENT, DELIVERY, ROSTER, SURVIVORS
 from fedloom.spec.secure_table import SecureAggregationTable
@@ -206,3 +208,19 @@ def test_part_of_the_clients_is_enough_where_the_threshold_allows_it(make_loop):
     drive(loop)
     assert [len(record["clients"]) for record in kinds(loop, "secure_sum")] == [2] * 4
     assert [record["threshold"] for record in kinds(loop, "secure_sum")] == [2] * 4
+
+
+def test_a_peer_that_is_another_than_before_is_refused_by_name(make_loop):
+    """Client a remembers another b: it takes no part, as somebody may stand in between."""
+    loop = make_loop(experiment_of(threshold=2))
+    Identities.of(loop.directory.clients, "a").remember({"b": b"\x09" * 32})
+    drive(loop)
+    reasons = [(record["client"], record["reason"]) for record in kinds(loop, "dropout")]
+    assert {client for client, _ in reasons} == {"a"}
+    assert "client 'b': it has another identity than before" in reasons[0][1]
+    assert [record["clients"] for record in kinds(loop, "secure_sum")] == [["b", "c"]] * 4
+
+
+def test_a_process_that_did_not_train_says_so():
+    with pytest.raises(RunError, match="this client is in no secure sum"):
+        masked_answer({}, "a", DELIVERY, b"", None)

@@ -86,9 +86,12 @@ class PretendEngine:
         for ask in asked:
             if (ask.client, ask.step) in self.silent:
                 yield ask, Dropout(ask.round, ask.client, "it went away")
-            else:
+                continue
+            try:
                 half = privacy_part("masked_half")
                 yield ask, half.masked_answer(self.sums, ask.client, ask.step, ask.body, self.store)
+            except FedLoomError as error:
+                yield ask, Dropout(ask.round, ask.client, str(error))
 
     def _at_the_client(self, assignment: Assignment) -> Contribution:
         if assignment.kind == "evaluate":

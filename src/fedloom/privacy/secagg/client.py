@@ -238,7 +238,11 @@ def check_advertisement(terms: Terms, one: Advertisement, known: Mapping[str, by
     expected = known.get(one.client, one.identity)
     if one.identity != expected:
         raise ContributionRefusedError(
-            one.client, "it has another identity than before", expected=expected.hex(), found=one.identity.hex()
+            one.client,
+            "it has another identity than before",
+            expected=expected.hex(),
+            found=one.identity.hex(),
+            do="Ask that site for its key; if it is the one found, take the old one out of peers.json",
         )
     if not signed_by(one.identity, one.signature, terms.tag, *one.signed):
         raise ContributionRefusedError(one.client, "its keys are not signed for this secure sum")

@@ -54,9 +54,12 @@ class ClientSession:
         if step != expected:
             self._forget()
             raise RunError("a step of a secure sum out of its turn", expected=expected, found=repr(step)[:40])
-        state, clients = self._state, len(self.terms.clients)
-        self._state, self._next = None, self._next + 1
-        self._state, answer = getattr(self, f"_{step}")(state, body, clients)
+        state, self._state, self._next = self._state, None, self._next + 1
+        try:
+            self._state, answer = getattr(self, f"_{step}")(state, body, len(self.terms.clients))
+        except Exception:
+            self._forget()
+            raise
         return answer
 
     @property
