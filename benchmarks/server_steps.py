@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.cli.demo import demo_experiment
-from fedloom.engine.drive import pooled_losses
+from fedloom.engine.losses import pooled_losses
 from fedloom.engine.run import run
 from fedloom.store.run_directory import RunDirectory
 

@@ -40,7 +40,8 @@ def methods_page() -> str:
     for law in Law:
         ticks = ("✓" if law in METHODS[name].laws else "" for name in names)
         lines.append(f"| {law.value} | " + " | ".join(ticks) + " |")
-    sees = ("the sum" if METHODS[name].reveals == "sum" else "each client's" for name in names)
+    words = {"sum": "the sum", "deltas": "the sum, by sketches", "individuals": "each client's"}
+    sees = (words[METHODS[name].reveals] for name in names)
     lines.append("| what the server must see | " + " | ".join(sees) + " |")
     for method in METHODS.values():
         lines += ["", *_method_section(method)]

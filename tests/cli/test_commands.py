@@ -25,6 +25,7 @@ def test_init_check_run_in_a_row(fedloom, pilot, tmp_path, monkeypatch):
     checked = fedloom("check", pilot)
     assert checked.code == 0, checked.err
     assert "site-0" in checked.out
+    assert "the server sees, of each client: the factors that it trained" in " ".join(checked.out.split())
     ran = fedloom("run", pilot)
     assert ran.code == 0, ran.err
     for place in ("report.html", "adapter", "journal.jsonl", "experiment.toml", "rounds/0002"):

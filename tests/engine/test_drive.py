@@ -11,7 +11,8 @@ from fedloom.adapters.algebra import distance, truncate
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.registry import METHODS
 from fedloom.aggregation.server_rule import ServerOptimizer
-from fedloom.engine.drive import drive, pooled_losses
+from fedloom.engine.drive import drive
+from fedloom.engine.losses import pooled_losses
 from fedloom.errors import RunError
 from fedloom.rounds.messages import Dropout
 from fedloom.spec.experiment import ServerTable

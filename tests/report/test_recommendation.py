@@ -49,9 +49,10 @@ def test_one_client_does_not_tell_how_sure_a_difference_is():
 
 
 def test_who_sees_what_is_said_with_the_best_that_reveals_the_sum_alone():
-    runs = {"loom": run("loom", [1.0, 1.0]), "ffa": run("ffa", [2.0, 2.0]), "zeropad": run("zeropad", [3.0, 3.0])}
+    runs = {"raflora": run("raflora", [1.0, 1.0]), "ffa": run("ffa", [2.0, 2.0]), "zeropad": run("zeropad", [3.0, 3.0])}
     assert "where it may only see their sum, take ffa, with a loss of 2.000" in said(**runs)
-    assert "needs to see the sum" in said(ffa=runs["ffa"], zeropad=runs["zeropad"])
+    assert "needs to see the sum of the clients' factors alone" in said(ffa=runs["ffa"], zeropad=runs["zeropad"])
+    assert "the sum of the clients' deltas alone" in said(loom=run("loom", [1.0, 1.0]), ffa=runs["ffa"])
 
 
 def test_a_client_that_another_method_serves_better_is_named():

@@ -59,8 +59,9 @@ class Method:
 
     name: equals the file's stem.  source: paper and equation.  summary: one line for a table.
     traffic: what goes up and down.  when: when to use it and when not, by its algebra.
-    reveals: what the server must see, the sum of the clients' summands or each of them; "individuals" excludes
-        secure aggregation.
+    reveals: what the server must see. "sum": the sum of tensors that all clients have in one shape. "deltas": that, and
+        of a stack with the clients' modules no more than the sum of its deltas, which sketches add. "individuals": each
+        client's summand, which excludes secure aggregation.
     settings: a frozen dataclass whose fields (with metadata "help") are the method's own settings.
     trains(module, side, round): whether clients train this factor in this round.
     keeps(module, side): whether this factor stays at its client: trained there, never sent, never averaged. It knows no
@@ -87,7 +88,7 @@ class Method:
     traffic: str
     when: str
     laws: frozenset[Law]
-    reveals: Literal["sum", "individuals"]
+    reveals: Literal["sum", "deltas", "individuals"]
     init: Callable[[World], GlobalState]
     lift: Callable[[Adapter, float, ClientFacts], Summand]
     finish: Callable[[Summand, GlobalState, RoundFacts], GlobalState]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fedloom.cli.console import Config, console
+from fedloom.spec.disclosure import disclosures
 from fedloom.spec.load import load
 
 if TYPE_CHECKING:
@@ -25,30 +26,21 @@ def command(config: Config) -> None:
         client = experiment.client(name)
         dropped = f", {rows.dropped} dropped" if rows.dropped else ""
         console.print(f"  {name}: rank {client.rank}, {rows.train} rows to train, {rows.held_out} held out{dropped}")
-    _say_privacy(experiment, facts)
+    for line in disclosures(experiment):
+        console.print(f"  {line}")
+    _say_noise(experiment, facts)
     console.print(
         f"{config} can run: {experiment.method.name} on {facts.base} ({facts.dtype}), {len(facts.modules)} modules "
         f"({facts.targets_rule}), {len(facts.rows)} clients, {experiment.training.rounds} rounds"
     )
 
 
-def _say_privacy(experiment: Experiment, facts: Federation) -> None:
-    """The noise and what it will spend, and what every message tells to whom."""
-    from fedloom.aggregation.registry import method
+def _say_noise(experiment: Experiment, facts: Federation) -> None:
+    """How much noise every client adds, and what it will have spent at the end."""
     from fedloom.cli.privacy import noise_table
     from fedloom.engine.promises import mechanisms, require_promise
-    from fedloom.privacy.reveals import disclosures
 
     require_promise(experiment, facts.rows)
     found = mechanisms(experiment, facts.rows)
     if found:
         console.print(noise_table(found, experiment.training.rounds))
-    for told in disclosures(
-        noise=bool(found),
-        classifies=experiment.model.classifies,
-        names_classes=experiment.model.labels is not None,
-        keeps=method(experiment.method.name).personal,
-    ):
-        console.print(
-            f"  {told.to} learn{'s' if told.to == 'the server' else ''}: {told.what}; {told.how}", style="dim"
-        )

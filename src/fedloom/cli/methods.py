@@ -32,8 +32,9 @@ def laws_table() -> Table:
         table.add_column(method.name, justify="center")
     for law in Law:
         table.add_row(law.value, *("✓" if law in method.laws else "" for method in METHODS.values()))
-    sees = {"sum": "sum", "individuals": "each"}
-    table.add_row("the server must see: the sum, or each client's", *(sees[m.reveals] for m in METHODS.values()))
+    sees = {"sum": "sum", "deltas": "sketch", "individuals": "each"}
+    what = "the server must see: the sum, a sketch of it, or each client's"
+    table.add_row(what, *(sees[method.reveals] for method in METHODS.values()))
     return table
 
 

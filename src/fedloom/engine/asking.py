@@ -18,7 +18,7 @@ from fedloom.rounds.assign import (
     wire_of,
 )
 from fedloom.rounds.chain import Chain, begun_anew, extended
-from fedloom.rounds.messages import Assignment
+from fedloom.rounds.messages import Assignment, Masking
 from fedloom.rounds.state import RunState
 from fedloom.rounds.trunk import piece_to_bytes
 
@@ -26,7 +26,13 @@ TRAIN = "train"
 Asked = tuple[str, Assignment]  # what for: TRAIN, or the stage of an evaluation
 
 
-def asked_of(loop: Loop, state: RunState, stages: Sequence[str], participants: Collection[str]) -> Iterator[Asked]:
+def asked_of(
+    loop: Loop,
+    state: RunState,
+    stages: Sequence[str],
+    participants: Collection[str],
+    masking: Masking | None = None,
+) -> Iterator[Asked]:
     """What is asked of the clients about one state, client by client: to measure it, unless the journal has that
     already, and to train from it."""
     missing = {stage: _unmeasured(loop, state, stage) for stage in stages if _is_due(loop, state, stage)}
@@ -38,7 +44,7 @@ def asked_of(loop: Loop, state: RunState, stages: Sequence[str], participants: C
             if client in missing[stage]:
                 yield stage, _sent(loop, chain, _to_measure(loop, state, client, common, stage))
         if client in participants:
-            asked = training_assignment(loop.experiment, loop.method, loop.world, state, client)
+            asked = training_assignment(loop.experiment, loop.method, loop.world, state, client, masking)
             yield TRAIN, _sent(loop, chain, asked)
 
 

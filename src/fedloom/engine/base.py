@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -55,6 +55,17 @@ class Reply:
     asked_again: str = ""
 
 
+@dataclass(frozen=True)
+class Ask:
+    """One step of a secure sum for one client. at_most: bytes that its answer can have."""
+
+    round: int
+    client: str
+    step: str
+    body: bytes
+    at_most: int
+
+
 class Engine(Protocol):
     """Carries assignments to clients and their answers back.
 
@@ -70,4 +81,8 @@ class Engine(Protocol):
 
     def exchange(self, assignments: Iterable[Assignment]) -> Iterator[Reply | Dropout]:
         """One reply or dropout per assignment, in the order of the assignments."""
+        ...
+
+    def relay(self, asked: Sequence[Ask]) -> Iterator[tuple[Ask, bytes | Dropout]]:
+        """The clients' answers to one step of a secure sum, in the order that was asked."""
         ...

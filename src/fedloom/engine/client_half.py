@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from fedloom.data.batches import evaluation_batches, sampled_batches, training_batches
 from fedloom.data.examples import Generation
 from fedloom.engine.events import Observer, silent
 from fedloom.engine.forming import confirmed, with_trunk
 from fedloom.engine.keeping import begun, leaving, store_of
+from fedloom.engine.privacy_extra import privacy_part
 from fedloom.engine.releasing import answered, begun_privately, identified, ledger_of, released, resent
 from fedloom.engine.sites import Site, Sites
 from fedloom.errors import FedLoomError
@@ -18,7 +20,7 @@ from fedloom.evaluation.scores import answer_scores
 from fedloom.privacy.entropy import Entropy
 from fedloom.rounds.contribute import prepared
 from fedloom.rounds.messages import WORK_UNITS, Assignment, Contribution
-from fedloom.rounds.wire import assignment_from_bytes, contribution_to_bytes
+from fedloom.rounds.wire import assignment_from_bytes, contribution_from_bytes, contribution_to_bytes
 from fedloom.training.local import Trained, load_assignment, train_loaded, work_of
 from fedloom.training.measure import answer, held_out_loss
 from fedloom.training.private import train_privately
@@ -31,6 +33,8 @@ class ClientHalf:
     max_new_tokens: of an answer that is written.  tokens_per_batch: size of an evaluation batch.
     store: where each client has a directory of its own for what it keeps; None: for methods whose clients keep nothing.
     budget: epsilon that this site allows over everything in its ledger; None: what the run promises.
+    sums: client -> the secure sum that it takes part in, of `masked_half`.
+    only_sums: whether what is trained may leave only as part of such a sum.
     """
 
     sites: Sites
@@ -39,6 +43,8 @@ class ClientHalf:
     tokens_per_batch: int = 1024
     store: Path | None = None
     budget: float | None = None
+    sums: dict[str, Any] = field(default_factory=dict)
+    only_sums: bool = False
 
     def answer(self, data: bytes) -> bytes:
         """The answer to one assignment. Raises: FedLoomError for bytes that are none, or work that cannot be done."""
@@ -66,16 +72,35 @@ class ClientHalf:
         if assignment.kind == "evaluate":
             measured = confirmed(assignment, self._evaluate(site, assignment), self.store)
             return contribution_to_bytes(measured, {})
+        self._require_sum(assignment)
         if assignment.promise is None:
-            return self._sent(assignment, self._contribution(site, assignment, self._train(site, assignment)))
-        return self._release(site, assignment)
+            contribution = self._contribution(site, assignment, self._train(site, assignment))
+            return self._sent(assignment, leaving(assignment, contribution, store_of(self.store, assignment)))
+        released = contribution_from_bytes(
+            self._release(site, assignment), start=assignment.start.trainable, head=assignment.head
+        )
+        return self._sent(assignment, released)
 
-    def _sent(self, assignment: Assignment, contribution: Contribution) -> bytes:
-        sent = leaving(assignment, contribution, store_of(self.store, assignment))
+    def masked_answer(self, client: str, step: str, body: bytes) -> bytes:
+        """The answer to one step of a secure sum. Raises: FedLoomError."""
+        return privacy_part("masked_half").masked_answer(self.sums, client, step, body, self.store)
+
+    def _require_sum(self, assignment: Assignment) -> None:
+        if self.only_sums and assignment.masking is None:
+            raise FedLoomError(
+                "this site sends what it trained only as part of a secure sum",
+                where=f"client {assignment.client!r}",
+                found="an assignment without one",
+                do="Set [secure_aggregation] enabled = true, or only_sums = false in [privacy] of site.toml",
+            )
+
+    def _sent(self, assignment: Assignment, sent: Contribution) -> bytes:
+        if assignment.masking is not None:
+            sent = privacy_part("masked_half").masked(self.sums, assignment, sent, self.store)
         return contribution_to_bytes(confirmed(assignment, sent, self.store), assignment.sends, asked=assignment)
 
     def _release(self, site: Site, assignment: Assignment) -> bytes:
-        """The answer of a private training, once it is in the ledger; to the same question, the same bytes."""
+        """What a private training releases, once it is in the ledger; to the same question, the same bytes."""
         ledger = ledger_of(self.store, assignment)
         assert ledger is not None, "as there is a promise"
         again = answered(assignment, ledger)
@@ -88,8 +113,9 @@ class ClientHalf:
         steps = sampled_batches(site.train, samples, work.batch_size, base.pad_id, base.task)
         trained = train_privately(base, assignment, steps, private.mechanism, entropy, self.observe)
         contribution = self._contribution(site, assignment, trained)
-        metrics = {**contribution.metrics, **private.facts}
-        return released(assignment, private, self._sent(assignment, replace(contribution, metrics=metrics)))
+        contribution = replace(contribution, metrics={**contribution.metrics, **private.facts})
+        sent = leaving(assignment, contribution, store_of(self.store, assignment))
+        return released(assignment, private, contribution_to_bytes(sent, assignment.sends, asked=assignment))
 
     def _train(self, site: Site, assignment: Assignment) -> Trained:
         base, work = self.sites.base, work_of(assignment)

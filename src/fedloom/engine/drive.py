@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
+import secrets
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from fedloom.engine.asking import TRAIN, Asked, asked_of, with_chain
 from fedloom.engine.base import Reply
 from fedloom.engine.checkpoints import load_state, save_state
 from fedloom.engine.loop import Loop, server_optimizer
+from fedloom.engine.losses import pooled_losses
+from fedloom.engine.privacy_extra import privacy_part
 from fedloom.errors import ContributionRefusedError
-from fedloom.rounds.messages import Assignment, Contribution, Dropout, holding
+from fedloom.rounds.assign import masking_of
+from fedloom.rounds.messages import Assignment, Contribution, Dropout, Masking, holding
 from fedloom.rounds.roster import roster
 from fedloom.rounds.state import RunState
 from fedloom.rounds.step import Tally, fold, step
-from fedloom.rounds.validate import update_norm, validate, validate_measured
+from fedloom.rounds.validate import update_norm, validate, validate_masked, validate_measured
 
 
 def drive(loop: Loop) -> RunState:
@@ -52,7 +54,10 @@ def _one_round(loop: Loop, state: RunState, due: str) -> RunState:
     round, began = state.round + 1, time.monotonic()
     participants = roster(loop.experiment, round)
     loop.journal("round_started", round=round, participants=list(participants))
-    before, (state, clients) = state, _stepped(loop, state, asked_of(loop, state, (due,), participants))
+    rows = {client: known.train for client, known in loop.federation.rows.items()}
+    masking = masking_of(loop.experiment, loop.world, participants, rows, secrets.token_bytes(32))
+    asked = asked_of(loop, state, (due,), participants, masking)
+    before, (state, clients) = state, _stepped(loop, state, asked, masking)
     state = with_chain(loop, before, state)
     details = {name: tensor.item() for name, tensor in state.learned.extras.items() if tensor.numel() == 1}
     digest = save_state(loop.directory, state, {"clients": clients, **details})
@@ -67,16 +72,21 @@ def _one_round(loop: Loop, state: RunState, due: str) -> RunState:
     return state
 
 
-def _stepped(loop: Loop, state: RunState, asked: Iterable[Asked]) -> tuple[RunState, list[str]]:
+def _stepped(
+    loop: Loop, state: RunState, asked: Iterable[Asked], masking: Masking | None
+) -> tuple[RunState, list[str]]:
     """The next state and who contributed; the sums are forgotten before it is saved."""
-    tally = _collect(loop, asked)
+    masked: list[Reply] = []
+    tally = _collect(loop, asked, masked)
+    if masking is not None:
+        tally = privacy_part("secure_round").secure_tally(loop.engine, loop.journal, masking, masked)
     minimum, optimizer = loop.experiment.rounds.min_clients, server_optimizer(loop)
     after = step(tally, loop.method, loop.world, state, min_clients=minimum, optimizer=optimizer)
     return after, list(tally.clients)
 
 
-def _collect(loop: Loop, asked: Iterable[Asked]) -> Tally:
-    """Ask, fold what was trained, and write down what was measured."""
+def _collect(loop: Loop, asked: Iterable[Asked], masked: list[Reply]) -> Tally:
+    """Ask, fold what was trained, and write down what was measured. masked: gets replies that wait for a secure sum."""
     tally, purposes = Tally(), []
 
     def assignments() -> Iterator[Assignment]:
@@ -85,11 +95,11 @@ def _collect(loop: Loop, asked: Iterable[Asked]) -> Tally:
             yield assignment
 
     for number, answer in enumerate(loop.engine.exchange(assignments())):
-        tally = _taken(loop, tally, purposes[number], answer)
+        tally = _taken(loop, tally, purposes[number], answer, masked)
     return tally
 
 
-def _taken(loop: Loop, tally: Tally, purpose: str, answer: Reply | Dropout) -> Tally:
+def _taken(loop: Loop, tally: Tally, purpose: str, answer: Reply | Dropout, masked: list[Reply]) -> Tally:
     """The tally after one answer, which is journaled."""
     _journal_asking(loop, answer)
     if isinstance(answer, Dropout):
@@ -105,6 +115,9 @@ def _taken(loop: Loop, tally: Tally, purpose: str, answer: Reply | Dropout) -> T
     held = _held(loop, answer)
     if purpose != TRAIN:
         journal_evaluation(loop, purpose, answer.contribution, **held)
+        return tally
+    if answer.assignment.masking is not None:
+        masked.append(answer)
         return tally
     weighting = loop.experiment.rounds.weighting
     tally = fold(tally, loop.method, loop.world, answer.assignment, answer.contribution, weighting)
@@ -132,6 +145,9 @@ def _validate(loop: Loop, purpose: str, answer: Reply) -> None:
     if purpose != TRAIN:
         validate_measured(answer.contribution, answer.assignment)
         return
+    if answer.assignment.masking is not None:
+        validate_masked(answer.contribution, answer.assignment)
+        return
     rows = loop.federation.rows[answer.assignment.client].train
     bound = loop.experiment.rounds.max_update_norm
     validate(answer.contribution, answer.assignment, rows=rows, max_update_norm=bound)
@@ -155,7 +171,7 @@ def _journal_contribution(loop: Loop, answer: Reply, **held: str) -> None:
 
 def _measure(loop: Loop, state: RunState, *stages: str) -> None:
     """Evaluate the model (of each client, where it has its own) on every client's held-out rows."""
-    _collect(loop, asked_of(loop, state, stages, ()))
+    _collect(loop, asked_of(loop, state, stages, ()), [])
 
 
 def journal_evaluation(loop: Loop, stage: str, measured: Contribution, **held: str) -> None:
@@ -179,18 +195,6 @@ def _out_of_patience(loop: Loop) -> bool:
     if not any(record["kind"] == "stopped_early" for record in loop.records()):
         loop.journal("stopped_early", round=latest, reason=reason)
     return True
-
-
-def pooled_losses(records: Iterable[Any]) -> dict[int, float]:
-    """round -> held-out loss over all clients, weighted by label tokens; the base is round 0."""
-    sums: dict[int, tuple[float, float]] = {}
-    for record in records:
-        if record["kind"] == "evaluation" and record["stage"] in ("base", "round"):
-            # A loss that was not finite is null in the journal: a model that diverged is never the best one.
-            loss, weight = record["loss"], record["label_tokens"]
-            summed, total = sums.get(record["round"], (0.0, 0.0))
-            sums[record["round"]] = (summed + weight * (math.inf if loss is None else loss), total + weight)
-    return {round: summed / total for round, (summed, total) in sums.items() if total}
 
 
 def round_seconds(began: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedloom.spec.experiment import Experiment
+from fedloom.spec.experiment import Experiment, SecureAggregationTable
 
 
 def experiment_of(experiment: Experiment, client: str, **own: Any) -> Experiment:
@@ -16,8 +16,10 @@ def experiment_of(experiment: Experiment, client: str, **own: Any) -> Experiment
     table = experiment.client(client).model_copy(update=own)
     apart = experiment.data.source is None or table.data is not None
     others = () if apart else tuple(other for other in experiment.clients if other.name != client)
+    # One client alone sums nothing securely: how it masks what it sends, its assignments say.
+    secure = SecureAggregationTable()
     rounds = experiment.rounds.model_copy(update={"clients": (client,), "min_clients": 1, "participation": 1.0})
-    return experiment.model_copy(update={"clients": (table, *others), "rounds": rounds})
+    return experiment.model_copy(update={"clients": (table, *others), "rounds": rounds, "secure_aggregation": secure})
 
 
 def with_labels(experiment: Experiment, labels: tuple[str, ...]) -> Experiment:

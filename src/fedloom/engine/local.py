@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from fedloom.engine.base import Federation, Reply
+from fedloom.engine.base import Ask, Federation, Reply
 from fedloom.engine.client_half import ClientHalf
 from fedloom.engine.events import ClientBegins, Observer, silent
 from fedloom.engine.forming import LackingError
@@ -21,7 +22,7 @@ from fedloom.training.memory import release
 class LocalEngine:
     """Exchanges assignments with clients in this process, through the same bytes as any other transport.
 
-    max_new_tokens, store: as of `ClientHalf`.
+    max_new_tokens, store, sums: as of `ClientHalf`.
     """
 
     sites: Sites
@@ -29,15 +30,29 @@ class LocalEngine:
     max_new_tokens: int = 48
     store: Path | None = None
     together: bool = False
+    sums: dict[str, Any] = field(default_factory=dict)
 
     def describe(self) -> Federation:
         return self.sites.federation()
 
     def exchange(self, assignments: Iterable[Assignment]) -> Iterator[Reply | Dropout]:
-        client = ClientHalf(self.sites, self.observe, max_new_tokens=self.max_new_tokens, store=self.store)
+        client = self._clients()
         waiting = iter(assignments)
         while (answer := self._next(client, waiting)) is not None:
             yield answer
+
+    def relay(self, asked: Sequence[Ask]) -> Iterator[tuple[Ask, bytes | Dropout]]:
+        clients = self._clients()
+        for ask in asked:
+            try:
+                yield ask, clients.masked_answer(ask.client, ask.step, ask.body)
+            except FedLoomError as error:
+                yield ask, Dropout(ask.round, ask.client, str(error))
+
+    def _clients(self) -> ClientHalf:
+        return ClientHalf(
+            self.sites, self.observe, max_new_tokens=self.max_new_tokens, store=self.store, sums=self.sums
+        )
 
     def _next(self, client: ClientHalf, waiting: Iterator[Assignment]) -> Reply | Dropout | None:
         """The answer to the next assignment, None behind the last. While a client works, its trunk is in its layers and

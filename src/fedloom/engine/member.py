@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from fedloom.data.clients import load_client
 from fedloom.data.examples import Labelled
 from fedloom.engine.client_half import ClientHalf
 from fedloom.engine.events import Observer, silent
 from fedloom.engine.for_client import experiment_of
+from fedloom.engine.privacy_extra import privacy_part
 from fedloom.engine.sites import load_sites, longest_text
 from fedloom.rounds.description import description_to_bytes
 from fedloom.spec.experiment import Experiment
@@ -27,6 +29,7 @@ class Member:
     store: Path
     observe: Observer = silent
     budget: float | None = None
+    sums: dict[str, Any] = field(default_factory=dict)  # secure sums outlive what `forget` frees
     loads: int = 0  # how often a base was loaded: once in a run, if all is well
     _bases: dict[str, BaseModel] = field(default_factory=dict)
     _halves: dict[tuple[str, str], ClientHalf] = field(default_factory=dict)
@@ -40,9 +43,16 @@ class Member:
         """Raises: DataError, ModelError, ConfigError for a client that cannot take part."""
         return description_to_bytes(self._half(experiment, client).sites.description(client))
 
-    def answer(self, experiment: Experiment, client: str, data: bytes) -> bytes:
-        """The answer to one assignment. Raises: FedLoomError for work that cannot be done."""
-        return self._half(experiment, client).answer(data)
+    def answer(self, experiment: Experiment, client: str, data: bytes, *, only_sums: bool = False) -> bytes:
+        """The answer to one assignment. only_sums: as of `ClientHalf`.
+
+        Raises: FedLoomError for work that cannot be done.
+        """
+        return replace(self._half(experiment, client), only_sums=only_sums).answer(data)
+
+    def masked_answer(self, client: str, step: str, body: bytes) -> bytes:
+        """The answer to one step of a secure sum; no base is loaded for it. Raises: FedLoomError."""
+        return privacy_part("masked_half").masked_answer(self.sums, client, step, body, self.store)
 
     def forget(self) -> None:
         """Free the base and the rows; they are loaded again when they are needed."""
@@ -63,6 +73,7 @@ class Member:
             self.loads += 1
         sites = load_sites(own, self.observe, self._bases.get(needs))
         self._bases[needs] = sites.base
+        tokens = own.evaluation.max_new_tokens
         return ClientHalf(
-            sites, self.observe, max_new_tokens=own.evaluation.max_new_tokens, store=self.store, budget=self.budget
+            sites, self.observe, max_new_tokens=tokens, store=self.store, budget=self.budget, sums=self.sums
         )

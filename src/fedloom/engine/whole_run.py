@@ -28,7 +28,7 @@ from fedloom.report.write import write_report
 from fedloom.rounds.messages import Contribution
 from fedloom.rounds.roster import roster
 from fedloom.rounds.state import RunState
-from fedloom.spec.experiment import Experiment, ServerTable, WireTable
+from fedloom.spec.experiment import Experiment, SecureAggregationTable, ServerTable, WireTable
 from fedloom.spec.load import dump
 from fedloom.store.in_force import in_force
 from fedloom.store.run_directory import RunDirectory
@@ -197,6 +197,7 @@ def alone_experiment(experiment: Experiment, client: str) -> Experiment:
             "method": experiment.method.model_validate({"name": "fedit"}),
             "server": ServerTable(),
             "wire": WireTable(),
+            "secure_aggregation": SecureAggregationTable(),
             "training": experiment.training.model_copy(update={"proximal": 0.0}),
             "rounds": experiment.rounds.model_copy(
                 update={"clients": (client,), "min_clients": 1, "participation": 1.0}

@@ -49,6 +49,10 @@ class PrivacyTable(Table):
     keep_private: bool = Field(
         False, description="true: only methods that keep one factor at the site for good, such as fedsa, are accepted"
     )
+    only_sums: bool = Field(
+        False,
+        description="true: what is trained here leaves only as part of a secure sum ([secure_aggregation] of the run)",
+    )
 
 
 class SiteSettings(Table):

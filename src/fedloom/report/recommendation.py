@@ -126,9 +126,11 @@ def _worst(summaries: Mapping[str, RunSummary], chosen: str) -> str:
 
 
 def _who_sees_what(summaries: Mapping[str, RunSummary], losses: Mapping[str, float], chosen: str) -> str:
-    if METHODS[summaries[chosen].method].reveals == "sum":
-        return f"With {chosen} the server needs to see the sum of the clients' factors alone."
-    alone = [label for label in losses if METHODS[summaries[label].method].reveals == "sum"]
+    reveals = METHODS[summaries[chosen].method].reveals
+    if reveals != "individuals":
+        what = "factors" if reveals == "sum" else "deltas"
+        return f"With {chosen} the server needs to see the sum of the clients' {what} alone ([secure_aggregation])."
+    alone = [label for label in losses if METHODS[summaries[label].method].reveals != "individuals"]
     told = f"With {chosen} the server sees each client's factors"
     if not alone:
         return f"{told}."

@@ -21,6 +21,7 @@ _KNOWN = frozenset(
         "round_started",
         "contribution",
         "round_committed",
+        "secure_sum",
         "evaluation",
         "answer",
         "run_finished",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from fedloom import rng
@@ -13,7 +13,7 @@ from fedloom.aggregation.method import Method
 from fedloom.aggregation.world import Start, World
 from fedloom.rounds.chain import Chain
 from fedloom.rounds.contribute import constant_digest
-from fedloom.rounds.messages import Assignment, LocalWork, Wire
+from fedloom.rounds.messages import Assignment, LocalWork, Masking, Wire
 from fedloom.rounds.state import RunState
 from fedloom.spec.experiment import Experiment
 
@@ -28,12 +28,18 @@ def training_assignments(
 
 
 def training_assignment(
-    experiment: Experiment, method: Method, world: World, state: RunState, client: str
+    experiment: Experiment,
+    method: Method,
+    world: World,
+    state: RunState,
+    client: str,
+    masking: Masking | None = None,
 ) -> Assignment:
-    """What one client is to train in the round after `state`."""
+    """What one client is to train in the round after `state`. masking: of the round's secure sum, if there is one."""
     round, start = state.round + 1, method.dispatch(state.learned, world, client)
     constant = _constant_sides(experiment, method, start.trainable)
     return Assignment(
+        masking=masking,
         kind="train",
         round=round,
         client=client,
@@ -57,6 +63,30 @@ def in_pieces(assignment: Assignment, chain: Chain, has: frozenset[str], blobs: 
     """
     start = Start(assignment.start.trainable)
     return replace(assignment, start=start, pieces=chain.pieces, has=has, blobs=blobs)
+
+
+def masking_of(
+    experiment: Experiment, world: World, clients: Sequence[str], rows: Mapping[str, int], round_id: bytes
+) -> Masking | None:
+    """Of a round with these clients; None if what they send is not masked. rows: that clients registered."""
+    secure, rounds = experiment.secure_aggregation, experiment.rounds
+    if not secure.enabled:
+        return None
+    assert rounds.max_update_norm is not None, "a rule asks for it"
+    ordered = {client: [slots[module] for module in sorted(slots)] for client, slots in world.slots.items()}
+    return Masking(
+        round_id=round_id.hex(),
+        clients=tuple(sorted(clients)),
+        threshold=max(secure.threshold_of(len(clients)), rounds.min_clients),  # a sum that is not used is not opened
+        method=experiment.method.name,
+        settings=experiment.method.settings,
+        seed=world.seed,
+        slots={client: tuple((slot.rank, slot.scaling) for slot in slots) for client, slots in ordered.items()},
+        weighting=rounds.weighting,
+        largest_weight=float(max(rows.values(), default=1)) if rounds.weighting == "examples" else 1.0,
+        max_update_norm=rounds.max_update_norm,
+        sketch_width=secure.sketch_width,
+    )
 
 
 def wire_of(experiment: Experiment) -> Wire:

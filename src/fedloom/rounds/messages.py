@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -78,6 +78,31 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class Masking:
+    """What a client must know to add its numbers to a secure sum instead of sending them.
+
+    round_id: hexadecimal, of this sum alone.  clients: who may take part, in sorted order.  threshold: so many must
+        stay until its end.
+    method, settings, seed, slots: the world that the method's lift sees; slots are (rank, scaling) of each client for
+        the modules of its start, in sorted order.
+    sketch_width: most columns of a sketch; None: as many as the clients' ranks add up to.
+    weighting: by examples, or all alike.  largest_weight, max_update_norm: the bounds that fixed point is chosen by.
+    """
+
+    round_id: str
+    clients: tuple[str, ...]
+    threshold: int
+    method: str
+    settings: Mapping[str, Any]
+    seed: int
+    slots: Mapping[str, tuple[tuple[int, float], ...]]
+    weighting: Literal["examples", "uniform"]
+    largest_weight: float
+    max_update_norm: float
+    sketch_width: int | None = None
+
+
+@dataclass(frozen=True)
 class Assignment:
     """What the server asks of one client in one round.
 
@@ -90,6 +115,7 @@ class Assignment:
         as it has what it keeps.  constant_digest: of those sides.
     wire: how numbers travel.
     identity: digest of all that decides the answer, filled in by a client that trains with noise; does not travel.
+    masking: what is trained is added to a secure sum; None: it is sent as it is.
     head: the trainables that are not LoRA, by name; empty for generation.
     generate_rows: held-out rows to answer (evaluate), 0 for the loss alone.
     seed: of the client's draws in this round.
@@ -116,6 +142,7 @@ class Assignment:
     pieces: tuple[Piece, ...] = ()
     has: frozenset[str] = frozenset()
     blobs: Mapping[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+    masking: Masking | None = None
 
     @property
     def sends(self) -> dict[str, str]:
@@ -160,6 +187,8 @@ class Contribution:
 
     metrics: numbers by name; a name ends in its unit where it has one (seconds, tokens, bytes).
     holds: as of `holding`, of the pieces that the client has on its disk now; empty for none.
+    advertisement: hexadecimal, of a client that goes on to add adapter, head and examples to a secure sum; they are not
+        here then.
     """
 
     round: int
@@ -169,6 +198,7 @@ class Contribution:
     adapter: Adapter = field(default_factory=Adapter)
     head: Mapping[str, Tensor] = field(default_factory=dict)
     holds: str = ""
+    advertisement: str = ""
 
 
 def holding(pieces: Sequence[Piece]) -> str:

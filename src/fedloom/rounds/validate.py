@@ -61,6 +61,22 @@ def validate(
         )
 
 
+def validate_masked(contribution: Contribution, assignment: Assignment) -> None:
+    """Check what a client sends openly of a secure sum: metrics and its keys, and nothing that is to be masked.
+
+    Raises: ContributionRefusedError naming the client.
+    """
+    client = assignment.client
+    _check_identity(contribution, assignment)
+    if contribution.adapter or contribution.head or contribution.examples:
+        raise ContributionRefusedError(
+            client, "what was to be masked was sent as it is", expected="a secure sum", found="factors, head or counts"
+        )
+    if not isinstance(contribution.advertisement, str) or not contribution.advertisement:
+        raise ContributionRefusedError(client, "the keys for the secure sum are missing")
+    _check_metrics(contribution, client)
+
+
 def update_norm(contribution: Contribution, assignment: Assignment) -> float:
     """|delta - start delta| (Frobenius norm); where the client keeps a side, the norm of the change of those sent.
 

@@ -30,7 +30,7 @@ from fedloom.aggregation.local_rules import Penalty
 from fedloom.aggregation.world import Start
 from fedloom.errors import AdapterError, RunError
 from fedloom.privacy.mechanism import PrivacyPromise
-from fedloom.rounds.messages import Assignment, Contribution, LocalWork, Piece, Wire
+from fedloom.rounds.messages import Assignment, Contribution, LocalWork, Masking, Piece, Wire
 
 PROTOCOL = 4
 FACTS = "message"
@@ -52,6 +52,7 @@ def assignment_to_bytes(assignment: Assignment) -> bytes:
         "constant": dict(assignment.constant),
         "constant_digest": assignment.constant_digest,
         "wire": asdict(assignment.wire),
+        "masking": None if assignment.masking is None else asdict(assignment.masking),
         "seed": assignment.seed,
         "work": None if assignment.work is None else asdict(assignment.work),
         "generate_rows": assignment.generate_rows,
@@ -108,13 +109,15 @@ def assignment_from_bytes(data: bytes) -> Assignment:
     adapters, tensors, facts = from_bytes(data, where="assignment", blank=("trainable",))
     message = message_of(facts, "assignment")
     try:
-        work, wire, pieces = message.pop("work"), message.pop("wire"), _pieces_in(message.pop("pieces"))
+        work, wire, masking = message.pop("work"), message.pop("wire"), message.pop("masking")
+        pieces = _pieces_in(message.pop("pieces"))
         return Assignment(
             start=Start(trainable=adapters["trainable"], trunk=adapters["trunk"]),
             head={name: tensor for name, tensor in tensors.items() if not name.startswith(_PIECE)},
             pieces=pieces,
             blobs=_blobs_in(tensors, {piece.digest for piece in pieces}),
             work=None if work is None else _work(work),
+            masking=None if masking is None else _masking(masking),
             wire=Wire(**{**wire, "up": Coding(**wire["up"]), "down": Coding(**wire["down"])}),
             **message,
         )
@@ -152,6 +155,11 @@ def _work(table: dict[str, Any]) -> LocalWork:
     return LocalWork(**{**table, **nested})
 
 
+def _masking(table: dict[str, Any]) -> Masking:
+    slots = {client: tuple((rank, scaling) for rank, scaling in own) for client, own in table["slots"].items()}
+    return Masking(**{**table, "clients": tuple(table["clients"]), "slots": slots})
+
+
 def contribution_to_bytes(
     contribution: Contribution, sends: Mapping[str, str], *, asked: Assignment | None = None
 ) -> bytes:
@@ -166,6 +174,7 @@ def contribution_to_bytes(
         "examples": contribution.examples,
         "metrics": dict(contribution.metrics),
         "holds": contribution.holds,
+        "advertisement": contribution.advertisement,
     }
     name, sent, coding = _WHOLE, contribution, EXACT
     if asked is not None and contribution.adapter and not asked.wire.is_exact:

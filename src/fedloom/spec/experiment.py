@@ -13,15 +13,11 @@ from fedloom.adapters.packing import BLOCK, MAX_BLOCK, Format
 from fedloom.aggregation.server_rule import NONE, ServerOptimizer
 from fedloom.privacy.accounting import Accountant
 from fedloom.privacy.mechanism import PrivacyPromise
+from fedloom.spec.secure_table import SecureAggregationTable
+from fedloom.spec.table import Table
 
 Task = Literal["generation", "classification", "image-classification"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-
-
-class Table(BaseModel):
-    """A frozen table; a key that it does not have is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ModelTable(Table):
@@ -312,6 +308,7 @@ class Experiment(Table):
     server: ServerTable = ServerTable()
     wire: WireTable = WireTable()
     privacy: PrivacyTable = PrivacyTable()
+    secure_aggregation: SecureAggregationTable = SecureAggregationTable()
     data: DataTable = DataTable()
     evaluation: EvaluationTable = EvaluationTable()
     clients: tuple[ClientTable, ...] = Field(min_length=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fedloom.aggregation.registry import METHODS
 from fedloom.spec.experiment import Experiment, Task, WireTable
 from fedloom.spec.problem import Path
 
@@ -49,12 +50,22 @@ def _of_other_keys(experiment: Experiment) -> Iterator[tuple[Path, str]]:
     yield from _of_the_server(experiment.server.optimizer)
     yield from _of_the_wire(experiment.wire)
     yield from _of_privacy(experiment)
+    yield from _of_secure_sums(experiment)
     if experiment.data.source is None:
         yield ("data", "partition"), "divides a common source, and [data] source is not given"
     elif kind == "iid":
         yield ("data", "partition", "column"), "is for the kinds dirichlet and column; found kind iid"
     if kind != "dirichlet":
         yield ("data", "partition", "alpha"), f"is for the kind dirichlet; found kind {kind}"
+
+
+def _of_secure_sums(experiment: Experiment) -> Iterator[tuple[Path, str]]:
+    method = METHODS.get(experiment.method.name)
+    if not experiment.secure_aggregation.enabled:
+        yield ("secure_aggregation", "threshold"), "is for enabled = true"
+        yield ("secure_aggregation", "sketch_width"), "is for enabled = true"
+    elif method is not None and method.reveals != "deltas":
+        yield ("secure_aggregation", "sketch_width"), f"is for methods that add products, and {method.name} does not"
 
 
 def _of_the_server(optimizer: str) -> Iterator[tuple[Path, str]]:

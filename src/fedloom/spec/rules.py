@@ -14,6 +14,7 @@ from fedloom.aggregation.registry import METHODS, settings_problems
 from fedloom.spec.experiment import ColumnsTable, Experiment
 from fedloom.spec.pointless import COLUMNS_OF, pointless
 from fedloom.spec.problem import Path, Problem, nearest
+from fedloom.spec.secure_rules import problems_of_secure_sums
 
 Rule = Callable[[Experiment], list[Problem]]
 
@@ -193,6 +194,11 @@ def keys_that_count(experiment: Experiment) -> list[Problem]:
     return [Problem(path, why) for path, why in pointless(experiment).items() if _is_given(experiment, path)]
 
 
+def secure_sums(experiment: Experiment) -> list[Problem]:
+    """Secure aggregation has what it needs."""
+    return problems_of_secure_sums(experiment)
+
+
 RULES: tuple[Rule, ...] = (
     unique_clients,
     known_participants,
@@ -209,6 +215,7 @@ RULES: tuple[Rule, ...] = (
     whole_promise,
     finite_numbers,
     keys_that_count,
+    secure_sums,
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from fedloom.adapters.algebra import norm, subtract
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.method import Law
 from fedloom.aggregation.registry import METHODS
-from fedloom.engine.base import ClientRows, Federation, Reply
+from fedloom.engine.base import Ask, ClientRows, Federation, Reply
 from fedloom.engine.forming import confirmed, with_trunk
 from fedloom.engine.keeping import begun, leaving, store_of
+from fedloom.engine.privacy_extra import privacy_part
+from fedloom.errors import FedLoomError
 from fedloom.rounds.contribute import prepared
 from fedloom.rounds.messages import Assignment, Contribution, Dropout
 from fedloom.rounds.wire import (
@@ -46,6 +48,7 @@ class PretendEngine:
 
     change: what becomes of a contribution on its way (poison it, drop it out).
     store: where each client has a directory of its own, for methods whose clients keep something.
+    sums: client -> the secure sum that it takes part in.  silent: (client, step) of secure sums without an answer.
     """
 
     clients: tuple[str, ...]
@@ -54,6 +57,8 @@ class PretendEngine:
     step: float = 0.1
     store: Path | None = None
     together: bool = False
+    sums: dict[str, Any] = field(default_factory=dict)
+    silent: frozenset[tuple[str, str]] = frozenset()
 
     def describe(self) -> Federation:
         rows = {client: ClientRows(train=10, held_out=2, dropped=0) for client in self.clients}
@@ -68,11 +73,28 @@ class PretendEngine:
             answered = self.change(own, self._at_the_client(own))
             if isinstance(answered, Dropout):
                 yield answered
+                continue
+            try:
+                if assignment.masking is not None:
+                    answered = privacy_part("masked_half").masked(self.sums, own, answered, self.store)
+            except FedLoomError as error:
+                yield Dropout(assignment.round, assignment.client, str(error))
             else:
                 sent = confirmed(assignment, answered, self.store)
                 up = contribution_to_bytes(sent, assignment.sends, asked=own)
                 again = contribution_from_bytes(up, start=assignment.start.trainable, head=assignment.head)
                 yield Reply(assignment, again, bytes_down=len(down), bytes_up=len(up))
+
+    def relay(self, asked: Sequence[Ask]) -> Iterator[tuple[Ask, bytes | Dropout]]:
+        for ask in asked:
+            if (ask.client, ask.step) in self.silent:
+                yield ask, Dropout(ask.round, ask.client, "it went away")
+                continue
+            try:
+                half = privacy_part("masked_half")
+                yield ask, half.masked_answer(self.sums, ask.client, ask.step, ask.body, self.store)
+            except FedLoomError as error:
+                yield ask, Dropout(ask.round, ask.client, str(error))
 
     def _at_the_client(self, assignment: Assignment) -> Contribution:
         if assignment.kind == "evaluate":

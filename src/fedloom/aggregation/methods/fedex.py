@@ -46,10 +46,10 @@ METHOD = Method(
     traffic="up: a and b of the client's rank. Down: its part of the bank, and the trunk, which grows with the rounds",
     when="""Use it where the factors should go on as averaged ones (equal ranks, clients that stay near each other) and
 the mean must be exact nevertheless. The residual is as wide as the clients' ranks together and stays in the trunk,
-where nobody trains it again: with many clients the trunk soon is as large as the layer. Not where the server may
-only see a sum.""",
+where nobody trains it again: with many clients the trunk soon is as large as the layer. Where the server may only
+see a sum, clients add sketches ([secure_aggregation]).""",
     laws=frozenset(Law),
-    reveals="individuals",
+    reveals="deltas",
     init=initial_state,
     lift=_lift,
     finish=_finish,

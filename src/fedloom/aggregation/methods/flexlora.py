@@ -57,10 +57,10 @@ METHOD = Method(
     traffic="up: a and b of the client's rank. Down: its leading directions, no trunk",
     when="""Use it where the server's own model should be the exact mean and small clients must be sent little: each
 gets the best approximation of its rank. What is above a client's rank it does without, and as its whole factors are
-averaged again, that is lost: what only large clients can hold shrinks from round to round. Not where the server may
-only see a sum.""",
+averaged again, that is lost: what only large clients can hold shrinks from round to round. Where the server may only
+see a sum, clients add sketches ([secure_aggregation]).""",
     laws=frozenset(Law) - {Law.ZERO_UPDATE},
-    reveals="individuals",
+    reveals="deltas",
     init=empty_state,
     lift=lift_stack,
     finish=_finish,

@@ -41,9 +41,10 @@ METHOD = Method(
     traffic="up: a and b of the client's rank. Down: the stack of the round, or the whole trunk where that is smaller",
     when="""Use it where the mean must be exact and the stack of all clients is what should be kept. Every client
 begins from new random a and b = 0 in every round, so that the first steps of a round go into finding directions
-again: give it many local steps and few rounds. Not with few local steps, nor where the server may only see a sum.""",
+again: give it many local steps and few rounds. Not with few local steps. Where the server may only see a sum, clients
+add sketches ([secure_aggregation]).""",
     laws=frozenset(Law),
-    reveals="individuals",
+    reveals="deltas",
     init=empty_state,
     lift=lift_stack,
     finish=_finish,

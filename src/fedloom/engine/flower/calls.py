@@ -14,23 +14,31 @@ from fedloom.engine.flower.wire import Envelope, Fact
 from fedloom.errors import FedLoomError
 
 PROTOCOL = 1  # of the calls; that of the bytes in them is rounds.wire.PROTOCOL
-HELLO, CLASSES, DESCRIBE, ASSIGNMENT = "hello", "classes", "describe", "assignment"
+HELLO, CLASSES, DESCRIBE, ASSIGNMENT, SECURE = "hello", "classes", "describe", "assignment", "secure"
 BUSY = "busy_seconds"  # the fact of an answer that says how long the client's process had for it
 REFUSED = "refused"  # the fact of an answer that is none: why
 
 # Flower routes a message by its type; only these two words differ for whoever looks at its logs.
-MESSAGE_TYPES = {HELLO: "query", CLASSES: "query", DESCRIBE: "query", ASSIGNMENT: "train"}
+MESSAGE_TYPES = {HELLO: "query", CLASSES: "query", DESCRIBE: "query", ASSIGNMENT: "train", SECURE: "query"}
 
 
 def call(
-    kind: str, *, client: str = "", run: str = "", labels: str = "[]", body: bytes = b"", attempt: int = 1
+    kind: str,
+    *,
+    client: str = "",
+    run: str = "",
+    labels: str = "[]",
+    step: str = "",
+    body: bytes = b"",
+    attempt: int = 1,
 ) -> Envelope:
     """One call. run: the experiment as TOML, as far as this client needs it.  labels: class names, as JSON.
 
-    attempt: a call that is made again is another one, so that nobody gives the answer that he gave.
+    step: of a secure sum.  attempt: a call that is made again is another one, so that nobody gives the answer that he
+        gave.
     """
     facts: dict[str, Fact] = {"protocol": PROTOCOL, "version": version("fedloom"), "kind": kind, "client": client}
-    return Envelope({**facts, "run": run, "labels": labels, "attempt": attempt}, body)
+    return Envelope({**facts, "run": run, "labels": labels, "step": step, "attempt": attempt}, body)
 
 
 def answered(asked: Envelope, answer: Callable[[Envelope], Envelope]) -> Envelope:

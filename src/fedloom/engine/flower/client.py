@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fedloom.engine.flower.calls import ASSIGNMENT, BUSY, CLASSES, DESCRIBE, HELLO, PROTOCOL, hello
+from fedloom.engine.flower.calls import ASSIGNMENT, BUSY, CLASSES, DESCRIBE, HELLO, PROTOCOL, SECURE, hello
 from fedloom.engine.flower.frames import framed, lacking, parts_of, reason
 from fedloom.engine.flower.wire import Envelope
 from fedloom.engine.for_client import experiment_of, with_labels
@@ -71,13 +71,22 @@ def _assignment(asked: Envelope, config: Config, member: Member) -> Envelope:
     """Answer one assignment after the other; one that cannot be answered does not keep the others back."""
     began = time.monotonic()
     experiment, client = _experiment(asked, config), asked.text("client")
-    answers = [_one(member, experiment, client, part) for part in parts_of(asked.body)]
+    site = _site(config)
+    only_sums = site is not None and site.privacy.only_sums
+    answers = [_one(member, experiment, client, part, only_sums) for part in parts_of(asked.body)]
     return Envelope({"protocol": PROTOCOL, BUSY: time.monotonic() - began}, framed(answers))
 
 
-def _one(member: Member, experiment: Experiment, client: str, part: bytes) -> bytes:
+def _secure(asked: Envelope, config: Config, member: Member) -> Envelope:
+    """One step of a secure sum, of what this process trained."""
+    client = asked.text("client")
+    _refuse_another(client, config)
+    return Envelope({"protocol": PROTOCOL}, member.masked_answer(client, asked.text("step"), asked.body))
+
+
+def _one(member: Member, experiment: Experiment, client: str, part: bytes, only_sums: bool) -> bytes:
     try:
-        return member.answer(experiment, client, part)
+        return member.answer(experiment, client, part, only_sums=only_sums)
     except LackingError as error:
         return lacking(str(error))
     except FedLoomError as error:
@@ -89,24 +98,33 @@ _ANSWERS: dict[str, Callable[[Envelope, Config, Member], Envelope]] = {
     CLASSES: _classes,
     DESCRIBE: _describe,
     ASSIGNMENT: _assignment,
+    SECURE: _secure,
 }
 
 
 def _experiment(asked: Envelope, config: Config) -> Experiment:
     """The experiment that was sent, with what this site says in its place. Raises: FedLoomError if it disagrees."""
     client = asked.text("client")
-    own = config.get("client")
-    if own and own != client:
-        where = "a call of the server"
-        raise FedLoomError("the call is for another client", where=where, expected=repr(own), found=repr(client))
+    _refuse_another(client, config)
     sent = parse(asked.text("run"), where="the server's experiment", folder=Path.cwd(), data_at_sites=True)
     if client not in {table.name for table in sent.clients}:
         expected = f"one of {', '.join(table.name for table in sent.clients)}"
         raise FedLoomError("the client is not in the experiment that was sent", expected=expected, found=repr(client))
     labels = _labels(asked)
-    site = SiteSettings.model_validate(config["site"]) if "site" in config else None
+    site = _site(config)
     _refuse_unwanted(site, sent, labels)
     return with_labels(_at_this_site(sent, client, site, config), labels)
+
+
+def _site(config: Config) -> SiteSettings | None:
+    return SiteSettings.model_validate(config["site"]) if "site" in config else None
+
+
+def _refuse_another(client: str, config: Config) -> None:
+    own = config.get("client")
+    if own and own != client:
+        where = "a call of the server"
+        raise FedLoomError("the call is for another client", where=where, expected=repr(own), found=repr(client))
 
 
 def _labels(asked: Envelope) -> tuple[str, ...]:

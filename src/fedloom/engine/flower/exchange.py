@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import add
 
-from fedloom.engine.base import Federation, Reply
+from fedloom.engine.base import Ask, Federation, Reply
 from fedloom.engine.events import ClientBegins, Observer, silent
-from fedloom.engine.flower.calls import ASSIGNMENT, BUSY, call
+from fedloom.engine.flower.calls import ASSIGNMENT, BUSY, SECURE, call
 from fedloom.engine.flower.frames import framed, is_lacking, parts_of, reason_in
 from fedloom.engine.flower.gathering import PAUSE, Gathered, Gathering
 from fedloom.engine.flower.post import NoAnswerError, Sent, TooLateError, receive, send
@@ -67,6 +67,27 @@ class FlowerEngine:
         on_their_way = [self._send(list(bundle), ends) for _, bundle in bundles]
         for sent in on_their_way:
             yield from self._receive(sent)
+
+    def relay(self, asked: Sequence[Ask]) -> Iterator[tuple[Ask, bytes | Dropout]]:
+        on_their_way = [(ask, self._passed_on(ask)) for ask in asked]
+        for ask, sent in on_their_way:
+            try:
+                if isinstance(sent, FedLoomError):
+                    raise sent
+                yield ask, receive(self.gathering.grid, sent, at_most=ask.at_most).body
+            except FedLoomError as error:
+                yield ask, Dropout(ask.round, ask.client, str(error))
+
+    def _passed_on(self, ask: Ask) -> Sent | FedLoomError:
+        node = self.gathered.nodes.get(ask.client)
+        if node is None:
+            return NoAnswerError(f"client {ask.client!r} is not connected")
+        message = call(SECURE, client=ask.client, step=ask.step, body=ask.body)
+        try:
+            group = str(ask.round)
+            return send(self.gathering.grid, node, ask.client, message, seconds=self.deadline, group=group)
+        except NoAnswerError as error:
+            return error
 
     def _send(self, asked: list[Assignment], ends: float, earlier: _OnItsWay | None = None) -> _OnItsWay:
         """One message with all that is asked of a client. earlier: the one that this repeats."""

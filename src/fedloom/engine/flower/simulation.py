@@ -19,6 +19,7 @@ from fedloom.engine.events import Observer, silent
 from fedloom.engine.flower.client_app import reply_with
 from fedloom.engine.flower.host import FlowerHost, Patience, resume_with, run_with
 from fedloom.engine.whole_run import Result
+from fedloom.errors import RunError
 from fedloom.rounds.world import active_clients
 from fedloom.spec.experiment import Experiment
 from fedloom.spec.load import check
@@ -44,6 +45,13 @@ def simulate(
     """Run (or resume) an experiment with simulated clients. Raises: as `run_with` and `resume_with`."""
     check(experiment)
     options = options or Simulated()
+    if experiment.secure_aggregation.enabled and options.parallel > 1:
+        raise RunError(
+            "in a simulation a secure sum needs all clients in one process",
+            expected="one that works at a time",
+            found=f"{options.parallel}",
+            do="Leave out --parallel, or turn [secure_aggregation] off",
+        )
     if not resume:
         refuse_existing(root / experiment.name)
     path = (root / experiment.name).absolute()

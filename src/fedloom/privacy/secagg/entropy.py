@@ -1,0 +1,29 @@
+"""Where keys, seeds and shares come from. There is no default: whoever starts the protocol names the source."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+
+Entropy = Callable[[int], bytes]  # count -> so many bytes
+
+
+def system_entropy(count: int) -> bytes:
+    """From the operating system's cryptographic generator."""
+    return secrets.token_bytes(count)
+
+
+class InsecureEntropy:
+    """For tests alone: the same seed gives the same bytes, and whoever knows the seed knows all keys.
+
+    Formula: SHA-256(seed | number of the call | number of the block).
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed, self._calls = seed, 0
+
+    def __call__(self, count: int) -> bytes:
+        self._calls += 1
+        blocks = (f"{self._seed}|{self._calls}|{number}".encode() for number in range(-(-count // 32)))
+        return b"".join(hashlib.sha256(block).digest() for block in blocks)[:count]

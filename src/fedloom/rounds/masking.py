@@ -1,0 +1,173 @@
+"""What is added over clients as one vector, so that it can be masked: the client's half, and the way back.
+
+    vector = (sums of the summand | weight of each module | weight * head | weight | sketches of its deltas)
+
+A client makes of what it trained what `lift` makes of it, times its weight; the sum of the vectors is a `Tally`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedloom.adapters.adapter import Adapter
+from fedloom.adapters.factors import Factors
+from fedloom.aggregation.method import Method
+from fedloom.aggregation.registry import method as method_named
+from fedloom.aggregation.registry import settings_of
+from fedloom.aggregation.sketch import Sketch, relative
+from fedloom.aggregation.summand import RunningSum, Summand
+from fedloom.aggregation.world import ClientFacts, Slot, Start, World
+from fedloom.errors import RunError
+from fedloom.privacy.secagg.fixed_point import FixedPoint
+from fedloom.privacy.secagg.terms import Terms
+from fedloom.rounds.messages import Assignment, Contribution, Masking
+from fedloom.rounds.step import Tally
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is where in a vector: the same for all clients of a round, whatever their ranks.
+
+    sums, head: name -> (shape, dtype), in sorted order.  modules, sketches: in sorted order of the modules.
+    """
+
+    sums: Mapping[str, tuple[tuple[int, ...], torch.dtype]]
+    modules: tuple[str, ...]
+    head: Mapping[str, tuple[tuple[int, ...], torch.dtype]]
+    sketches: Mapping[str, Sketch]
+
+    @property
+    def length(self) -> int:
+        tensors = sum(math.prod(shape) for table in (self.sums, self.head) for shape, _ in table.values())
+        parts = sum(math.prod(shape) for sketch in self.sketches.values() for shape in sketch.sizes.values())
+        return tensors + len(self.modules) + 1 + parts
+
+
+def layout_of(masking: Masking, assignment: Assignment) -> Layout:
+    """Of the vectors of all who got such an assignment, from the start that one of them got."""
+    lifted = _lifted(masking, assignment, assignment.start.trainable, 1.0)
+    sketches = {module: _sketch(masking, assignment, module) for module in sorted(lifted.stack)}
+    return Layout(_table(lifted.sums), tuple(sorted(lifted.weights)), _table(assignment.head), sketches)
+
+
+def terms_of(masking: Masking, layout: Layout) -> Terms:
+    """The terms of the secure sum. Raises: RunError for terms that cannot be."""
+    return Terms(bytes.fromhex(masking.round_id), masking.clients, masking.threshold, layout.length)
+
+
+def fixed_point_of(masking: Masking) -> FixedPoint:
+    """Room for the weight times the bound of every number, and for counts, ranks and sums of as many directions."""
+    ranks = (rank for slots in masking.slots.values() for rank, _ in slots)
+    bound = max(1.0, masking.max_update_norm, *ranks)
+    return FixedPoint(masking.largest_weight * bound, len(masking.clients))
+
+
+def to_vector(contribution: Contribution, assignment: Assignment) -> Vector:
+    """What this client adds to the sum. Raises: RunError for an assignment without masking."""
+    masking = assignment.masking
+    if masking is None:
+        raise RunError("the assignment asks for no secure sum", where=f"client {assignment.client!r}")
+    weight = float(contribution.examples) if masking.weighting == "examples" else 1.0
+    lifted = _lifted(masking, assignment, contribution.adapter, weight)
+    sums = [_flat(lifted.sums[name]) for name in sorted(lifted.sums)]
+    weights = np.array([lifted.weights[module] for module in sorted(lifted.weights)])
+    head = [_flat(contribution.head[name]) * weight for name in sorted(contribution.head)]
+    sketched = [_sketch(masking, assignment, module).parts(lifted.stack[module]) for module in sorted(lifted.stack)]
+    parts = [_flat(part) for module in sketched for part in module.values()]
+    return np.concatenate([*sums, weights, *head, [weight], *parts])
+
+
+def _sketch(masking: Masking, assignment: Assignment, module: str) -> Sketch:
+    """Of one module in this round. Raises: RunError for a stack of something else than the clients' modules."""
+    modules = sorted(assignment.start.trainable)
+    if module not in modules:
+        raise RunError(
+            f"what clients of {masking.method} add is more than a sum",
+            where=f"client {assignment.client!r}, {module!r}",
+            expected="a method of which the server needs the sum alone",
+            do="Turn [secure_aggregation] off, or take another method",
+        )
+    at, shape = modules.index(module), assignment.start.trainable[module].shape
+    ranks = sum(masking.slots[client][at][0] for client in masking.clients)
+    width = min(ranks if masking.sketch_width is None else min(masking.sketch_width, ranks), *shape)
+    return Sketch(shape, width, masking.seed, f"{assignment.round}|{module}")
+
+
+def sent_sides(assignment: Assignment, trained: Adapter) -> Adapter:
+    """What was trained, with the start's factors where the assignment lets none travel: the rest is in no sum."""
+
+    def sent(module: str, factors: Factors) -> Factors:
+        start, sides = assignment.start.trainable[module], assignment.sends[module]
+        a, b = (getattr(factors if side in sides else start, side) for side in "ab")
+        return Factors(a, b, factors.scaling)
+
+    return trained.map(sent)
+
+
+def to_tally(vector: Vector, layout: Layout, clients: tuple[str, ...]) -> tuple[Tally, float]:
+    """The sum of these clients' vectors as what `step` goes on from, and what sketches miss of it, relative to it."""
+    reading = _Reading(vector)
+    sums = {name: reading.tensor(shape).to(dtype) for name, (shape, dtype) in layout.sums.items()}
+    weights = {module: float(reading.tensor(())) for module in layout.modules}
+    head = {name: reading.tensor(shape).to(dtype) for name, (shape, dtype) in layout.head.items()}
+    weight = float(reading.tensor(()))
+    stack: dict[str, Factors] = {}
+    errors = []
+    for module, sketch in layout.sketches.items():
+        parts = {name: reading.tensor(shape) for name, shape in sketch.sizes.items()}
+        found = sketch.summed(parts)
+        errors.append(sketch.error(parts, found))
+        stack[module] = Factors(found.a.float(), found.b.float())
+    summed, heads = RunningSum(), RunningSum()
+    summed.add_(Summand(sums, Adapter(stack), weights))
+    heads.add_(Summand(sums=head))
+    return Tally(summed, heads, weight, clients), relative(errors)
+
+
+class _Reading:
+    """A vector that is read from its beginning."""
+
+    def __init__(self, vector: Vector) -> None:
+        self._vector, self._at = vector, 0
+
+    def tensor(self, shape: tuple[int, ...]) -> Tensor:
+        """The next numbers in this shape."""
+        begin, self._at = self._at, self._at + math.prod(shape)
+        return torch.from_numpy(self._vector[begin : self._at].copy()).reshape(shape)
+
+
+def _lifted(masking: Masking, assignment: Assignment, adapter: Adapter, weight: float) -> Summand:
+    """The summand with its sums as tensors of one shape for all clients."""
+    method: Method = method_named(masking.method)
+    facts = ClientFacts(
+        _world(masking, method, assignment.start), assignment.client, assignment.round, assignment.start
+    )
+    return method.lift(adapter, weight, facts).dense()
+
+
+def _world(masking: Masking, method: Method, start: Start) -> World:
+    """The world of the run as far as a client may know it: shapes, ranks, settings."""
+    modules = sorted(start.trainable)
+    slots = {
+        client: {module: Slot(rank, scaling) for module, (rank, scaling) in zip(modules, own, strict=True)}
+        for client, own in masking.slots.items()
+    }
+    shapes = {module: start.trainable[module].shape for module in modules}
+    return World(shapes, slots, settings_of(method, masking.settings), masking.seed)
+
+
+def _table(tensors: Mapping[str, Tensor]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    return {name: (tuple(tensors[name].shape), tensors[name].dtype) for name in sorted(tensors)}
+
+
+def _flat(tensor: Tensor) -> Vector:
+    return tensor.detach().to("cpu", torch.float64).reshape(-1).numpy()
