@@ -122,9 +122,9 @@ class Counting(Member):
 
     answers = 0
 
-    def answer(self, *arguments) -> bytes:
+    def answer(self, *arguments, **named) -> bytes:
         self.answers += 1
-        return super().answer(*arguments)
+        return super().answer(*arguments, **named)
 
 
 def test_a_call_that_is_repeated_is_not_trained_again(pilot, tmp_path):

@@ -47,7 +47,7 @@ METHOD = Method(
     when="""Use it where the factors should go on as averaged ones (equal ranks, clients that stay near each other) and
 the mean must be exact nevertheless. The residual is as wide as the clients' ranks together and stays in the trunk,
 where nobody trains it again: with many clients the trunk soon is as large as the layer. Where the server may only
-see a sum, clients add sketches ([secure_aggregation]).""",
+see a sum, clients add sketches ([secure_aggregation]); not where bytes decide, as these are as wide as all ranks.""",
     laws=frozenset(Law),
     reveals="deltas",
     init=initial_state,

@@ -58,7 +58,7 @@ METHOD = Method(
     when="""Use it where the server's own model should be the exact mean and small clients must be sent little: each
 gets the best approximation of its rank. What is above a client's rank it does without, and as its whole factors are
 averaged again, that is lost: what only large clients can hold shrinks from round to round. Where the server may only
-see a sum, clients add sketches ([secure_aggregation]).""",
+see a sum, clients add sketches ([secure_aggregation]); not where bytes decide, as these are as wide as all ranks.""",
     laws=frozenset(Law) - {Law.ZERO_UPDATE},
     reveals="deltas",
     init=empty_state,
