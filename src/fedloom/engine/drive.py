@@ -103,8 +103,9 @@ def _taken(loop: Loop, tally: Tally, purpose: str, answer: Reply | Dropout) -> T
         loop.journal("refused", round=round, client=error.client, module=error.module, reason=reason)
         return tally
     held = _held(loop, answer)
+    sizes = {"bytes_down": answer.bytes_down, "bytes_up": answer.bytes_up}
     if purpose != TRAIN:
-        journal_evaluation(loop, purpose, answer.contribution, **held)
+        journal_evaluation(loop, purpose, answer.contribution, **sizes, **held)
         return tally
     weighting = loop.experiment.rounds.weighting
     tally = fold(tally, loop.method, loop.world, answer.assignment, answer.contribution, weighting)
@@ -158,9 +159,9 @@ def _measure(loop: Loop, state: RunState, *stages: str) -> None:
     _collect(loop, asked_of(loop, state, stages, ()))
 
 
-def journal_evaluation(loop: Loop, stage: str, measured: Contribution, **held: str) -> None:
-    """Write what one client measured."""
-    loop.journal("evaluation", stage=stage, round=measured.round, client=measured.client, **held, **measured.metrics)
+def journal_evaluation(loop: Loop, stage: str, measured: Contribution, **more: int | str) -> None:
+    """Write what one client measured. more: facts of the message."""
+    loop.journal("evaluation", stage=stage, round=measured.round, client=measured.client, **more, **measured.metrics)
 
 
 def _out_of_patience(loop: Loop) -> bool:
