@@ -3,7 +3,8 @@
     python benchmarks/deployment.py [--rounds 3] [--steps 6] [--base smollm2-135m-instruct]
 
 The overhead of a round is its seconds less those of the client that was busy longest in it (training, and measuring the
-state of the round before). All three share this machine's processors. Writes results/deployment.json.
+state of the round before). All three share this machine's processors. Bytes are those of the messages, and those that
+the loopback interface counted meanwhile, with TLS and all hops of Flower. Writes results/deployment.json.
 """
 
 from __future__ import annotations
@@ -55,15 +56,34 @@ def rows_of(deployment: Deployment) -> list[dict[str, Any]]:
         busy[record["round"]] = max(busy.get(record["round"], 0.0), record["busy_seconds"])
     return [
         {"round": record["round"], "seconds": record["seconds"], "busiest": busy[record["round"]]}
+        | {"megabytes": payload(deployment, record["round"]) / 1e6 / len(DATA)}
         for record in deployment.records("round_committed")
     ]
 
 
+def payload(deployment: Deployment, round: int | None = None) -> int:
+    """Bytes of all messages, down and up, in which a round's state was measured that it begins from, and trained from;
+    None: of the whole run."""
+    sent = 0
+    for kind, offset in (("contribution", 0), ("evaluation", 1)):
+        for record in deployment.records(kind):
+            if round is None or record["round"] + offset == round:
+                sent += record["bytes_down"] + record["bytes_up"]
+    return sent
+
+
+def on_loopback() -> int:
+    """Bytes that the loopback interface has carried since the machine began."""
+    lines = Path("/proc/net/dev").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split(":")[1].split()[0]) for line in lines if line.strip().startswith("lo:"))
+
+
 def table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| round | seconds | busiest client | overhead, s |", "|--:|--:|--:|--:|"]
+    lines = ["| round | seconds | busiest client | overhead, s | MB a client, both ways |", "|--:|--:|--:|--:|--:|"]
     for row in rows:
         overhead = row["seconds"] - row["busiest"]
-        lines.append(f"| {row['round']} | {row['seconds']:.1f} | {row['busiest']:.1f} | {overhead:.1f} |")
+        seconds = f"{row['seconds']:.1f} | {row['busiest']:.1f} | {overhead:.1f}"
+        lines.append(f"| {row['round']} | {seconds} | {row['megabytes']:.1f} |")
     return "\n".join(lines)
 
 
@@ -77,15 +97,21 @@ def main() -> None:
         deployment = Deployment(pilot(Path(folder), chosen.base, chosen.rounds, chosen.steps), DATA)
         try:
             deployment.begin()
+            before = on_loopback()
             deployment.run()
+            carried, sent = on_loopback() - before, payload(deployment)
             rows = rows_of(deployment)
             loads = {client: deployment.log(client).count("\nloading ") for client in DATA}
         finally:
             deployment.end()
-    record = {**vars(chosen), "rounds_seen": rows, "loads_of_the_base": loads}
+    each = chosen.rounds * len(DATA) * 1e6
+    traffic = {"payload_bytes": sent, "loopback_bytes": carried}
+    record = {**vars(chosen), "rounds_seen": rows, "loads_of_the_base": loads, **traffic}
     (RESULTS / "deployment.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(table(rows))
     print(f"the base was loaded: {loads}")
+    # Every hop is on one interface here: server app, SuperLink, SuperNode and client app, each its own process.
+    print(f"a round and client: {sent / each:.1f} MB in messages, {carried / each:.1f} MB on the loopback interface")
 
 
 if __name__ == "__main__":

@@ -113,8 +113,9 @@ def _taken(loop: Loop, tally: Tally, purpose: str, answer: Reply | Dropout, mask
         loop.journal("refused", round=round, client=error.client, module=error.module, reason=reason)
         return tally
     held = _held(loop, answer)
+    sizes = {"bytes_down": answer.bytes_down, "bytes_up": answer.bytes_up}
     if purpose != TRAIN:
-        journal_evaluation(loop, purpose, answer.contribution, **held)
+        journal_evaluation(loop, purpose, answer.contribution, **sizes, **held)
         return tally
     if answer.assignment.masking is not None:
         masked.append(answer)
@@ -174,9 +175,9 @@ def _measure(loop: Loop, state: RunState, *stages: str) -> None:
     _collect(loop, asked_of(loop, state, stages, ()), [])
 
 
-def journal_evaluation(loop: Loop, stage: str, measured: Contribution, **held: str) -> None:
-    """Write what one client measured."""
-    loop.journal("evaluation", stage=stage, round=measured.round, client=measured.client, **held, **measured.metrics)
+def journal_evaluation(loop: Loop, stage: str, measured: Contribution, **more: int | str) -> None:
+    """Write what one client measured. more: facts of the message."""
+    loop.journal("evaluation", stage=stage, round=measured.round, client=measured.client, **more, **measured.metrics)
 
 
 def _out_of_patience(loop: Loop) -> bool:

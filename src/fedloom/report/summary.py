@@ -28,7 +28,8 @@ _KNOWN = frozenset(
     }
 )
 _CLIENT_KINDS = ("contribution", "refused", "dropout")
-_TOTALS = ("bytes_down", "bytes_up", "seconds", *WORK_UNITS)
+_BYTES = ("bytes_down", "bytes_up")  # of all messages: a trunk comes with whichever is first, to measure or to train
+_TOTALS = ("seconds", *WORK_UNITS)
 
 
 def summarise(experiment: Experiment, records: Sequence[Record]) -> RunSummary:
@@ -119,6 +120,8 @@ def _clients(experiment: Experiment, started: Record, kinds: Mapping[str, list[R
 def _client(name: str, facts: Record, kinds: Mapping[str, list[Record]]) -> ClientSummary:
     own = {kind: [record for record in kinds[kind] if record.get("client") == name] for kind in _CLIENT_KINDS}
     totals: dict[str, Any] = {field: sum(record.get(field) or 0 for record in own["contribution"]) for field in _TOTALS}
+    measured = [record for record in kinds["evaluation"] if record.get("client") == name]
+    totals |= {field: sum(record.get(field) or 0 for record in own["contribution"] + measured) for field in _BYTES}
     known: dict[str, Any] = {
         field: facts.get(field) for field in ("rank", "scaling", "train_rows", "held_out_rows", "dropped_rows")
     }
