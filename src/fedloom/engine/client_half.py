@@ -10,7 +10,15 @@ from fedloom.data.batches import evaluation_batches, sampled_batches, training_b
 from fedloom.data.examples import Generation
 from fedloom.engine.events import Observer, silent
 from fedloom.engine.keeping import begun, leaving, store_of
-from fedloom.engine.releasing import answered, begun_privately, identified, ledger_of, released, resent
+from fedloom.engine.releasing import (
+    answered,
+    begun_privately,
+    identified,
+    ledger_of,
+    refuse_without_noise,
+    released,
+    resent,
+)
 from fedloom.engine.sites import Site, Sites
 from fedloom.errors import FedLoomError
 from fedloom.evaluation.scores import answer_scores
@@ -52,7 +60,8 @@ class ClientHalf:
                 expected=f"one of {sorted(self.sites.by_client)}",
                 found=repr(received.client),
             )
-        received = identified(received)
+        refuse_without_noise(received, self.budget)
+        received = identified(received, self.sites.base.digest, self.sites.site(received.client).digest)
         if answered(received, ledger_of(self.store, received)) is not None:
             return received.without_trunk()
         begins = begun(received, store_of(self.store, received))
