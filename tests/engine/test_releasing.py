@@ -1,4 +1,4 @@
-"""What a private client answers, and what its ledger says by then; crashes, other questions, lost and edited ledgers."""
+"""What a private client answers, and what its ledger says by then; crashes, other questions, lost ledgers."""
 
 from dataclasses import replace
 
