@@ -84,6 +84,8 @@ def main(folder):
         counted([0], number)
         rounds(directory)
 
+    # Whatever is imported when it is first used is then imported once, and not in every child.
+    rounds(RunDirectory.create(folder / "warm", dump(experiment), {}))
     outcomes, number = [], 1
     while os.WIFSIGNALED(child(partial(attempt, number))):
         run = folder / str(number)
