@@ -13,7 +13,15 @@ from fedloom.engine.events import Observer, silent
 from fedloom.engine.forming import confirmed, with_trunk
 from fedloom.engine.keeping import begun, leaving, store_of
 from fedloom.engine.privacy_extra import privacy_part
-from fedloom.engine.releasing import answered, begun_privately, identified, ledger_of, released, resent
+from fedloom.engine.releasing import (
+    answered,
+    begun_privately,
+    identified,
+    ledger_of,
+    refuse_without_noise,
+    released,
+    resent,
+)
 from fedloom.engine.sites import Site, Sites
 from fedloom.errors import FedLoomError
 from fedloom.evaluation.scores import answer_scores
@@ -59,7 +67,8 @@ class ClientHalf:
                 expected=f"one of {sorted(self.sites.by_client)}",
                 found=repr(received.client),
             )
-        received = identified(received)
+        refuse_without_noise(received, self.budget)
+        received = identified(received, self.sites.base.digest, self.sites.site(received.client).digest)
         if answered(received, ledger_of(self.store, received)) is not None:
             return received.without_trunk()
         begins = with_trunk(begun(received, store_of(self.store, received)), self.store)

@@ -30,6 +30,17 @@ def require_promise(experiment: Experiment, rows: Mapping[str, ClientRows]) -> N
         raise ConfigError(problems, where="[privacy]")
 
 
+def require_noise(experiment: Experiment, rows: Mapping[str, ClientRows]) -> None:
+    """Whether any noise is enough, asked for the client with the fewest rows, which needs the most.
+
+    Raises: RunError, also without dp-accounting; a server whose clients are elsewhere needs none, and does not ask.
+    """
+    counts = {client: registered for client, registered in rows.items() if registered.train}
+    fewest = min(counts, key=lambda client: counts[client].train, default=None)
+    if fewest is not None:
+        mechanisms(experiment, {fewest: counts[fewest]})
+
+
 def mechanisms(experiment: Experiment, rows: Mapping[str, ClientRows]) -> dict[str, Mechanism]:
     """client -> its noise; empty for a run without. Raises: RunError as of `mechanism_of`."""
     work = local_work(experiment, 1)

@@ -35,6 +35,18 @@ class PrivateRound:
         }
 
 
+def refuse_without_noise(assignment: Assignment, budget: float | None) -> None:
+    """Raises: RunError if a site with a budget is asked to train without noise, whatever the experiment said."""
+    if budget is not None and assignment.kind == "train" and assignment.promise is None:
+        raise RunError(
+            "the assignment asks for training without noise",
+            where=f"client {assignment.client!r}, round {assignment.round}",
+            expected=f"noise, as privacy.epsilon of site.toml is {budget:g}",
+            found="no promise of privacy",
+            do="Ask the server's operator for a run with [privacy]",
+        )
+
+
 def ledger_of(root: Path | None, assignment: Assignment) -> Ledger | None:
     """The client's ledger, if the assignment asks for noise. Raises: RunError if there is no place for one."""
     if assignment.promise is None:
@@ -49,12 +61,16 @@ def ledger_of(root: Path | None, assignment: Assignment) -> Ledger | None:
     return Ledger(root / assignment.client)
 
 
-def identified(assignment: Assignment) -> Assignment:
-    """With the digest of all that decides the answer: equal for an assignment that is sent again after a crash."""
+def identified(assignment: Assignment, *here: str) -> Assignment:
+    """With the digest of all that decides the answer: equal for an assignment that is sent again after a crash.
+
+    here: digests of the base and the rows at this client, which decide it too.
+    """
     if assignment.promise is None:
         return assignment
     start = assignment.start
     facts = {
+        "here": here,
         "round": assignment.round,
         "client": assignment.client,
         "trains": dict(assignment.trains),
@@ -88,8 +104,9 @@ def resent(assignment: Assignment, ledger: Ledger, answer: bytes, rows: int, bud
 def begun_privately(assignment: Assignment, ledger: Ledger, rows: int, budget: float | None) -> PrivateRound:
     """The noise of a round, if the ledger allows it. budget: of the site, beside what the run promises.
 
-    Raises: RunError if the round would go beyond one of the two, the ledger lacks what was released before, a batch is
-        larger than all rows, or delta too large for them; JournalDamagedError for a ledger that was edited.
+    Raises: RunError if the round would go beyond one of the two, or the rounds to come beyond what the run promises; if
+        the ledger lacks what was released before, a batch is larger than all rows, or delta too large for them;
+        JournalDamagedError for a ledger that was edited.
     """
     promise, work = assignment.promise, assignment.work
     assert promise is not None, "without a promise there is no ledger"
@@ -98,7 +115,8 @@ def begun_privately(assignment: Assignment, ledger: Ledger, rows: int, budget: f
     ledger.require_round(assignment.kept_round)
     mechanism = mechanism_of(promise, rows=rows, batch=work.rows_per_step, steps=work.steps, client=assignment.client)
     entries = ledger.entries()
-    epsilon = afforded(entries, mechanism, promise.epsilon, where=where, whose="privacy.epsilon of the run")
+    whose, to_come = "privacy.epsilon of the run", max(1, promise.rounds - assignment.round + 1)
+    epsilon = afforded(entries, mechanism, promise.epsilon, where=where, whose=whose, rounds=to_come)
     if budget is not None:
         afforded(entries, mechanism, budget, where=where, whose="privacy.epsilon of site.toml")
     return PrivateRound(mechanism, ledger, epsilon)

@@ -14,6 +14,7 @@ from fedloom.aggregation.world import Start
 from fedloom.engine.base import Engine
 from fedloom.engine.events import Observer, silent
 from fedloom.engine.local import LocalEngine
+from fedloom.engine.promises import require_noise, require_promise
 from fedloom.engine.sites import Sites, lasting_facts, load_sites, refuse_changed
 from fedloom.engine.whole_run import Result, carry_on, records_of
 from fedloom.export.peft import export_peft
@@ -59,6 +60,9 @@ def run(
     path = Path(root) / experiment.name
     refuse_existing(path)
     sites = sites or load_sites(experiment, observe)
+    rows = sites.federation().rows
+    require_promise(experiment, rows)
+    require_noise(experiment, rows)
     with RunDirectory.create(path, dump(experiment), lasting_facts(sites)) as directory:
         return carry_on(experiment, directory, _host(experiment, sites, observe), observe)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from fedloom.errors import RunError
 
 Bytes = Callable[[int], bytes]
-_UNIT = 2.0**-53
+_UNIT = 2.0**-52
 _PARTS = 4  # draws that are added up for one number, see `gaussian`
 
 
@@ -27,8 +27,8 @@ class Entropy:
         self._bytes = source or _chacha()
 
     def uniform(self, count: int) -> np.ndarray:
-        """float64 in (0, 1), of 53 random bits each."""
-        bits = np.frombuffer(self._bytes(8 * count), dtype=np.uint64) >> np.uint64(11)
+        """float64 in (0, 1), of 52 random bits each; with 53 the half below would be rounded, up to 1 itself."""
+        bits = np.frombuffer(self._bytes(8 * count), dtype=np.uint64) >> np.uint64(12)
         return (bits.astype(np.float64) + 0.5) * _UNIT
 
     def gaussian(self, shape: tuple[int, ...], deviation: float) -> Tensor:
@@ -38,7 +38,8 @@ class Entropy:
         half = (_PARTS * count + 1) // 2
         radius = np.sqrt(-2.0 * np.log(self.uniform(half)))
         angle = 2.0 * np.pi * self.uniform(half)
-        normal = np.concatenate((radius * np.cos(angle), radius * np.sin(angle)))[: _PARTS * count]
+        # Rolled, so that no number adds up both halves of one pair, which are one draw to whoever inverts them.
+        normal = np.concatenate((radius * np.cos(angle), np.roll(radius * np.sin(angle), 1)))[: _PARTS * count]
         summed = normal.reshape(_PARTS, count).sum(0) * (deviation / np.sqrt(_PARTS))
         return torch.from_numpy(summed.astype(np.float32)).reshape(shape)
 

@@ -29,21 +29,28 @@ def known(entries: Sequence[Entry], assignment: str) -> bool:
     return any(entry.assignment == assignment for entry in entries)
 
 
-def afforded(entries: Sequence[Entry], mechanism: Mechanism, budget: float | None, *, where: str, whose: str) -> float:
+def afforded(
+    entries: Sequence[Entry], mechanism: Mechanism, budget: float | None, *, where: str, whose: str, rounds: int = 1
+) -> float:
     """Epsilon after one more round. budget: None for none.  whose: the name of the setting that holds the budget.
 
-    Raises: RunError if the round would go beyond the budget, and how many rounds are left with this noise.
+    rounds: that are still to come, this one included: the budget has to allow them all.
+    Raises: RunError if they would go beyond the budget, and how many rounds are left with this noise.
     """
     before = spent(entries)
-    after = epsilon_of([*before, mechanism.round], mechanism.delta, mechanism.accountant)
-    if budget is not None and after > budget:
+
+    def epsilon(more: int) -> float:
+        return epsilon_of([*before, mechanism.round.times(more)], mechanism.delta, mechanism.accountant)
+
+    if budget is not None and epsilon(rounds) > budget:
         left = rounds_left(before, mechanism.round, budget, mechanism.delta, mechanism.accountant)
-        now = epsilon_of(before, mechanism.delta, mechanism.accountant)
+        asked = "this round" if rounds == 1 else f"the {rounds} rounds to come"
         raise RunError(
-            "the privacy budget does not allow this round",
+            f"the privacy budget does not allow {asked}",
             where=where,
             expected=f"epsilon of at most {budget:g} ({whose})",
-            found=f"{now:.3f} spent in {len(before)} rounds, {after:.3f} with this one; {left} rounds are left",
-            do="End the run here, or start one with more noise and fewer rounds; what was spent stays spent",
+            found=f"{epsilon(0):.3f} spent in {len(before)} rounds, {epsilon(rounds):.3f} with {asked}",
+            do=f"Rounds that are left with this noise: {left}. Ask for no more, or for more noise; what was spent "
+            "stays spent",
         )
-    return after
+    return epsilon(1)

@@ -11,8 +11,11 @@ from fedloom.report.values import Release, RunSummary
 
 
 def releases(records: Iterable[Mapping[str, Any]]) -> tuple[Release, ...]:
-    """Every release in the journal, in order: also of rounds that were rolled back or done again, as they were sent."""
-    return tuple(
+    """Every release in the journal, in order: also of rounds that were rolled back or done again, as they were sent.
+
+    An answer that was sent again after a crash has the epsilon of the first time, and is one release.
+    """
+    found = (
         Release(
             record["client"],
             record["round"],
@@ -21,6 +24,7 @@ def releases(records: Iterable[Mapping[str, Any]]) -> tuple[Release, ...]:
         for record in records
         if record.get("kind") == "contribution" and record.get("epsilon") is not None
     )
+    return tuple(dict.fromkeys(found))
 
 
 def last_of(released: Iterable[Release]) -> dict[str, Release]:

@@ -11,8 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fedloom.adapters.packing import BLOCK, MAX_BLOCK, Format
 from fedloom.aggregation.server_rule import NONE, ServerOptimizer
-from fedloom.privacy.accounting import Accountant
-from fedloom.privacy.mechanism import PrivacyPromise
+from fedloom.spec.privacy_table import PrivacyTable
 from fedloom.spec.secure_table import SecureAggregationTable
 from fedloom.spec.table import Table
 
@@ -216,43 +215,6 @@ class WireTable(Table):
         gt=0,
         description="most directions that a client keeps of what rounding left unsent, as a multiple of its rank",
     )
-
-
-class PrivacyTable(Table):
-    """Differential privacy: what a run may tell about single rows of a client's data."""
-
-    unit: Literal["none", "example"] = Field(
-        "none",
-        description="whose data the promise is about: none, or example: every client trains with DP-SGD, and what it "
-        "sends would be nearly the same without any one of its rows",
-    )
-    epsilon: float | None = Field(
-        None,
-        examples=[8.0],
-        gt=0,
-        description="budget of each client over the whole run; the noise is computed from it. Or give noise_multiplier",
-    )
-    delta: float | None = Field(
-        None, examples=[1e-5], gt=0, lt=1, description="chance that the promise fails; below 1 / rows of each client"
-    )
-    noise_multiplier: float | None = Field(
-        None,
-        examples=[1.0],
-        gt=0,
-        description="instead of epsilon: standard deviation of the noise over max_grad_norm, for all clients",
-    )
-    max_grad_norm: float = Field(1.0, gt=0, description="the gradient of every single example is scaled down to it")
-    accountant: Accountant = Field(
-        "rdp", description="which bound counts: rdp (Renyi), or pld (privacy loss distributions: tighter, slower)"
-    )
-
-    def promise(self, rounds: int) -> PrivacyPromise | None:
-        """What clients are asked to hold; None for no noise. Of an experiment that the rules accept."""
-        if self.unit == "none" or self.delta is None:
-            return None
-        return PrivacyPromise(
-            self.unit, self.epsilon, self.delta, self.max_grad_norm, self.noise_multiplier, self.accountant, rounds
-        )
 
 
 class EvaluationTable(Table):

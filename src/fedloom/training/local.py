@@ -118,22 +118,23 @@ def check_finite(base: BaseModel, assignment: Assignment, step: int, tally: Tall
     measured = {"loss": tally.last_loss, "norm of the gradient": tally.last_grad_norm}
     wrong = next((name for name, value in measured.items() if not math.isfinite(value)), None)
     if wrong is not None:
-        rates = "training.learning_rate or training.head_learning_rate" if base.head else "training.learning_rate"
-        raise DivergedError(
-            f"the {wrong} is not a finite number",
-            where=f"{_place(assignment)}, step {step + 1}",
-            found=", ".join(f"{name} {value:g}" for name, value in measured.items()),
-            do=f"Choose a smaller {rates}, or a longer training.warmup",
-        )
+        found = ", ".join(f"{name} {value:g}" for name, value in measured.items())
+        raise diverged(base, f"the {wrong}", where=f"{place(assignment)}, step {step + 1}", found=found)
+
+
+def diverged(base: BaseModel, what: str, *, where: str, found: str | None = None) -> DivergedError:
+    rates = "training.learning_rate or training.head_learning_rate" if base.head else "training.learning_rate"
+    do = f"Choose a smaller {rates}, or a longer training.warmup"
+    return DivergedError(f"{what} is not a finite number", where=where, found=found, do=do)
 
 
 def work_of(assignment: Assignment) -> LocalWork:
     if assignment.work is None:
-        raise RunError("an assignment without work cannot be trained", where=_place(assignment), found=assignment.kind)
+        raise RunError("an assignment without work cannot be trained", where=place(assignment), found=assignment.kind)
     return assignment.work
 
 
-def _place(assignment: Assignment) -> str:
+def place(assignment: Assignment) -> str:
     return f"client {assignment.client!r}, round {assignment.round}"
 
 
@@ -145,7 +146,7 @@ def groups_of(base: BaseModel, assignment: Assignment, work: LocalWork) -> list[
     if not factors and not head:
         raise RunError(
             "there is nothing to train",
-            where=_place(assignment),
+            where=place(assignment),
             expected="a factor in the start that trains",
             found="none",
         )

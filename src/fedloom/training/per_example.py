@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -60,7 +61,8 @@ class PerExample:
         # A little below the bound, so that rounding cannot carry a gradient above it.
         factors = (bound * (1 - 1e-6) / norms.clamp_min(1e-30)).clamp_max(1.0)
         for parameter, gradients in self._batch.items():
-            clipped = (factors.to(gradients.dtype) @ gradients.flatten(1)).view(parameter.shape).float()
+            # In float32: rounded to bfloat16, a factor could carry a gradient above the bound by 0.4%.
+            clipped = (factors @ gradients.flatten(1).float()).view(parameter.shape)
             self.sums[parameter] = self.sums[parameter].add_(clipped) if parameter in self.sums else clipped
         self._batch.clear()
 
@@ -76,8 +78,8 @@ def per_example(base: BaseModel, parameters: Iterable[nn.Parameter]) -> Iterator
     found, hooks = PerExample(), []
     linears = _linears_of(base)
     _require_covered(base, linears, parameters)
-    for layer in base.layers.values():
-        layer.branch = lambda x, layer=layer: branch(x, layer, found)
+    for name, layer in base.layers.items():
+        layer.branch = partial(branch, layer=layer, found=found, where=name)
     for linear in linears.values():
         hooks.append(linear.register_forward_hook(_catch(found)))
     try:
@@ -89,13 +91,13 @@ def per_example(base: BaseModel, parameters: Iterable[nn.Parameter]) -> Iterator
             hook.remove()
 
 
-def branch(x: Tensor, layer: LoraLayer, found: PerExample) -> Tensor:
+def branch(x: Tensor, layer: LoraLayer, found: PerExample, where: str) -> Tensor:
     """scaling * b a x, as an addition to the layer's output, whose backward pass keeps examples apart."""
     if x.shape[0] != found.rows:
         raise ModelError(
+            # Without the shapes: how many rows were drawn, and how long they are, is not for those who read this.
             "a layer does not see one row per example, so that gradients cannot be kept apart",
-            expected=f"{found.rows} examples",
-            found=f"input of shape {tuple(x.shape)}",
+            where=where,
             do="Leave the layer out of lora.targets, or train without [privacy]",
         )
     return Branch.apply(x, layer.a, layer.b, layer.scaling, found)
@@ -133,31 +135,33 @@ def _products(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _catch(found: PerExample) -> Any:
-    """A forward hook for a linear layer of the head."""
+    """A forward hook for a linear layer of the head. It computes the output anew, as autograd would sum the gradients
+    of the first one over examples."""
 
     def hook(linear: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return Outer.apply(output, inputs[0].detach(), linear, found) if torch.is_grad_enabled() else output
+        return Outer.apply(inputs[0], linear.weight, linear.bias, found) if torch.is_grad_enabled() else output
 
     return hook
 
 
 class Outer(torch.autograd.Function):
-    """The identity on a linear layer's output; its backward pass keeps the gradients of weight and bias apart."""
+    """y = x w^T + bias, without gradients of w and bias: they go to `found`, example by example."""
 
     @staticmethod
-    def forward(ctx: Any, output: Tensor, x: Tensor, linear: nn.Linear, found: PerExample) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: nn.Parameter, bias: nn.Parameter | None, found: PerExample) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.linear, ctx.found = linear, found
-        return output.view_as(output)
+        ctx.weight, ctx.bias, ctx.found = weight, bias, found
+        return nn.functional.linear(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (x,), (g,) = ctx.saved_tensors, grads
-        if ctx.linear.weight.requires_grad:
-            ctx.found.add(ctx.linear.weight, _products(g, x))
-        if ctx.linear.bias is not None and ctx.linear.bias.requires_grad:
-            ctx.found.add(ctx.linear.bias, g.reshape(g.shape[0], -1, g.shape[-1]).sum(1))
-        return g, None, None, None
+        needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        if needs_weight:
+            ctx.found.add(ctx.weight, _products(g, x))
+        if needs_bias:
+            ctx.found.add(ctx.bias, g.reshape(g.shape[0], -1, g.shape[-1]).sum(1))
+        return g @ ctx.weight if needs_x else None, None, None, None
 
 
 def _linears_of(base: BaseModel) -> dict[str, nn.Linear]:

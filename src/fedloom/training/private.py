@@ -6,6 +6,7 @@ g = (sum_{i in batch} clip_C(g_i) + sigma C N(0, I)) / B, with the expected batc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,9 @@ from fedloom.training.base_model import BaseModel
 from fedloom.training.local import (
     Tally,
     Trained,
-    check_finite,
+    diverged,
     groups_of,
+    place,
     seeded,
     set_rates,
     training_mode,
@@ -67,7 +69,9 @@ def train_privately(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             tally.steps += 1
-            check_finite(base, assignment, step, tally)
+            if not math.isfinite(tally.last_loss):
+                # Without the step and the values: the reason of a dropout travels, and no noise covers it.
+                raise diverged(base, "the loss of an example", where=place(assignment))
             observe(
                 StepDone(assignment.client, assignment.round, step + 1, work.steps, tally.last_loss, *tally.speed())
             )

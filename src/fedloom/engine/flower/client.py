@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -91,6 +92,11 @@ def _one(member: Member, experiment: Experiment, client: str, part: bytes, only_
         return lacking(str(error))
     except FedLoomError as error:
         return reason(str(error))
+    except Exception as error:
+        if experiment.privacy.unit == "none":
+            raise
+        traceback.print_exc()  # here, and not at the server: what failed may say how many rows, or which, were drawn
+        return reason(f"client {client!r}: an unexpected {type(error).__name__}; the client's output has the whole")
 
 
 _ANSWERS: dict[str, Callable[[Envelope, Config, Member], Envelope]] = {

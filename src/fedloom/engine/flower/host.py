@@ -17,6 +17,7 @@ from fedloom.engine.events import Observer, Stage
 from fedloom.engine.flower.exchange import FlowerEngine
 from fedloom.engine.flower.gathering import Gathered, Gathering
 from fedloom.engine.flower.pins import Pin
+from fedloom.engine.promises import require_promise
 from fedloom.engine.whole_run import Result, carry_on, records_of
 from fedloom.errors import NotAtHandError
 from fedloom.spec.experiment import Experiment
@@ -115,6 +116,7 @@ def run_with(host: FlowerHost, root: Path) -> Result:
     path = root / host.experiment.name
     refuse_existing(path)
     host.gather({})
+    require_promise(host.experiment, host.gathered.rows)
     with RunDirectory.create(path, dump(host.experiment), host.facts) as directory:
         return _carry_on(host, directory)
 
