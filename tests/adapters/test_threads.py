@@ -69,3 +69,28 @@ def test_small_tensors_are_worked_on_by_one_thread_and_large_ones_as_before(thre
         with threads_for(numbers), threads_for(numbers):
             assert torch.get_num_threads() == wanted
         assert torch.get_num_threads() == threads
+
+
+def test_every_thread_is_told_before_its_first_act(monkeypatch):
+    told, acted, tell = set(), set(), torch.set_num_threads
+
+    def telling(threads):
+        if threads == 1:
+            told.add(threading.get_ident())
+        tell(threads)
+
+    before = torch.get_num_threads()
+    tell(3)
+    monkeypatch.setattr(torch, "set_num_threads", telling)
+    together = threading.Barrier(3, timeout=20)
+
+    def act(_):
+        acted.add((threading.get_ident(), threading.get_ident() in told))
+        together.wait()
+
+    try:
+        each_on_a_thread(act, range(3))
+    finally:
+        tell(before)
+    assert len(acted) == 3
+    assert all(was_told for _, was_told in acted)

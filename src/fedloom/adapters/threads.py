@@ -33,7 +33,8 @@ def each_on_a_thread(act: Callable[[Item], Result], items: Sequence[Item]) -> li
         workers = min(threads, len(items))
         if workers <= 1:
             return [act(item) for item in items]
-        with ThreadPoolExecutor(workers) as pool:
+        # A new thread begins with the system's number of threads, whatever torch was told elsewhere.
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(acted, items))
 
 
