@@ -28,22 +28,30 @@ def test_without_factors_the_model_is_the_base_exactly(kind, load, kit, logits):
     assert not torch.allclose(changed, plain, atol=1e-3)
 
 
+def written_out(trunk):
+    return {module: factors.delta() for module, factors in trunk.items()}
+
+
+@pytest.mark.parametrize("trains", [True, False])
+@pytest.mark.parametrize("matrix", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_factors_add_their_delta_to_the_layer(kind, load, kit):
+def test_factors_and_trunk_add_their_deltas_to_the_layer(kind, matrix, trains, load, kit):
     base = load(kind)
     adapter, trunk = kit.random_adapter(base), kit.random_adapter(base, (4,), seed=1)
-    load_start(base, Start(adapter, trunk), {})
+    trainable = adapter if trains else Adapter()
+    load_start(base, Start(trainable, matrices=written_out(trunk)) if matrix else Start(trainable, trunk), {})
     for name, layer in base.layers.items():
         x = torch.randn(3, 7, layer.shape[1])
-        wanted = layer.base(x) + x @ (adapter[name].delta() + trunk[name].delta()).T
+        wanted = layer.base(x) + x @ (int(trains) * adapter[name].delta() + trunk[name].delta()).T
         torch.testing.assert_close(layer(x), wanted, atol=1e-5, rtol=1e-4)
 
 
-def test_gradients_equal_those_of_the_dense_delta(load, kit):
+@pytest.mark.parametrize("matrix", [False, True])
+def test_gradients_equal_those_of_the_dense_delta(matrix, load, kit):
     base = load("gpt2")
     name, layer = next(iter(base.layers.items()))
     adapter, trunk = kit.random_adapter(base), kit.random_adapter(base, (4,), seed=1)
-    layer.load(adapter[name], trunk[name], "ab")
+    layer.load(adapter[name], trunk[name].delta() if matrix else trunk[name], "ab")
     x = torch.randn(5, layer.shape[1], requires_grad=True)
     probe = torch.randn(5, layer.shape[0])
     (layer(x) * probe).sum().backward()
