@@ -41,6 +41,21 @@ def _say_noise(experiment: Experiment, facts: Federation) -> None:
     from fedloom.engine.promises import mechanisms, require_promise
 
     require_promise(experiment, facts.rows)
+    if experiment.privacy.unit == "client":
+        console.print(_client_noise(experiment))
     found = mechanisms(experiment, facts.rows)
     if found:
         console.print(noise_table(found, experiment.training.rounds))
+
+
+def _client_noise(experiment: Experiment) -> str:
+    from fedloom.engine.client_privacy import spending_of
+    from fedloom.privacy.accounting import epsilon_of
+
+    each, privacy, rounds = spending_of(experiment), experiment.privacy, experiment.training.rounds
+    epsilon = epsilon_of([each.times(rounds)], privacy.checked_delta, privacy.accountant)
+    return (
+        f"  privacy of each client as a whole: noise multiplier {each.noise_multiplier:g} on sums of changes of norm "
+        f"{privacy.max_change_norm:g}, added by the server; {rounds} rounds spend epsilon {epsilon:.3f} at delta "
+        f"{privacy.checked_delta:g}"
+    )

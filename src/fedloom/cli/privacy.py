@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -27,6 +27,10 @@ def command(run: Run) -> None:
     if experiment.privacy.unit == "none":
         console.print(f"{run}: no privacy promise ([privacy] unit is none): contributions were sent as they are")
         return
+    if experiment.privacy.unit == "client":
+        console.print(_promise(experiment.privacy.epsilon, experiment.privacy.accountant, "client as a whole"))
+        console.print(_sums(directory.journal.records()))
+        return
     released = releases(directory.journal.records())
     console.print(_promise(experiment.privacy.epsilon, experiment.privacy.accountant, experiment.privacy.unit))
     console.print(_clients(released))
@@ -44,6 +48,20 @@ def noise_table(mechanisms: Mapping[str, Mechanism], rounds: int) -> Table:
         spends = mechanism.epsilon_after(rounds)
         numbers = f"{mechanism.sampling_rate:.4f}", f"{mechanism.noise_multiplier:g}", f"{spends:.3f}"
         table.add_row(client, str(mechanism.rows), *numbers, f"{mechanism.delta:g}")
+    return table
+
+
+def _sums(records: Iterable[Mapping[str, Any]]) -> Table:
+    """What the server released under its own noise; rounds that were rolled back count."""
+    from fedloom.engine.client_privacy import RELEASE
+
+    table = Table(title="Sums released under the server's noise")
+    fields = ("round", "noise_multiplier", "max_change_norm", "epsilon", "delta")
+    for name in fields:
+        table.add_column(name.replace("_", " "), justify="right")
+    for record in records:
+        if record["kind"] == RELEASE:
+            table.add_row(*(f"{record[name]:.4g}" for name in fields))
     return table
 
 

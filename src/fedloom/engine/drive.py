@@ -9,15 +9,17 @@ from collections.abc import Iterable, Iterator
 from fedloom.engine.asking import TRAIN, Asked, asked_of, with_chain
 from fedloom.engine.base import Reply
 from fedloom.engine.checkpoints import load_state, save_state
+from fedloom.engine.client_privacy import client_noise, spend
 from fedloom.engine.loop import Loop, server_optimizer
 from fedloom.engine.losses import pooled_losses
 from fedloom.engine.privacy_extra import privacy_part
 from fedloom.errors import ContributionRefusedError
 from fedloom.rounds.assign import masking_of
+from fedloom.rounds.client_noise import clipped
 from fedloom.rounds.messages import Assignment, Contribution, Dropout, Masking, holding
 from fedloom.rounds.roster import roster
 from fedloom.rounds.state import RunState
-from fedloom.rounds.step import Tally, fold, step
+from fedloom.rounds.step import Tally, fold, require_enough, step
 from fedloom.rounds.validate import update_norm, validate, validate_masked, validate_measured
 
 
@@ -81,7 +83,11 @@ def _stepped(
     if masking is not None:
         tally = privacy_part("secure_round").secure_tally(loop.engine, loop.journal, masking, masked)
     minimum, optimizer = loop.experiment.rounds.min_clients, server_optimizer(loop)
-    after = step(tally, loop.method, loop.world, state, min_clients=minimum, optimizer=optimizer)
+    noise = client_noise(loop.experiment)
+    if noise is not None:
+        require_enough(tally, state.round + 1, minimum)
+        spend(loop, state.round + 1)
+    after = step(tally, loop.method, loop.world, state, min_clients=minimum, optimizer=optimizer, noise=noise)
     return after, list(tally.clients)
 
 
@@ -120,8 +126,11 @@ def _taken(loop: Loop, tally: Tally, purpose: str, answer: Reply | Dropout, mask
     if answer.assignment.masking is not None:
         masked.append(answer)
         return tally
-    weighting = loop.experiment.rounds.weighting
-    tally = fold(tally, loop.method, loop.world, answer.assignment, answer.contribution, weighting)
+    weighting, privacy = loop.experiment.rounds.weighting, loop.experiment.privacy
+    added = answer.contribution
+    if privacy.unit == "client":
+        added, _ = clipped(added, answer.assignment, loop.method, loop.world, privacy.max_change_norm)
+    tally = fold(tally, loop.method, loop.world, answer.assignment, added, weighting)
     _journal_contribution(loop, answer, **held)
     return tally
 

@@ -25,6 +25,7 @@ _KNOWN = frozenset(
         "evaluation",
         "answer",
         "run_finished",
+        "client_release",
     }
 )
 _CLIENT_KINDS = ("contribution", "refused", "dropout")

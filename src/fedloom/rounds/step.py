@@ -12,6 +12,7 @@ from fedloom.aggregation.summand import RunningSum, Summand
 from fedloom.aggregation.term import Term
 from fedloom.aggregation.world import ClientFacts, RoundFacts, World
 from fedloom.errors import RunError
+from fedloom.rounds.client_noise import ClientNoise
 from fedloom.rounds.messages import Assignment, Contribution
 from fedloom.rounds.state import RunState
 
@@ -53,6 +54,18 @@ def fold(
     return replace(tally, weight=tally.weight + weight, clients=(*tally.clients, contribution.client))
 
 
+def require_enough(tally: Tally, round: int, min_clients: int) -> None:
+    """Raises: RunError if fewer than `min_clients` contributions were accepted."""
+    if len(tally.clients) < max(1, min_clients):
+        raise RunError(
+            "too few contributions were accepted",
+            where=f"round {round}",
+            expected=f"at least {max(1, min_clients)}",
+            found=f"{len(tally.clients)} ({', '.join(tally.clients) or 'nobody'})",
+            do=f"The journal says why the others failed; round {round - 1} is intact: repair and resume",
+        )
+
+
 def step(
     tally: Tally,
     method: Method,
@@ -61,28 +74,21 @@ def step(
     *,
     min_clients: int = 1,
     optimizer: ServerOptimizer = NO_OPTIMIZER,
+    noise: ClientNoise | None = None,
 ) -> RunState:
-    """The state after the round: the method's, then the optimizer's step in its place.
+    """The state after the round: the method's, then the optimizer's step in its place. noise: on the sum, before both.
 
     Raises: RunError if fewer than `min_clients` contributions were accepted.
     """
     round = state.round + 1
-    if len(tally.clients) < max(1, min_clients):
-        raise RunError(
-            "too few contributions were accepted",
-            where=f"round {round}",
-            expected=f"at least {max(1, min_clients)}",
-            found=f"{len(tally.clients)} ({', '.join(tally.clients) or 'nobody'})",
-            do=f"The journal says why the others failed; round {state.round} is intact: repair and resume",
-        )
+    require_enough(tally, round, min_clients)
     facts = RoundFacts(world, round, tally.clients)
-    total = tally.summed.total()
+    total = tally.summed.total() if noise is None else noise.total(tally.summed.total())
     change = method.change(total, state.learned, facts) if method.change else None
     finished = method.finish(total, state.learned, facts)
     learned = optimized(optimizer, method, state.learned, finished, world, change)
-    mean = {
-        name: (tensor / tally.weight).to(state.head[name].dtype) for name, tensor in tally.head.value().sums.items()
-    }
+    heads = tally.head.value().sums if noise is None else noise.tensors(tally.head.value().sums)
+    mean = {name: (tensor / tally.weight).to(state.head[name].dtype) for name, tensor in heads.items()}
     head, moments = optimized_head(optimizer, state.head, mean, state.learned.extras)
     return RunState(
         learned=replace(learned, extras={**learned.extras, **moments}).as_read_back(),

@@ -20,7 +20,7 @@ def disclosures(experiment: Experiment) -> tuple[str, ...]:
 
 def _disclosures(experiment: Experiment) -> Iterator[str]:
     method, head = METHODS[experiment.method.name], " and head" if experiment.model.classifies else ""
-    noise = experiment.privacy.unit != "none"
+    noise = experiment.privacy.unit == "example"
     openly, trained = UNDER_NOISE if noise else OPENLY, "trained under the noise of [privacy]" if noise else "trained"
     kept = "; a part of them stays at the client" if method.personal else ""
     if experiment.secure_aggregation.enabled:

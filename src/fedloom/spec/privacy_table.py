@@ -12,18 +12,19 @@ from fedloom.spec.table import Table
 
 
 class PrivacyTable(Table):
-    """Differential privacy: what a run may tell about single rows of a client's data."""
+    """Differential privacy: what a run may tell about single rows, or about whole clients."""
 
-    unit: Literal["none", "example"] = Field(
+    unit: Literal["none", "example", "client"] = Field(
         "none",
-        description="whose data the promise is about: none, or example: every client trains with DP-SGD, and what it "
-        "sends would be nearly the same without any one of its rows",
+        description="whom the promise is about: none; example: every client trains with DP-SGD, and what it sends "
+        "would be nearly the same without any one of its rows; client: the server adds noise to each round's sum, and what "
+        "it makes of it would be nearly the same without any one client",
     )
     epsilon: float | None = Field(
         None,
         examples=[8.0],
         gt=0,
-        description="budget of each client over the whole run; the noise is computed from it. Or give noise_multiplier",
+        description="budget over the whole run; the noise is computed from it. Or give noise_multiplier",
     )
     delta: float | None = Field(
         None, examples=[1e-5], gt=0, lt=1, description="chance that the promise fails; below 1 / rows of each client"
@@ -32,16 +33,29 @@ class PrivacyTable(Table):
         None,
         examples=[1.0],
         gt=0,
-        description="instead of epsilon: standard deviation of the noise over max_grad_norm, for all clients",
+        description="instead of epsilon: standard deviation of the noise over the norm that is clipped to",
     )
-    max_grad_norm: float = Field(1.0, gt=0, description="the gradient of every single example is scaled down to it")
+    max_grad_norm: float = Field(
+        1.0, gt=0, description="example: the gradient of every single example is scaled down to it"
+    )
+    max_change_norm: float = Field(
+        1.0,
+        gt=0,
+        description="client: all that one changes in a round, head and factors together, is scaled down to it",
+    )
     accountant: Accountant = Field(
         "rdp", description="which bound counts: rdp (Renyi), or pld (privacy loss distributions: tighter, slower)"
     )
 
+    @property
+    def checked_delta(self) -> float:
+        """delta, of an experiment that the rules accept."""
+        assert self.delta is not None, "a rule asks for it"
+        return self.delta
+
     def promise(self, rounds: int) -> PrivacyPromise | None:
         """What clients are asked to hold; None for no noise. Of an experiment that the rules accept."""
-        if self.unit == "none" or self.delta is None:
+        if self.unit != "example" or self.delta is None:
             return None
         return PrivacyPromise(
             self.unit, self.epsilon, self.delta, self.max_grad_norm, self.noise_multiplier, self.accountant, rounds

@@ -13,6 +13,7 @@ from fedloom.aggregation.method import Law
 from fedloom.aggregation.registry import METHODS, settings_problems
 from fedloom.spec.experiment import ColumnsTable, Experiment
 from fedloom.spec.pointless import COLUMNS_OF, pointless
+from fedloom.spec.privacy_rules import problems_of_privacy
 from fedloom.spec.problem import Path, Problem, nearest
 from fedloom.spec.secure_rules import problems_of_secure_sums
 
@@ -163,23 +164,6 @@ def some_target(experiment: Experiment) -> list[Problem]:
     return [Problem(("lora", "targets"), "expected auto, or the names of at least one layer; found an empty one")]
 
 
-def whole_promise(experiment: Experiment) -> list[Problem]:
-    """[privacy] says all that a promise needs, once."""
-    privacy = experiment.privacy
-    if privacy.unit == "none":
-        return []
-    found = []
-    if privacy.delta is None:
-        found.append(Problem(("privacy", "delta"), "missing; expected a chance below 1 / rows of any client: 1e-5"))
-    if (privacy.epsilon is None) == (privacy.noise_multiplier is None):
-        what = "missing; expected epsilon or" if privacy.epsilon is None else "is given beside"
-        found.append(Problem(("privacy", "epsilon"), f"{what} noise_multiplier; the other one follows from it"))
-    if experiment.evaluation.baselines:
-        message = "trains every client's rows a second time, which would spend as much again; set it to false"
-        found.append(Problem(("evaluation", "baselines"), message))
-    return found
-
-
 def finite_numbers(experiment: Experiment) -> list[Problem]:
     """TOML has inf and nan; no field means them."""
     return [
@@ -212,7 +196,7 @@ RULES: tuple[Rule, ...] = (
     one_role_for_a_column,
     distinct_labels,
     some_target,
-    whole_promise,
+    problems_of_privacy,
     finite_numbers,
     keys_that_count,
     secure_sums,

@@ -1,0 +1,44 @@
+"""What [privacy] needs to be a promise, and what it cannot be combined with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fedloom.aggregation.method import Law
+from fedloom.aggregation.registry import METHODS
+from fedloom.spec.experiment import Experiment
+from fedloom.spec.problem import Problem
+
+
+def problems_of_privacy(experiment: Experiment) -> list[Problem]:
+    """[privacy] says all that a promise needs, once, and nothing in the run breaks it."""
+    privacy = experiment.privacy
+    if privacy.unit == "none":
+        return []
+    found = []
+    if privacy.delta is None:
+        found.append(Problem(("privacy", "delta"), "missing; expected a chance below 1 / rows of any client: 1e-5"))
+    if (privacy.epsilon is None) == (privacy.noise_multiplier is None):
+        what = "missing; expected epsilon or" if privacy.epsilon is None else "is given beside"
+        found.append(Problem(("privacy", "epsilon"), f"{what} noise_multiplier; the other one follows from it"))
+    if experiment.evaluation.baselines:
+        message = "trains every client's rows a second time, which would spend as much again; set it to false"
+        found.append(Problem(("evaluation", "baselines"), message))
+    return [*found, *_of_clients(experiment)]
+
+
+def _of_clients(experiment: Experiment) -> Iterator[Problem]:
+    """Noise on the sum at the server bounds one client's part only if that is all that depends on it."""
+    if experiment.privacy.unit != "client":
+        return
+    fitting = [name for name, method in METHODS.items() if method.reveals == "sum" and Law.SPLIT in method.laws]
+    name = experiment.method.name
+    if name in METHODS and name not in fitting:
+        why = "noise on the sum of a round protects clients only where plain factors are added up; expected one of "
+        yield Problem(("method", "name"), f"{why}{', '.join(fitting)}; found {name}")
+    if experiment.rounds.weighting != "uniform":
+        why = 'one client\'s part is bounded only if all count alike; expected "uniform", found '
+        yield Problem(("rounds", "weighting"), f"{why}{experiment.rounds.weighting!r}")
+    if experiment.secure_aggregation.enabled:
+        why = "hides from the server what it must clip; protect each example, or do without secure aggregation"
+        yield Problem(("secure_aggregation", "enabled"), why)

@@ -1,0 +1,78 @@
+"""Privacy of whole clients: what one client can change in a sum is bounded, and the sum gets noise of that size."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fedloom.adapters.adapter import Adapter
+from fedloom.adapters.factors import Factors
+from fedloom.aggregation.registry import METHODS
+from fedloom.aggregation.summand import RunningSum
+from fedloom.aggregation.world import ClientFacts, Slot, Start, World
+from fedloom.privacy.entropy import Entropy
+from fedloom.rounds.client_noise import ClientNoise, change_norm, clipped
+from fedloom.rounds.messages import Assignment, Contribution
+
+FITTING = ["fedit", "fedsvd", "ffa", "rbla", "rolora", "zeropad"]
+
+
+def trained(name, size=3.0):
+    """A client's assignment, and its contribution of random changes to what it may train."""
+    torch.manual_seed(1)
+    method, slots = METHODS[name], {"one": {"q": Slot(2, 4.0)}, "two": {"q": Slot(2, 0.5)}}
+    world = World({"q": (5, 7)}, slots, method.settings(), seed=0)
+    start = method.dispatch(method.init(world), world, "one")
+    sides = "".join(side for side in "ab" if method.trains("q", side, 1))
+    old = start.trainable["q"]
+    new = Factors(
+        old.a + size * torch.randn_like(old.a) if "a" in sides else old.a,
+        old.b + size * torch.randn_like(old.b) if "b" in sides else old.b,
+        old.scaling,
+    )
+    head = {"bias": torch.zeros(3)}
+    assignment = Assignment("train", 1, "one", Start(start.trainable), {"q": sides}, head, seed=0)
+    return method, world, assignment, Contribution(1, "one", 5, {}, Adapter({"q": new}), {"bias": torch.ones(3)})
+
+
+def added(method, world, assignment, adapter):
+    facts = ClientFacts(world, "one", 1, assignment.start)
+    running = RunningSum()
+    running.add_(method.lift(adapter, 1.0, facts))
+    return running.value().sums
+
+
+@pytest.mark.parametrize("name", FITTING)
+def test_one_client_moves_the_sum_by_at_most_the_bound(name):
+    method, world, assignment, contribution = trained(name)
+    bounded, norm = clipped(contribution, assignment, method, world, 0.5)
+    before = added(method, world, assignment, assignment.start.trainable)
+    for sent, expected in ((contribution, norm), (bounded, 0.5)):
+        after = added(method, world, assignment, sent.adapter)
+        moved = sum(float((after[key] - before[key]).double().square().sum()) for key in after)
+        moved += float((sent.head["bias"] - assignment.head["bias"]).square().sum())
+        assert moved**0.5 == pytest.approx(expected, rel=1e-4)
+    assert norm > 0.5
+    assert change_norm(bounded, assignment, method, world) <= 0.5
+
+
+def test_a_small_change_is_sent_as_it_is():
+    method, world, assignment, contribution = trained("fedit", size=0.0)
+    contribution = replace(contribution, head={"bias": torch.zeros(3)})
+    assert clipped(contribution, assignment, method, world, 0.5) == (contribution, 0.0)
+
+
+def test_the_noise_has_the_size_that_was_promised_and_owners_get_none():
+    method, world, assignment, contribution = trained("rbla")
+    running = RunningSum()
+    running.add_(method.lift(contribution.adapter, 1.0, ClientFacts(world, "one", 1, assignment.start)))
+    total = running.value()
+    source = np.random.default_rng(3)
+    noise = ClientNoise(bound=2.0, noise_multiplier=1.5, entropy=Entropy(source.bytes))
+    draws = [noise.total(total) for _ in range(300)]
+    for key in ("q|a", "q|b"):
+        moved = torch.stack([draw.sums[key] - total.sums[key] for draw in draws])
+        assert float(moved.std()) == pytest.approx(3.0, rel=0.05)
+        assert abs(float(moved.mean())) < 0.2
+    assert all(torch.equal(draw.sums["q|owners"], total.sums["q|owners"]) for draw in draws)
