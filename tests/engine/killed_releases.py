@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 import fedloom
-from fedloom.engine.drive import drive, loop_of
+from fedloom.engine.drive import drive
 from fedloom.engine.local import LocalEngine
+from fedloom.engine.loop import loop_of
 from fedloom.engine.sites import load_sites
 from fedloom.spec.dump import dump
 from fedloom.store.run_directory import RunDirectory

@@ -73,7 +73,7 @@ def test_two_thirds_must_stay_unless_it_is_said(clients, threshold):
 def test_what_is_shown_to_whom_is_said():
     secure, plain = disclosures(experiment_of()), disclosures(experiment_of(enabled=False))
     assert "the sum of the factors of 2 to 3 clients" in secure[0]
-    assert "number of rows, losses and scores" in secure[1]
+    assert "its numbers of rows and a digest of them" in secure[1]
     assert plain[0].startswith("the server sees, of each client: the factors that it trained")
     assert "stays at the client" in disclosures(experiment_of("fedsa"))[0]
     assert drawn(experiment_of(rounds={"participation": 0.6})) == 2

@@ -17,8 +17,8 @@ class PrivacyTable(Table):
     unit: Literal["none", "example", "client"] = Field(
         "none",
         description="whom the promise is about: none; example: every client trains with DP-SGD, and what it sends "
-        "would be nearly the same without any one of its rows; client: the server adds noise to each round's sum, and what "
-        "it makes of it would be nearly the same without any one client",
+        "would be nearly the same without any one of its rows; client: the server adds noise to each round's sum, and "
+        "what it makes of it would be nearly the same without any one client",
     )
     epsilon: float | None = Field(
         None,
