@@ -10,7 +10,7 @@ from fedloom.spec.experiment import ClientTable, Experiment, PrivacyTable
 from fedloom.testing.engine import pretend_experiment
 
 
-def faulty(*_):
+def faulty(*_, **__):
     raise IndexError("row 7 of 12 rows that were drawn")
 
 
@@ -20,7 +20,7 @@ PRIVATE = Experiment(
 
 
 def test_a_private_client_does_not_send_the_words_of_a_fault(capsys):
-    reason = reason_in(_one(SimpleNamespace(answer=faulty), PRIVATE, "a", b""))
+    reason = reason_in(_one(SimpleNamespace(answer=faulty), PRIVATE, "a", b"", False))
     assert "'a': an unexpected IndexError" in reason
     assert "7" not in reason
     assert "row 7 of 12" in capsys.readouterr().err
@@ -28,4 +28,4 @@ def test_a_private_client_does_not_send_the_words_of_a_fault(capsys):
 
 def test_without_noise_a_fault_is_told_as_before():
     with pytest.raises(IndexError, match="row 7"):
-        _one(SimpleNamespace(answer=faulty), pretend_experiment(), "a", b"")
+        _one(SimpleNamespace(answer=faulty), pretend_experiment(), "a", b"", False)
