@@ -1,4 +1,4 @@
-"""A fault of ours at a client that trains with noise: the server learns that there was one, and nothing of what it met."""
+"""A fault of ours at a client that trains with noise: the server learns that there was one, and nothing else of it."""
 
 from types import SimpleNamespace
 
