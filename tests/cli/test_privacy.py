@@ -41,16 +41,16 @@ def test_check_says_noise_epsilon_and_what_is_revealed_to_whom(fedloom, pilot):
     assert outcome.code == 0
     assert re.search(r"site-1 │ +36 │ +0\.1111 │ +0\.\d+ │ +7\.\d+ │ +0\.001", outcome.out)
     said = words(outcome)
-    assert "the server learns: the factors trained in a round; under the noise of [privacy]" in said
-    assert "held-out rows, after each round; exactly, not covered by noise" in said
+    assert "the factors that it trained under the noise of [privacy]" in said
+    assert "loss and scores on the rows held out (exactly, no noise covers them)" in said
     assert "training loss" not in said
 
 
 def test_check_without_privacy_says_that_all_is_seen(fedloom, pilot):
     pilot.write_text(pilot.read_text().replace(PRIVACY, ""))
     said = words(fedloom("check", pilot))
-    assert "the factors trained in a round; exactly" in said
-    assert "training loss, gradient norms, numbers of tokens, seconds; exactly" in said
+    assert "the server sees, of each client: the factors that it trained;" in said
+    assert "training loss, gradient norms, numbers of tokens, times" in said
     assert "noise multiplier" not in said
 
 
@@ -135,7 +135,7 @@ BAD = {
     "accumulation": ("batch_size = 4", "batch_size = 4\naccumulation = 10", r"a batch is larger.*36, found 40"),
     "too little": ("epsilon = 8\ndelta = 1e-3", "epsilon = 1e-4\ndelta = 1e-9", r"no noise is enough.*epsilon 0\.0001"),
     "no unit": ('unit = "example"', "", r"means nothing without noise; say whose data it protects"),
-    "another unit": ('unit = "example"', 'unit = "person"', r"unit: expected 'none' or 'example', found \"person\""),
+    "another unit": ('unit = "example"', 'unit = "person"', r"unit: expected 'none', 'example' or 'client', found \"person\""),
     "another bound": ("epsilon = 8", 'epsilon = 8\naccountant = "prv"', r"accountant: expected 'rdp' or 'pld'"),
     "old clipping": ("batch_size = 4", "batch_size = 4\nmax_grad_norm = 2.0", r"max_grad_norm.*privacy.max_grad_norm"),
 }
