@@ -135,7 +135,7 @@ BAD = {
     "accumulation": ("batch_size = 4", "batch_size = 4\naccumulation = 10", r"a batch is larger.*36, found 40"),
     "too little": ("epsilon = 8\ndelta = 1e-3", "epsilon = 1e-4\ndelta = 1e-9", r"no noise is enough.*epsilon 0\.0001"),
     "no unit": ('unit = "example"', "", r"means nothing without noise; say whose data it protects"),
-    "another unit": ('unit = "example"', 'unit = "person"', r"unit: expected 'none', 'example' or 'client', found \"person\""),
+    "another unit": ('unit = "example"', 'unit = "person"', r"unit: expected 'none', 'example' or 'client'"),
     "another bound": ("epsilon = 8", 'epsilon = 8\naccountant = "prv"', r"accountant: expected 'rdp' or 'pld'"),
     "old clipping": ("batch_size = 4", "batch_size = 4\nmax_grad_norm = 2.0", r"max_grad_norm.*privacy.max_grad_norm"),
 }
