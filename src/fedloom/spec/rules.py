@@ -178,6 +178,11 @@ def keys_that_count(experiment: Experiment) -> list[Problem]:
     return [Problem(path, why) for path, why in pointless(experiment).items() if _is_given(experiment, path)]
 
 
+def whole_promise(experiment: Experiment) -> list[Problem]:
+    """[privacy] says all that a promise needs, and nothing in the run breaks it."""
+    return problems_of_privacy(experiment)
+
+
 def secure_sums(experiment: Experiment) -> list[Problem]:
     """Secure aggregation has what it needs."""
     return problems_of_secure_sums(experiment)
@@ -196,7 +201,7 @@ RULES: tuple[Rule, ...] = (
     one_role_for_a_column,
     distinct_labels,
     some_target,
-    problems_of_privacy,
+    whole_promise,
     finite_numbers,
     keys_that_count,
     secure_sums,
