@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +19,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fedloom.privacy.secagg import server
-from fedloom.privacy.secagg.entropy import system_entropy
 from fedloom.privacy.secagg.fixed_point import FixedPoint
 from fedloom.privacy.secagg.masks import to_words
 from fedloom.privacy.secagg.messages import Advertisement, Confirmation, Dealing, Revelation
@@ -47,15 +47,15 @@ class Clock:
 def measure(count: int, numbers: int, lost: int) -> dict[str, Any]:
     """One secure sum. lost: clients that go away after they dealt their shares."""
     names = tuple(f"client-{number:03d}" for number in range(count))
-    terms = Terms(system_entropy(32), names, max(2, -(-2 * count // 3)), numbers)
+    terms = Terms(os.urandom(32), names, max(2, -(-2 * count // 3)), numbers)
     fixed, draws, clock = FixedPoint(1.0, count), np.random.default_rng(0), Clock()
     values = [draws.uniform(-1, 1, numbers) for _ in range(min(count, 4))]  # more would only fill the memory
     up = 0
 
     def begun(number: int) -> tuple[ClientSession, bytes]:
         words = fixed.encode(values[number % len(values)], names[number])
-        identity = system_entropy(32)
-        return ClientSession.begin(terms, names[number], words, identity=identity, entropy=system_entropy)
+        identity = os.urandom(32)
+        return ClientSession.begin(terms, names[number], words, identity=identity, entropy=os.urandom)
 
     started = {name: clock.timed("client", lambda number=number: begun(number)) for number, name in enumerate(names)}
 

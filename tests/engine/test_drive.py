@@ -15,7 +15,8 @@ from fedloom.engine.drive import drive
 from fedloom.engine.losses import pooled_losses
 from fedloom.errors import RunError
 from fedloom.rounds.messages import Dropout
-from fedloom.spec.experiment import ServerTable
+from fedloom.rounds.validate import TAKEN, TAKEN_ALWAYS
+from fedloom.spec.experiment import PrivacyTable, ServerTable
 from fedloom.testing.engine import NAMES, PretendEngine
 from fedloom.testing.engine import pretend_experiment as experiment_of
 
@@ -240,3 +241,21 @@ def test_patience_does_not_count_rounds_that_were_moved_away(make_loop):
     shutil.rmtree(first.directory.path / "rounds" / f"{expected.round:04d}")
     again = make_loop(experiment, PretendEngine(NAMES, step=1.0))
     assert digest(drive(again)) == digest(expected)
+
+
+@pytest.mark.parametrize("unit", ["none", "client"])
+def test_no_metric_of_a_client_can_take_the_place_of_what_the_journal_says_itself(make_loop, unit):
+    """A metric by such a name would end the server; every name that is written here has to be refused there."""
+    experiment = experiment_of("fedit" if unit == "client" else "loom")
+    if unit == "client":
+        privacy = PrivacyTable(unit="client", noise_multiplier=1.0, delta=1e-5)
+        rounds = experiment.rounds.model_copy(update={"weighting": "uniform"})
+        experiment = experiment.model_copy(update={"privacy": privacy, "rounds": rounds})
+    loop = make_loop(experiment)
+    drive(loop)
+    sent = {"loss", "seconds", "tokens_per_second", "label_tokens", "rows"}
+    written = {"contribution": TAKEN, "evaluation": TAKEN_ALWAYS}
+    for kind, taken in written.items():
+        found = {name for record in loop.records() if record["kind"] == kind for name in record} - sent
+        assert {"bytes_down", "holds" if unit == "none" else "bytes_up"} <= found
+        assert found <= taken

@@ -146,6 +146,7 @@ def test_an_update_beyond_the_bound_is_refused_at_its_client(make_loop):
     reasons = [record["reason"] for record in kinds(loop, "dropout")]
     assert len(reasons) == 4
     assert all("client 'b'" in reason and "too large" in reason for reason in reasons)
+    assert not any("found" in reason for reason in reasons), "the number would tell of one client"
 
 
 def test_a_number_beyond_fixed_point_is_refused_at_its_client(make_loop):
@@ -156,6 +157,7 @@ def test_a_number_beyond_fixed_point_is_refused_at_its_client(make_loop):
     drive(loop)
     reasons = [record["reason"] for record in kinds(loop, "dropout")]
     assert all("client 'c': a number is beyond the bound of secure aggregation" in reason for reason in reasons)
+    assert not any("found" in reason for reason in reasons), "the number would tell of one client"
     assert len(reasons) == 4
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from fedloom.errors import RunError
 from fedloom.privacy.accounting import Spending, epsilon_of, rounds_left
-from fedloom.privacy.ledger import Entry, afforded, known
+from fedloom.privacy.ledger import Entry, afforded, known, spent
 from fedloom.privacy.mechanism import Mechanism
 
 MECHANISM = Mechanism(200, 20, 3, 1.0, 1.0, 1e-3, "rdp", 4.0)
@@ -14,7 +14,9 @@ SPENT = [Entry(round, f"digest {round}", MECHANISM.round, 1e-3) for round in (1,
 
 
 def ask(budget, rounds=1, entries=SPENT):
-    return afforded(entries, MECHANISM, budget, where="here", whose="privacy.epsilon of the run", rounds=rounds)
+    before, bound = spent(entries), (MECHANISM.delta, MECHANISM.accountant)
+    whose = "privacy.epsilon of the run"
+    return afforded(before, MECHANISM.round, budget, *bound, where="here", whose=whose, rounds=rounds)
 
 
 def test_one_round_more_is_counted_on_top_of_all_before():

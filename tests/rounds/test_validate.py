@@ -10,7 +10,7 @@ from fedloom.adapters.algebra import pad
 from fedloom.adapters.factors import Factors
 from fedloom.errors import ContributionRefusedError
 from fedloom.rounds.messages import Assignment, Contribution
-from fedloom.rounds.validate import TAKEN, update_norm, validate, validate_measured
+from fedloom.rounds.validate import TAKEN, TAKEN_ALWAYS, update_norm, validate, validate_measured
 from fedloom.store.journal import RESERVED
 
 MODULE = "layers.0.q_proj"
@@ -158,8 +158,7 @@ def test_what_was_measured_is_accepted_and_so_is_a_loss_that_diverged(measured):
         {"loss": True, "label_tokens": 1.0},
         {"loss": 1.0, "label_tokens": -1.0},
         {"loss": 1.0, "label_tokens": float("nan")},
-        {"loss": 1.0, "label_tokens": 1.0, "round": 3},
-        {"loss": 1.0, "label_tokens": 1.0, "stage": 3},
+        *({"loss": 1.0, "label_tokens": 1.0, name: 3} for name in sorted(TAKEN_ALWAYS)),
     ],
 )
 def test_measurements_that_are_none_are_refused(metrics, measured):

@@ -49,10 +49,10 @@ def _say_noise(experiment: Experiment, facts: Federation) -> None:
 
 
 def _client_noise(experiment: Experiment) -> str:
-    from fedloom.engine.client_privacy import spending_of
+    from fedloom.engine.promises import client_spending
     from fedloom.privacy.accounting import epsilon_of
 
-    each, privacy, rounds = spending_of(experiment), experiment.privacy, experiment.training.rounds
+    each, privacy, rounds = client_spending(experiment), experiment.privacy, experiment.training.rounds
     epsilon = epsilon_of([each.times(rounds)], privacy.checked_delta, privacy.accountant)
     return (
         f"  privacy of each client as a whole: noise multiplier {each.noise_multiplier:g} on sums of changes of norm "

@@ -85,10 +85,12 @@ class ClientHalf:
         if assignment.promise is None:
             contribution = self._contribution(site, assignment, self._train(site, assignment))
             return self._sent(assignment, leaving(assignment, contribution, store_of(self.store, assignment)))
-        released = contribution_from_bytes(
-            self._release(site, assignment), start=assignment.start.trainable, head=assignment.head
+        released = self._release(site, assignment)
+        if assignment.masking is None:
+            return released
+        return self._sent(
+            assignment, contribution_from_bytes(released, start=assignment.start.trainable, head=assignment.head)
         )
-        return self._sent(assignment, released)
 
     def masked_answer(self, client: str, step: str, body: bytes) -> bytes:
         """The answer to one step of a secure sum. Raises: FedLoomError."""
@@ -123,7 +125,7 @@ class ClientHalf:
         trained = train_privately(base, assignment, steps, private.mechanism, entropy, self.observe)
         contribution = self._contribution(site, assignment, trained)
         contribution = replace(contribution, metrics={**contribution.metrics, **private.facts})
-        sent = leaving(assignment, contribution, store_of(self.store, assignment))
+        sent = confirmed(assignment, leaving(assignment, contribution, store_of(self.store, assignment)), self.store)
         return released(assignment, private, contribution_to_bytes(sent, assignment.sends, asked=assignment))
 
     def _train(self, site: Site, assignment: Assignment) -> Trained:

@@ -127,11 +127,12 @@ def _taken(loop: Loop, tally: Tally, purpose: str, answer: Reply | Dropout, mask
         masked.append(answer)
         return tally
     weighting, privacy = loop.experiment.rounds.weighting, loop.experiment.privacy
-    added = answer.contribution
+    added, more = answer.contribution, dict[str, float]()
     if privacy.unit == "client":
-        added, _ = clipped(added, answer.assignment, loop.method, loop.world, privacy.max_change_norm)
+        added, norm = clipped(added, answer.assignment, loop.method, loop.world, privacy.max_change_norm)
+        more = {"change_norm": norm}
     tally = fold(tally, loop.method, loop.world, answer.assignment, added, weighting)
-    _journal_contribution(loop, answer, **held)
+    _journal_contribution(loop, answer, **held, **more)
     return tally
 
 
@@ -163,7 +164,7 @@ def _validate(loop: Loop, purpose: str, answer: Reply) -> None:
     validate(answer.contribution, answer.assignment, rows=rows, max_update_norm=bound)
 
 
-def _journal_contribution(loop: Loop, answer: Reply, **held: str) -> None:
+def _journal_contribution(loop: Loop, answer: Reply, **more: str | float) -> None:
     contribution = answer.contribution
     loop.journal(
         "contribution",
@@ -173,7 +174,7 @@ def _journal_contribution(loop: Loop, answer: Reply, **held: str) -> None:
         bytes_down=answer.bytes_down,
         bytes_up=answer.bytes_up,
         update_norm=update_norm(contribution, answer.assignment),
-        **held,
+        **more,
         **({"busy_seconds": answer.busy_seconds} if answer.busy_seconds else {}),
         **contribution.metrics,
     )

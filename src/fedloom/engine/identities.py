@@ -7,12 +7,12 @@ DIRECTORY/peers.json   client -> public key, hexadecimal, as first seen
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedloom.errors import RunError
-from fedloom.privacy.secagg.entropy import system_entropy
 from fedloom.privacy.secagg.keys import KEY_BYTES
 from fedloom.store.durable import publish, write_file
 from fedloom.store.unfinished import replace_file, unfinished_name
@@ -32,12 +32,12 @@ class Identities:
     def of(cls, store: Path | None, client: str) -> Identities:
         """Those of one client below `store`; a new identity where there is none. Raises: RunError for damaged files."""
         if store is None:
-            return cls(None, system_entropy(KEY_BYTES), {})
+            return cls(None, os.urandom(KEY_BYTES), {})
         directory = store / client
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / _IDENTITY
         if not path.exists():
-            write_file(unfinished_name(path), system_entropy(KEY_BYTES), mode=0o600)
+            write_file(unfinished_name(path), os.urandom(KEY_BYTES), mode=0o600)
             publish(unfinished_name(path), path)
         own = path.read_bytes()
         if len(own) != KEY_BYTES:

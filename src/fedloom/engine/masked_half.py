@@ -6,14 +6,14 @@ recover. Its identity, and those of the peers that it met, live on its disk.
 
 from __future__ import annotations
 
+import os
 from collections.abc import MutableMapping
 from dataclasses import replace
 from pathlib import Path
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.engine.identities import Identities
-from fedloom.errors import RunError
-from fedloom.privacy.secagg.entropy import system_entropy
+from fedloom.errors import ContributionRefusedError, RunError
 from fedloom.privacy.secagg.messages import Roster
 from fedloom.privacy.secagg.session import ROSTER, ClientSession
 from fedloom.rounds.masking import fixed_point_of, layout_of, sent_sides, terms_of, to_vector
@@ -26,20 +26,26 @@ Sessions = MutableMapping[str, ClientSession]  # client -> the one secure sum th
 def masked(sessions: Sessions, assignment: Assignment, trained: Contribution, store: Path | None) -> Contribution:
     """What leaves openly: metrics and keys. The numbers wait in the session, in fixed point.
 
-    Raises: ContributionRefusedError naming this client for numbers that the server would refuse, or beyond the bound.
+    Raises: ContributionRefusedError naming this client for numbers that the server would refuse, or beyond the bound;
+        without the numbers themselves, as its text travels to the server.
     """
     masking = assignment.masking
     assert masking is not None
     trained = replace(trained, adapter=sent_sides(assignment, trained.adapter))
-    validate(trained, assignment, rows=trained.examples, max_update_norm=masking.max_update_norm)
-    words = fixed_point_of(masking).encode(to_vector(trained, assignment), assignment.client)
+    try:
+        validate(trained, assignment, rows=trained.examples, max_update_norm=masking.max_update_norm)
+        words = fixed_point_of(masking).encode(to_vector(trained, assignment), assignment.client)
+    except ContributionRefusedError as error:
+        raise ContributionRefusedError(
+            error.client, error.what, module=error.module, expected=error.expected, do=error.do
+        ) from None
     identities = Identities.of(store, assignment.client)
     session, own = ClientSession.begin(
         terms_of(masking, layout_of(masking, assignment)),
         assignment.client,
         words,
         identity=identities.own,
-        entropy=system_entropy,
+        entropy=os.urandom,
         known=identities.known,
     )
     sessions[assignment.client] = session

@@ -5,16 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-from fedloom.errors import FedLoomError
+from fedloom.privacy.extra import lacking
 
 
 def privacy_part(name: str) -> ModuleType:
-    """The module fedloom.engine.<name>. Raises: FedLoomError where the extra is missing."""
+    """The module fedloom.engine.<name>. Raises: RunError where the extra is missing."""
     try:
         return import_module(f"fedloom.engine.{name}")
     except ImportError as error:
-        raise FedLoomError(
-            "secure aggregation needs a package that is not installed",
-            found=str(error),
-            do="Install it: pip install 'fedloom[privacy]'",
-        ) from error
+        raise lacking("secure aggregation", error) from error

@@ -6,16 +6,21 @@ from collections.abc import Mapping
 
 from fedloom.engine.base import ClientRows
 from fedloom.errors import ConfigError, RunError
+from fedloom.privacy.accounting import Spending, noise_for, require_delta
 from fedloom.privacy.mechanism import Mechanism, mechanism_of, require_holdable
 from fedloom.rounds.assign import local_work
 from fedloom.spec.experiment import Experiment
 
 
 def require_promise(experiment: Experiment, rows: Mapping[str, ClientRows]) -> None:
-    """Before anything is sent. Raises: ConfigError with one line for each client that cannot hold it.
+    """Before anything is sent. Raises: ConfigError with one line for each client that cannot hold it; RunError if the
+    server cannot hold it for whole clients.
 
     rows: client -> its rows; a client that has not come yet has none, and is checked where it trains.
     """
+    if experiment.privacy.unit == "client":
+        require_delta(experiment.privacy.checked_delta, len(experiment.active), where="[privacy]", of="clients")
+        client_spending(experiment)
     work = local_work(experiment, 1)
     if work.privacy is None:
         return
@@ -39,6 +44,20 @@ def require_noise(experiment: Experiment, rows: Mapping[str, ClientRows]) -> Non
     fewest = min(counts, key=lambda client: counts[client].train, default=None)
     if fewest is not None:
         mechanisms(experiment, {fewest: counts[fewest]})
+
+
+def client_spending(experiment: Experiment) -> Spending:
+    """What a round spends where whole clients are protected: one look at every client. That only some are drawn is not
+    counted in its favour.
+
+    Raises: RunError if no noise is enough, or without dp-accounting.
+    """
+    privacy = experiment.privacy
+    noise = privacy.noise_multiplier
+    if noise is None:
+        assert privacy.epsilon is not None, "a rule asks for one of the two"
+        noise = noise_for(privacy.epsilon, privacy.checked_delta, 1.0, experiment.training.rounds, privacy.accountant)
+    return Spending(noise, 1.0, 1)
 
 
 def mechanisms(experiment: Experiment, rows: Mapping[str, ClientRows]) -> dict[str, Mechanism]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fedloom.adapters.io import to_bytes
 from fedloom.errors import RunError
-from fedloom.privacy.ledger import Entry, afforded, known
+from fedloom.privacy.ledger import Entry, afforded, known, spent
 from fedloom.privacy.mechanism import Mechanism, mechanism_of
 from fedloom.rounds.messages import Assignment
 from fedloom.store.ledger import Ledger
@@ -114,11 +114,12 @@ def begun_privately(assignment: Assignment, ledger: Ledger, rows: int, budget: f
     where = f"client {assignment.client!r}, round {assignment.round}"
     ledger.require_round(assignment.kept_round)
     mechanism = mechanism_of(promise, rows=rows, batch=work.rows_per_step, steps=work.steps, client=assignment.client)
-    entries = ledger.entries()
     whose, to_come = "privacy.epsilon of the run", max(1, promise.rounds - assignment.round + 1)
-    epsilon = afforded(entries, mechanism, promise.epsilon, where=where, whose=whose, rounds=to_come)
+    facts = spent(ledger.entries()), mechanism.round
+    bound = mechanism.delta, mechanism.accountant
+    epsilon = afforded(*facts, promise.epsilon, *bound, where=where, whose=whose, rounds=to_come)
     if budget is not None:
-        afforded(entries, mechanism, budget, where=where, whose="privacy.epsilon of site.toml")
+        afforded(*facts, budget, *bound, where=where, whose="privacy.epsilon of site.toml")
     return PrivateRound(mechanism, ledger, epsilon)
 
 

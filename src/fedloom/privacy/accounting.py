@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from fedloom.errors import RunError
+from fedloom.privacy.extra import lacking
 
 Accountant = Literal["rdp", "pld"]
 DECIMALS = 2  # of a noise multiplier, rounded up: more noise than the budget needs, never less
@@ -131,22 +132,17 @@ def _library() -> Any:
     try:
         import dp_accounting
     except ImportError as error:
-        raise RunError(
-            "privacy accounting needs the package dp-accounting",
-            where="[privacy]",
-            found=str(error),
-            do='Install it with: pip install "fedloom[privacy]"',
-        ) from error
+        raise lacking("privacy accounting", error) from error
     return dp_accounting
 
 
-def require_delta(delta: float, rows: int, *, where: str) -> None:
-    """Raises: RunError for a delta of 1 / rows or more."""
-    if not 0 < delta < 1 / rows:
+def require_delta(delta: float, count: int, *, where: str, of: str = "rows") -> None:
+    """Raises: RunError for a delta of 1 / count or more. of: what there are so many of."""
+    if not 0 < delta < 1 / count:
         raise RunError(
-            "delta is too large for so few rows: it would allow to publish one of them whole",
+            f"delta is too large for so few {of}: it would allow to publish one of them whole",
             where=where,
-            expected=f"privacy.delta below 1 / {rows} = {1 / rows:.3g}",
+            expected=f"privacy.delta below 1 / {count} = {1 / count:.3g}",
             found=f"{delta:g}",
-            do="Lower privacy.delta; 1e-5 is usual, and smaller for more than 100,000 rows",
+            do=f"Lower privacy.delta; 1e-5 is usual, and smaller for more than 100,000 {of}",
         )

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedloom.errors import RunError
+from fedloom.privacy.extra import lacking
 
-Bytes = Callable[[int], bytes]
+Bytes = Callable[[int], bytes]  # count -> so many random bytes
 _UNIT = 2.0**-52
 _PARTS = 4  # draws that are added up for one number, see `gaussian`
 
@@ -53,11 +53,6 @@ def _chacha() -> Bytes:
         from cryptography.hazmat.primitives.ciphers import Cipher
         from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
     except ImportError as error:
-        raise RunError(
-            "private training needs the package cryptography for its noise",
-            where="[privacy]",
-            found=str(error),
-            do='Install it with: pip install "fedloom[privacy]"',
-        ) from error
+        raise lacking("the noise of private training", error) from error
     encryptor = Cipher(ChaCha20(os.urandom(32), os.urandom(16)), mode=None).encryptor()
     return lambda count: encryptor.update(bytes(count))

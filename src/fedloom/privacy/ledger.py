@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fedloom.errors import RunError
-from fedloom.privacy.accounting import Spending, epsilon_of, rounds_left
-from fedloom.privacy.mechanism import Mechanism
+from fedloom.privacy.accounting import Accountant, Spending, epsilon_of, rounds_left
 
 
 @dataclass(frozen=True)
@@ -30,20 +29,28 @@ def known(entries: Sequence[Entry], assignment: str) -> bool:
 
 
 def afforded(
-    entries: Sequence[Entry], mechanism: Mechanism, budget: float | None, *, where: str, whose: str, rounds: int = 1
+    before: Sequence[Spending],
+    each: Spending,
+    budget: float | None,
+    delta: float,
+    accountant: Accountant,
+    *,
+    where: str,
+    whose: str,
+    rounds: int = 1,
 ) -> float:
-    """Epsilon after one more round. budget: None for none.  whose: the name of the setting that holds the budget.
+    """Epsilon after one more round. before: all that was spent.  each: what a round spends.
 
+    budget: None for none.  whose: the name of the setting that holds it.
     rounds: that are still to come, this one included: the budget has to allow them all.
     Raises: RunError if they would go beyond the budget, and how many rounds are left with this noise.
     """
-    before = spent(entries)
 
     def epsilon(more: int) -> float:
-        return epsilon_of([*before, mechanism.round.times(more)], mechanism.delta, mechanism.accountant)
+        return epsilon_of([*before, each.times(more)], delta, accountant)
 
     if budget is not None and epsilon(rounds) > budget:
-        left = rounds_left(before, mechanism.round, budget, mechanism.delta, mechanism.accountant)
+        left = rounds_left(before, each, budget, delta, accountant)
         asked = "this round" if rounds == 1 else f"the {rounds} rounds to come"
         raise RunError(
             f"the privacy budget does not allow {asked}",

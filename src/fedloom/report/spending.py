@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from fedloom.report.markup import Html, element, section, table
-from fedloom.report.units import number_text
-from fedloom.report.values import Release, RunSummary
+from fedloom.report.values import Release, RunSummary, SumRelease
 
 
 def releases(records: Iterable[Mapping[str, Any]]) -> tuple[Release, ...]:
@@ -45,26 +46,66 @@ def epsilon_by_round(released: Iterable[Release]) -> dict[int, dict[str, float]]
     return dict(sorted(found.items()))
 
 
-def privacy_section(summary: RunSummary) -> Html:
-    """The promise and what was spent of it; nothing for a run without noise."""
-    if not summary.releases:
-        return Html()
-    promise = summary.settings.get("privacy", {})
-    rows = [
+CLIENT_HEADS = ("client", "releases", "sampling rate", "noise multiplier", "epsilon", "delta")
+SUM_HEADS = ("round", "noise multiplier", "norm", "epsilon", "delta")
+
+
+def client_rows(released: Sequence[Release]) -> list[list[str]]:
+    """What each client spent, under CLIENT_HEADS."""
+    counts = Counter(one.client for one in released)
+    return [
         [
-            one.client,
-            number_text(sum(other.client == one.client for other in summary.releases)),
-            f"{one.noise_multiplier:g}",
+            client,
+            str(counts[client]),
             f"{one.sampling_rate:.4f}",
+            f"{one.noise_multiplier:g}",
             f"{one.epsilon:.3f}",
             f"{one.delta:g}",
         ]
-        for one in last_of(summary.releases).values()
+        for client, one in last_of(released).items()
     ]
-    said = (
-        f"The promise is about each {promise.get('unit', 'example')} that a client trains on. Epsilon counts every "
-        f"release since the client's ledger began, by the bound {promise.get('accountant', 'rdp')}. Measurements on "
-        "held-out rows, numbers of rows and class names are sent as they are and are not covered."
+
+
+def sums_of(records: Iterable[Mapping[str, Any]]) -> tuple[SumRelease, ...]:
+    """Every sum that the server released under its own noise, those of rounds that were rolled back too."""
+    names = [each.name for each in fields(SumRelease)]
+    return tuple(
+        SumRelease(**{name: record[name] for name in names})
+        for record in records
+        if record.get("kind") == SumRelease.KIND
     )
-    heads = ["client", "releases", "noise multiplier", "sampling rate", "epsilon", "delta"]
-    return section("Privacy spent", element("p", said), table(heads, rows))
+
+
+def sum_rows(sums: Iterable[SumRelease]) -> list[list[str]]:
+    """Under SUM_HEADS."""
+    return [
+        [
+            str(one.round),
+            f"{one.noise_multiplier:g}",
+            f"{one.max_change_norm:g}",
+            f"{one.epsilon:.3f}",
+            f"{one.delta:g}",
+        ]
+        for one in sums
+    ]
+
+
+def privacy_section(summary: RunSummary) -> Html:
+    """The promise and what was spent of it; nothing for a run without noise."""
+    bound = summary.settings.get("privacy", {}).get("accountant", "rdp")
+    open_all_the_same = (
+        "Measurements on held-out rows, numbers of rows and class names are sent as they are and are not covered."
+    )
+    if summary.sums:
+        said = (
+            "The promise is about each client as a whole, and the server keeps it: it clips what each one changed and "
+            f"adds noise to the sum of a round. Epsilon counts every round, by the bound {bound}. {open_all_the_same}"
+        )
+        return section("Privacy spent", element("p", said), table(SUM_HEADS, sum_rows(summary.sums)))
+    if summary.releases:
+        said = (
+            "The promise is about each example that a client trains on. Epsilon counts every release since the "
+            f"client's ledger began, by the bound {bound}. {open_all_the_same}"
+        )
+        return section("Privacy spent", element("p", said), table(CLIENT_HEADS, client_rows(summary.releases)))
+    return Html()

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedloom.evaluation.scores import Scores, measured, missing, scores_of
-from fedloom.report.spending import releases
-from fedloom.report.values import Answer, ClientSummary, Event, RoundSummary, RunSummary, Stage
+from fedloom.report.spending import releases, sums_of
+from fedloom.report.values import Answer, ClientSummary, Event, RoundSummary, RunSummary, Stage, SumRelease
 from fedloom.rounds.messages import WORK_UNITS
 from fedloom.spec.experiment import Experiment
 
@@ -25,7 +25,7 @@ _KNOWN = frozenset(
         "evaluation",
         "answer",
         "run_finished",
-        "client_release",
+        SumRelease.KIND,
     }
 )
 _CLIENT_KINDS = ("contribution", "refused", "dropout")
@@ -67,6 +67,7 @@ def summarise(experiment: Experiment, records: Sequence[Record]) -> RunSummary:
         unknown=_unknown(kinds),
         personal=bool(started.get("personal")),
         releases=releases(kinds["contribution"]),
+        sums=sums_of(kinds[SumRelease.KIND]),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf, isnan
-from typing import Any
+from typing import Any, ClassVar
 
 from fedloom.evaluation.scores import Scores, pooled
 
@@ -123,6 +123,19 @@ class Release:
 
 
 @dataclass(frozen=True)
+class SumRelease:
+    """The sum of one round, which the server released under noise of its own. epsilon: of all of them so far."""
+
+    KIND: ClassVar[str] = "client_release"  # of its record in the journal
+
+    round: int
+    noise_multiplier: float
+    max_change_norm: float
+    epsilon: float
+    delta: float
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """Everything that the tables and pages show of one run; None and empty: not in the journal.
 
@@ -130,7 +143,7 @@ class RunSummary:
     federated_round: the round that the federated scores belong to.  seconds: wall clock, all included.
     unknown: journal records of kinds that this version does not know, counted.
     personal: whether each client has a model of its own, which federated then means, and there is no global one.
-    releases: what clients sent under noise, in order.
+    releases: what clients sent under noise, in order.  sums: what the server released under noise of its own.
     """
 
     name: str
@@ -161,6 +174,7 @@ class RunSummary:
     unknown: Mapping[str, int] = field(default_factory=dict)
     personal: bool = False
     releases: tuple[Release, ...] = ()
+    sums: tuple[SumRelease, ...] = ()
 
     @property
     def whose_model(self) -> str | None:

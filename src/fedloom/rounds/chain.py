@@ -22,6 +22,7 @@ import torch
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.algebra import ROUNDING, spectra
+from fedloom.adapters.factors import Factors
 from fedloom.aggregation.server_rule import ServerOptimizer
 from fedloom.aggregation.world import GlobalState
 from fedloom.rng import generator
@@ -83,14 +84,26 @@ class Chain:
         return Chain(tuple(Link(*row) for row in table["links"]), table["has_momentum"], table["known"])
 
 
-def numbers_of(adapter: Adapter) -> int:
-    """How many there are in an adapter's factors, or in its matrix where that is smaller."""
-    return sum(min(factors.parameters, factors.shape[0] * factors.shape[1]) for factors in adapter.values())
+def numbers_of(*adapters: Adapter) -> int:
+    """How many there are in the stacked factors of their sum, or in its matrix where that is smaller."""
+    stacks: dict[str, list[Factors]] = {}
+    for adapter in adapters:
+        for module, factors in adapter.items():
+            stacks.setdefault(module, []).append(factors)
+    return sum(
+        min(sum(factors.parameters for factors in parts), parts[0].shape[0] * parts[0].shape[1])
+        for parts in stacks.values()
+    )
+
+
+def worth_sending(change: Adapter | None, learned: GlobalState) -> Adapter | None:
+    """A round's change, if it is fewer numbers than the whole delta; with many clients it is larger than all else."""
+    return None if change is None or change.parameters > numbers_of(learned.trunk, learned.shared) else change
 
 
 def extended(before: RunState, after: RunState, optimizer: ServerOptimizer, write: Write) -> Chain:
     """The chain of the state after a round; what is new is put away."""
-    whole = numbers_of(after.learned.delta())
+    whole = numbers_of(after.learned.trunk, after.learned.shared)
     return _longer(before, after, optimizer, whole, write) or begun_anew(after.learned, write)
 
 
@@ -101,8 +114,8 @@ def begun_anew(learned: GlobalState, write: Write) -> Chain:
 
 def _longer(before: RunState, after: RunState, optimizer: ServerOptimizer, whole: int, write: Write) -> Chain | None:
     """The chain of before and what this round added; None where it is better to begin anew."""
-    chain, change = before.chain, after.change
-    if change is None or not chain.known or optimizer.rule == "adam" or change.parameters > whole:
+    chain, change = before.chain, worth_sending(after.change, after.learned)
+    if change is None or not chain.known or optimizer.rule == "adam":
         return None
     momentum = optimizer.rule == "momentum"
     rate, beta = (optimizer.learning_rate, optimizer.beta1) if momentum else (1.0, 0.0)

@@ -12,6 +12,7 @@ from fedloom.aggregation.summand import RunningSum, Summand
 from fedloom.aggregation.term import Term
 from fedloom.aggregation.world import ClientFacts, RoundFacts, World
 from fedloom.errors import RunError
+from fedloom.rounds.chain import worth_sending
 from fedloom.rounds.client_noise import ClientNoise
 from fedloom.rounds.messages import Assignment, Contribution
 from fedloom.rounds.state import RunState
@@ -87,6 +88,7 @@ def step(
     change = method.change(total, state.learned, facts) if method.change else None
     finished = method.finish(total, state.learned, facts)
     learned = optimized(optimizer, method, state.learned, finished, world, change)
+    change = worth_sending(change, learned)
     heads = tally.head.value().sums if noise is None else noise.tensors(tally.head.value().sums)
     mean = {name: (tensor / tally.weight).to(state.head[name].dtype) for name, tensor in heads.items()}
     head, moments = optimized_head(optimizer, state.head, mean, state.learned.extras)

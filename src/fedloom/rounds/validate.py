@@ -16,11 +16,12 @@ from fedloom.errors import ContributionRefusedError
 from fedloom.rounds.messages import Assignment, Contribution
 
 ABSURD = 1e18  # above it products and decompositions in float32 overflow; no training moves a weight as far
-# What the journal says of a contribution itself: a metric of such a name would take its place.
+# What the journal says itself of an evaluation, or of a contribution: a metric of such a name would take its place.
 TAKEN_ALWAYS = frozenset(
     {"number", "time", "kind", "previous", "record_digest", "not_finite", "stage", "round", "client"}
+    | {"bytes_up", "bytes_down", "holds"}
 )
-TAKEN = TAKEN_ALWAYS | {"examples", "bytes_up", "bytes_down", "update_norm", "busy_seconds"}
+TAKEN = TAKEN_ALWAYS | {"examples", "update_norm", "change_norm", "busy_seconds"}
 
 
 def validate(

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedloom.errors import RunError
-from fedloom.privacy.secagg.entropy import InsecureEntropy
 from fedloom.privacy.secagg.shamir import PRIME, combine, split, weights_at_zero
+from fedloom.testing.insecure import InsecureBytes
 
 SECRETS = st.one_of(st.binary(min_size=32, max_size=32), st.sampled_from([bytes(32), b"\xff" * 32]))
 
@@ -22,14 +22,14 @@ def test_the_field_is_one_and_holds_every_secret():
 @given(SECRETS, st.integers(1, 7), st.data())
 def test_any_threshold_of_shares_gives_the_secret(secret, count, data):
     threshold = data.draw(st.integers(1, count))
-    shares = split(secret, range(1, count + 1), threshold, InsecureEntropy(3))
+    shares = split(secret, range(1, count + 1), threshold, InsecureBytes(3))
     chosen = data.draw(st.permutations(sorted(shares)))[:threshold]
     assert combine(shares, weights_at_zero(chosen)) == secret
 
 
 def test_fewer_shares_fit_every_secret():
     """For any secret there is a polynomial through two shares: they tell nothing of which it was."""
-    shares = split(b"\x01" * 32, (1, 2, 3), 3, InsecureEntropy(4))
+    shares = split(b"\x01" * 32, (1, 2, 3), 3, InsecureBytes(4))
     known = {point: int.from_bytes(shares[point], "big") for point in (1, 2)}
     for other in (bytes(32), b"\x77" * 32):
         weights = weights_at_zero((1, 2, 3))
@@ -41,7 +41,7 @@ def test_fewer_shares_fit_every_secret():
 
 def test_a_wrong_share_gives_another_secret():
     secret = b"\x05" * 32
-    shares = split(secret, (1, 2, 3), 2, InsecureEntropy(5))
+    shares = split(secret, (1, 2, 3), 2, InsecureBytes(5))
     shares[2] = bytes(33)
     assert combine(shares, weights_at_zero((1, 2))) != secret
     assert combine(shares, weights_at_zero((1, 3))) == secret
@@ -53,4 +53,4 @@ def test_a_wrong_share_gives_another_secret():
 )
 def test_what_cannot_be_shared_is_refused(secret, points, threshold):
     with pytest.raises(RunError, match="cannot be shared"):
-        split(secret, points, threshold, InsecureEntropy(6))
+        split(secret, points, threshold, InsecureBytes(6))

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from fedloom.privacy.secagg import server
-from fedloom.privacy.secagg.entropy import InsecureEntropy
 from fedloom.privacy.secagg.masks import Words, to_words
 from fedloom.privacy.secagg.messages import Advertisement, Confirmation, Dealing, Revelation
 from fedloom.privacy.secagg.session import AGREEMENT, DELIVERY, ROSTER, SURVIVORS, ClientSession
 from fedloom.privacy.secagg.terms import Terms
+from fedloom.testing.insecure import InsecureBytes
 
 
 def unchanged(_step: str, _client: str, body: bytes) -> bytes:
@@ -48,7 +48,7 @@ class WholeSum:
     seen: dict[tuple[str, str], bytes] = field(default_factory=dict)  # (step, client) -> what it answered
 
     def run(self) -> server.Unmasked:
-        entropy, size = InsecureEntropy(self.seed), len(self.terms.clients)
+        entropy, size = InsecureBytes(self.seed), len(self.terms.clients)
         advertised = {}
         for client in self._there(0, self.terms.clients):
             session, own = ClientSession.begin(

@@ -37,7 +37,8 @@ def member_of(config: Config) -> Member:
 
 def budget_of(config: Config) -> float | None:
     """The epsilon that the site allows; None for no budget."""
-    return SiteSettings.model_validate(config["site"]).privacy.epsilon if "site" in config else None
+    site = _site(config)
+    return None if site is None else site.privacy.epsilon
 
 
 @cache

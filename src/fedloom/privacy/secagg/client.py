@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from fedloom.errors import ContributionRefusedError, RunError
-from fedloom.privacy.secagg.entropy import Entropy
+from fedloom.privacy.entropy import Bytes
 from fedloom.privacy.secagg.keys import (
     KEY_BYTES,
     agreed,
@@ -112,7 +112,7 @@ class Confirmed:
     survivors: tuple[str, ...]
 
 
-def advertise(terms: Terms, client: str, identity: bytes, entropy: Entropy) -> tuple[Advertised, Advertisement]:
+def advertise(terms: Terms, client: str, identity: bytes, entropy: Bytes) -> tuple[Advertised, Advertisement]:
     """Step 1: two new key pairs. identity: the private Ed25519 key that this client signs with."""
     if client not in terms.clients:
         raise RunError("the client is not part of this secure sum", where=f"client {client!r}", expected=terms.clients)
@@ -129,7 +129,7 @@ def advertise(terms: Terms, client: str, identity: bytes, entropy: Entropy) -> t
 
 
 def deal(
-    state: Advertised, roster: Roster, entropy: Entropy, known: Mapping[str, bytes] = NOBODY
+    state: Advertised, roster: Roster, entropy: Bytes, known: Mapping[str, bytes] = NOBODY
 ) -> tuple[Dealt, Dealing]:
     """Step 2: shares of both secrets for everybody in the roster.
 

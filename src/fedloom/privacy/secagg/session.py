@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedloom.errors import RunError
+from fedloom.privacy.entropy import Bytes
 from fedloom.privacy.secagg import client
-from fedloom.privacy.secagg.entropy import Entropy
 from fedloom.privacy.secagg.masks import Words, to_message
 from fedloom.privacy.secagg.messages import Agreement, Delivery, Roster, Survivors
 from fedloom.privacy.secagg.terms import Terms
@@ -26,7 +26,7 @@ class ClientSession:
     terms: Terms
     _state: Any
     _words: Words | None = field(repr=False)
-    _entropy: Entropy = field(repr=False)
+    _entropy: Bytes = field(repr=False)
     _known: Mapping[str, bytes]
     _next: int = 0
 
@@ -38,7 +38,7 @@ class ClientSession:
         words: Words,
         *,
         identity: bytes,
-        entropy: Entropy,
+        entropy: Bytes,
         known: Mapping[str, bytes] = client.NOBODY,
     ) -> tuple[ClientSession, bytes]:
         """The session and the client's advertisement."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from fedloom.errors import RunError
-from fedloom.privacy.secagg.entropy import Entropy
+from fedloom.privacy.entropy import Bytes
 
 SECRET_BYTES = 32
 SHARE_BYTES = 33
 PRIME = 2**256 + 297  # the first prime above all secrets
 
 
-def split(secret: bytes, points: Sequence[int], threshold: int, entropy: Entropy) -> dict[int, bytes]:
+def split(secret: bytes, points: Sequence[int], threshold: int, entropy: Bytes) -> dict[int, bytes]:
     """A share for each point. Raises: RunError for points that are not distinct and positive, or too few of them."""
     if len(secret) != SECRET_BYTES or len(set(points)) != len(points) or any(not 0 < point < PRIME for point in points):
         raise RunError("a secret cannot be shared so", expected="32 bytes, and points that differ and are not 0")
@@ -52,6 +52,6 @@ def _value(coefficients: Sequence[int], point: int) -> int:
     return found
 
 
-def _uniform(entropy: Entropy) -> int:
+def _uniform(entropy: Bytes) -> int:
     """Uniform below PRIME: 16 bytes more than it has leave a bias of 2^-128."""
     return int.from_bytes(entropy(SHARE_BYTES + 16), "big") % PRIME
