@@ -16,15 +16,16 @@ without bias correction as there; one second moment per module, in the spirit of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.algebra import ROUNDING, inner, spectra, stack_adapters, subtract
+from fedloom.adapters.algebra import ROUNDING, inner, spectra_of_sums, subtract
 from fedloom.adapters.factors import Factors
+from fedloom.adapters.sums import by_module
 from fedloom.aggregation.bank import sum_name
 from fedloom.aggregation.method import Method
 from fedloom.aggregation.server_rule import ServerOptimizer
@@ -50,7 +51,7 @@ def optimized(
     if method.moved is None:
         return _on_factors(optimizer, method, before, after)
     if change is None:
-        change = _compact(subtract(after.delta(), before.delta()))
+        change = _compact([subtract(after.delta(), before.delta())])
     return _on_delta(optimizer, method.moved, before, after, world, change)
 
 
@@ -81,20 +82,21 @@ def _on_delta(
     """x' = after + (rate M - D), rate M - D = rate beta1 (earlier M) + (rate fresh - 1) D: nothing cancels out."""
     second = _second_moments(optimizer, change, before, world)
     rates = _rates(optimizer, second, world)
-    first = stack_adapters([_scaled(before.momentum, optimizer.beta1), _scaled(change, optimizer.fresh)])
     earlier = before.momentum.map(lambda module, f: f.scaled(rates[module] * optimizer.beta1))
-    correction = stack_adapters([earlier, change.map(lambda module, f: f.scaled(rates[module] * optimizer.fresh - 1))])
+    correction = [earlier, change.map(lambda module, f: f.scaled(rates[module] * optimizer.fresh - 1))]
     more = moved(after, _compact(correction), world)
-    return replace(more, momentum=_compact(first), extras={**more.extras, **second})
+    first = _compact([_scaled(before.momentum, optimizer.beta1), _scaled(change, optimizer.fresh)])
+    return replace(more, momentum=first, extras={**more.extras, **second})
 
 
 def _scaled(adapter: Adapter, factor: float) -> Adapter:
     return adapter.map(lambda _, factors: factors.scaled(factor))
 
 
-def _compact(adapter: Adapter) -> Adapter:
-    """The same deltas, as narrow as they can be; those that are zero are left out."""
-    found = spectra(adapter, tolerance=ROUNDING)
+def _compact(adapters: Iterable[Adapter]) -> Adapter:
+    """Their sum, module by module, as narrow as it can be; what is zero is left out. Stacks are made as their turn
+    comes: with many clients all of them together are larger than all else."""
+    found = spectra_of_sums(by_module(adapters), tolerance=ROUNDING)
     return Adapter().updated({module: directions.factors() for module, directions in found.items()})
 
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.algebra import ROUNDING, Spectrum, spectra_of_sums, stack_adapters
+from fedloom.adapters.algebra import ROUNDING, Spectrum, add_adapters, spectra_of_sums
 from fedloom.adapters.factors import Factors
 from fedloom.adapters.sums import by_module
 from fedloom.aggregation.directions import RULES, choose, deal, divided, new_rows, weighted
@@ -211,7 +211,7 @@ def _change(total: Summand, state: GlobalState, facts: RoundFacts) -> Adapter:
         return Factors(factors.a[trained], -factors.b[:, trained] * share[trained].to(factors.b.dtype))
 
     known = Adapter({module: state.shared[module] for module in total.stack if module in state.shared})
-    return stack_adapters([mean_stack(total), known.map(begun)])
+    return add_adapters([mean_stack(total), known.map(begun)])
 
 
 def _moved(state: GlobalState, change: Adapter, world: World) -> GlobalState:
