@@ -5,10 +5,10 @@ D_t is the change that the method made, x the value before the round, and x' the
     adam       M = beta1 M + (1 - beta1) D,  v = beta2 v + (1 - beta2) D^2
                                                           x' = x + learning_rate M / (sqrt(v) + epsilon)
 Where a method can be moved by a change of its delta (`Method.moved`: flora, fedex, flexlora, raflora, loom), x is the
-delta, exact and factored: M is a stack, kept as its spectrum. Elementwise squares of a delta have no factored form, so
-v is one number per module there, the mean of the squares of D's entries: |D|^2 / (out in). For the other methods x are
-the shared factors, elementwise; a side that clients did not send in the round stays. A module that nobody sent has
-D = 0. Heads (`optimized_head`) are plain tensors, elementwise, whatever the method.
+delta, exact and factored: M is a stack, or written out where that is narrower. Elementwise squares of a delta have no
+factored form, so v is one number per module there, the mean of the squares of D's entries: |D|^2 / (out in). For the
+other methods x are the shared factors, elementwise; a side that clients did not send in the round stays. A module that
+nobody sent has D = 0. Heads (`optimized_head`) are plain tensors, elementwise, whatever the method.
 Sources: FedAvgM (Hsu et al., 2019, arXiv 1909.06335); FedAdam (Reddi et al., 2021, arXiv 2003.00295), algorithm 2,
 without bias correction as there; one second moment per module, in the spirit of LAMB (You et al., 2020, arXiv
 1904.00962), is our choice.
@@ -16,16 +16,15 @@ without bias correction as there; one second moment per module, in the spirit of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.algebra import ROUNDING, inner, spectra_of_sums, subtract
+from fedloom.adapters.algebra import ROUNDING, add_adapters, inner, spectra, subtract
 from fedloom.adapters.factors import Factors
-from fedloom.adapters.sums import by_module
 from fedloom.aggregation.bank import sum_name
 from fedloom.aggregation.method import Method
 from fedloom.aggregation.server_rule import ServerOptimizer
@@ -51,7 +50,7 @@ def optimized(
     if method.moved is None:
         return _on_factors(optimizer, method, before, after)
     if change is None:
-        change = _compact([subtract(after.delta(), before.delta())])
+        change = _compact(subtract(after.delta(), before.delta()))
     return _on_delta(optimizer, method.moved, before, after, world, change)
 
 
@@ -84,8 +83,8 @@ def _on_delta(
     rates = _rates(optimizer, second, world)
     earlier = before.momentum.map(lambda module, f: f.scaled(rates[module] * optimizer.beta1))
     correction = [earlier, change.map(lambda module, f: f.scaled(rates[module] * optimizer.fresh - 1))]
-    more = moved(after, _compact(correction), world)
-    first = _compact([_scaled(before.momentum, optimizer.beta1), _scaled(change, optimizer.fresh)])
+    more = moved(after, add_adapters(correction), world)
+    first = add_adapters([_scaled(before.momentum, optimizer.beta1), _scaled(change, optimizer.fresh)])
     return replace(more, momentum=first, extras={**more.extras, **second})
 
 
@@ -93,10 +92,9 @@ def _scaled(adapter: Adapter, factor: float) -> Adapter:
     return adapter.map(lambda _, factors: factors.scaled(factor))
 
 
-def _compact(adapters: Iterable[Adapter]) -> Adapter:
-    """Their sum, module by module, as narrow as it can be; what is zero is left out. Stacks are made as their turn
-    comes: with many clients all of them together are larger than all else."""
-    found = spectra_of_sums(by_module(adapters), tolerance=ROUNDING)
+def _compact(adapter: Adapter) -> Adapter:
+    """The same deltas, as narrow as they can be; those that are zero are left out."""
+    found = spectra(adapter, tolerance=ROUNDING)
     return Adapter().updated({module: directions.factors() for module, directions in found.items()})
 
 
