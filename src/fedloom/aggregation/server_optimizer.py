@@ -81,15 +81,18 @@ def _on_delta(
     """x' = after + (rate M - D), rate M - D = rate beta1 (earlier M) + (rate fresh - 1) D: nothing cancels out."""
     second = _second_moments(optimizer, change, before, world)
     rates = _rates(optimizer, second, world)
-    earlier = before.momentum.map(lambda module, f: f.scaled(rates[module] * optimizer.beta1))
-    correction = [earlier, change.map(lambda module, f: f.scaled(rates[module] * optimizer.fresh - 1))]
-    more = moved(after, add_adapters(correction), world)
-    first = add_adapters([_scaled(before.momentum, optimizer.beta1), _scaled(change, optimizer.fresh)])
+    earlier = _scaled(before.momentum, lambda module: rates[module] * optimizer.beta1)
+    rest = _scaled(change, lambda module: rates[module] * optimizer.fresh - 1)
+    more = moved(after, add_adapters([earlier, rest]), world)
+    kept = _scaled(before.momentum, lambda _: optimizer.beta1)
+    first = add_adapters([kept, _scaled(change, lambda _: optimizer.fresh)])
     return replace(more, momentum=first, extras={**more.extras, **second})
 
 
-def _scaled(adapter: Adapter, factor: float) -> Adapter:
-    return adapter.map(lambda _, factors: factors.scaled(factor))
+def _scaled(adapter: Adapter, factor: Callable[[str], float]) -> Adapter:
+    """Each module times its factor; a module whose factor is zero is left out, so that nothing is stacked for it."""
+    scaled = {module: factors.scaled(factor(module)) for module, factors in adapter.items() if factor(module) != 0}
+    return Adapter().updated(scaled)
 
 
 def _compact(adapter: Adapter) -> Adapter:
