@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.algebra import norm, subtract
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.registry import METHODS
@@ -27,11 +28,17 @@ SUMMING = [name for name, method in METHODS.items() if method.reveals != "indivi
 ROWS = {"a": 3, "b": 50, "c": 7}
 
 
-def round_of(name, weighting="examples"):
-    """Method, world, state, and what each client was asked and answers."""
-    experiment = pretend_experiment(name, rounds={"max_update_norm": 100.0, "weighting": weighting}).model_copy(
-        update={"secure_aggregation": SecureAggregationTable(enabled=True)}
-    )
+def round_of(name, weighting="examples", lacks=None):
+    """Method, world, state, and what each client was asked and answers. lacks: client -> a module it does not train."""
+    experiment = pretend_experiment(name, rounds={"max_update_norm": 100.0, "weighting": weighting})
+    clients = [
+        client.model_copy(
+            update={"rank_pattern": {(lacks or {})[client.name]: 0} if client.name in (lacks or {}) else {}}
+        )
+        for client in experiment.clients
+    ]
+    update = {"secure_aggregation": SecureAggregationTable(enabled=True), "clients": tuple(clients)}
+    experiment = experiment.model_copy(update=update)
     method, world = METHODS[name], world_of(experiment, MODULES)
     state = RunState(method.init(world), {"score.weight": torch.zeros(2, 3)})
     masking = masking_of(experiment, world, NAMES, ROWS, bytes(32))
@@ -53,10 +60,18 @@ def trained(assignment):
     return Contribution(1, assignment.client, ROWS[assignment.client], {}, assignment.start.trainable.map(moved), head)
 
 
+LACKS = {
+    "all train all": {},
+    "some lack some": {"a": "large", "b": "small"},
+    "none trains one": dict.fromkeys(NAMES, "small"),
+}
+
+
+@pytest.mark.parametrize("lacks", LACKS.values(), ids=LACKS)
 @pytest.mark.parametrize("weighting", ["examples", "uniform"])
 @pytest.mark.parametrize("name", SUMMING)
-def test_the_sum_of_vectors_is_the_fold_of_contributions(name, weighting):
-    method, world, state, answers = round_of(name, weighting)
+def test_the_sum_of_vectors_is_the_fold_of_contributions(name, weighting, lacks):
+    method, world, state, answers = round_of(name, weighting, lacks)
     folded = Tally()
     for assignment, contribution in answers:
         folded = fold(folded, method, world, assignment, contribution, weighting)
@@ -106,6 +121,28 @@ def test_all_clients_have_one_layout_and_so_one_set_of_terms(name):
     tags = {terms_of(assignment.masking, layout_of(assignment.masking, assignment)).tag for assignment, _ in answers}
     lengths = {len(to_vector(contribution, assignment)) for assignment, contribution in answers}
     assert len(tags) == len(lengths) == 1
+
+
+@pytest.mark.parametrize("name", SUMMING)
+def test_a_module_that_nobody_of_the_round_trained_keeps_what_it_had(name):
+    """Its owner dropped out after the masks were made: its weight in the sum is zero."""
+    method, world, state, answers = round_of(name, lacks={"a": "small", "b": "small"})
+    masking = answers[0][0].masking
+    layout = layout_of(masking, answers[0][0])
+    vector = sum(to_vector(contribution, assignment) for assignment, contribution in answers[:2])
+    tally, _ = to_tally(vector, layout, ("a", "b"))
+    before, after = state.learned.delta(), step(tally, method, world, state).learned.delta()
+    assert "small" not in after or norm(subtract(after, before)) == norm(
+        subtract(Adapter({"large": after["large"]}), Adapter({m: f for m, f in before.items() if m == "large"}))
+    )
+
+
+def test_a_module_outside_the_sum_is_refused():
+    _, _, _, [(assignment, contribution), *_] = round_of("loom", lacks=dict.fromkeys(NAMES, "small"))
+    extra = contribution.adapter.updated({"small": Factors(torch.ones(1, 10), torch.ones(8, 1))})
+    started = replace(assignment, start=replace(assignment.start, trainable=extra))
+    with pytest.raises(RunError, match="not in the secure sum"):
+        to_vector(replace(contribution, adapter=extra), started)
 
 
 def test_a_method_that_stacks_is_refused():

@@ -41,3 +41,13 @@ def test_all_problems_are_listed_at_once():
     with pytest.raises(ConfigError) as error:
         world_of(Experiment(clients=clients), MODULES)
     assert len(error.value.problems) == 3
+
+
+def test_a_rank_of_zero_leaves_the_layers_out():
+    assert "layers.10.q_proj" not in slots(rank=1, rank_pattern={"10.q_proj": 0})
+    assert slots(rank=1, rank_pattern={"10.q_proj": 0}).keys() < slots(rank=1).keys()
+
+
+def test_a_client_that_trains_nothing_is_refused():
+    with pytest.raises(ConfigError, match=r"trains nothing, as its rank is 0 in every module.*expected at least 1"):
+        slots(rank=1, rank_pattern={"q_proj": 0, "down_proj": 0})

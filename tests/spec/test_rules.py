@@ -18,8 +18,9 @@ FAULTS = {
         "line 5: [[clients]] a, name: 'a' is the name of client number 1 already",
     ),
     "rank of a pattern": (
-        CLIENT + 'data = "hf:x"\n[clients.rank_pattern]\n"mlp.up" = 0',
-        "line 5: [[clients]] a, rank_pattern.mlp.up: expected a rank of at least 1, found 0",
+        CLIENT + 'data = "hf:x"\n[clients.rank_pattern]\n"mlp.up" = -1',
+        "line 5: [[clients]] a, rank_pattern.mlp.up: expected a rank of at least 1, or 0 for layers that this client "
+        "does not train; found -1",
     ),
     "alpha and scaling": (
         "lora.alpha = 8\nlora.scaling = 2.0",

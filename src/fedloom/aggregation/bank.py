@@ -50,9 +50,15 @@ def part_of(bank: Adapter, slots: Mapping[str, Slot]) -> Adapter:
     return Adapter({module: truncate(bank[module], slot.rank).folded(slot.scaling) for module, slot in slots.items()})
 
 
+def untrained(shared: Adapter, slots: Mapping[str, Slot]) -> Adapter:
+    """What was learned in the modules that a client does not train: frozen there, but part of its model."""
+    return Adapter({module: factors for module, factors in shared.items() if module not in slots and factors.b.any()})
+
+
 def dispatch_part(state: GlobalState, world: World, client: str) -> Start:
-    """The client's part of the bank and no trunk: what is above its rank it does without."""
-    return Start(part_of(state.shared, state.slots(world, client)))
+    """The client's part of the bank; what is above its rank it does without, a module it does not train is whole."""
+    slots = state.slots(world, client)
+    return Start(part_of(state.shared, slots), untrained(state.shared, slots))
 
 
 def dispatch_whole(state: GlobalState, world: World, client: str) -> Start:

@@ -9,7 +9,7 @@ import torch
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.algebra import Spectrum
 from fedloom.adapters.factors import Factors
-from fedloom.aggregation.bank import common_rows
+from fedloom.aggregation.bank import common_rows, untrained
 from fedloom.aggregation.world import GlobalState, Start, World
 
 
@@ -31,9 +31,13 @@ SPLIT_HELP = {
 
 
 def dispatch_leading(state: GlobalState, world: World, client: str) -> Start:
-    """The leading directions; a rank that the spectrum does not fill gets new random rows of a and zero b."""
+    """The leading directions; a rank that the spectrum does not fill gets new random rows of a and zero b.
+
+    A module that the client does not train is whole.
+    """
     start: dict[str, Factors] = {}
-    for module, slot in state.slots(world, client).items():
+    slots = state.slots(world, client)
+    for module, slot in slots.items():
         a = common_rows(world, module, state.rounds)[: slot.rank]
         b = a.new_zeros(world.modules[module][0], slot.rank)
         if module in state.shared:
@@ -43,4 +47,4 @@ def dispatch_leading(state: GlobalState, world: World, client: str) -> Start:
             a = torch.cat([known.a[:count], a[count:]])
             b = torch.cat([known.b[:, :count], b[:, count:]], dim=1)
         start[module] = Factors(a, b).folded(slot.scaling)
-    return Start(Adapter(start))
+    return Start(Adapter(start), untrained(state.shared, slots))

@@ -10,7 +10,7 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.packing import Coding
 from fedloom.aggregation.local_rules import LocalRules, Penalty
 from fedloom.aggregation.method import Method
-from fedloom.aggregation.world import Start, World
+from fedloom.aggregation.world import Slot, Start, World
 from fedloom.rounds.chain import Chain
 from fedloom.rounds.contribute import constant_digest
 from fedloom.rounds.messages import Assignment, LocalWork, Masking, Wire
@@ -73,7 +73,9 @@ def masking_of(
     if not secure.enabled:
         return None
     assert rounds.max_update_norm is not None, "a rule asks for it"
-    ordered = {client: [slots[module] for module in sorted(slots)] for client, slots in world.slots.items()}
+    trained = sorted({module for client in clients for module in world.slots[client]})
+    nothing = Slot(0, 1.0)
+    ordered = {client: [slots.get(module, nothing) for module in trained] for client, slots in world.slots.items()}
     return Masking(
         round_id=round_id.hex(),
         clients=tuple(sorted(clients)),
@@ -81,6 +83,7 @@ def masking_of(
         method=experiment.method.name,
         settings=experiment.method.settings,
         seed=world.seed,
+        modules={module: world.modules[module] for module in trained},
         slots={client: tuple((slot.rank, slot.scaling) for slot in slots) for client, slots in ordered.items()},
         weighting=rounds.weighting,
         largest_weight=float(max(rows.values(), default=1)) if rounds.weighting == "examples" else 1.0,

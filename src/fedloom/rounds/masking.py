@@ -18,7 +18,6 @@ from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
-from fedloom.aggregation.method import Method
 from fedloom.aggregation.registry import method as method_named
 from fedloom.aggregation.registry import settings_of
 from fedloom.aggregation.sketch import Sketch, relative
@@ -53,10 +52,22 @@ class Layout:
 
 
 def layout_of(masking: Masking, assignment: Assignment) -> Layout:
-    """Of the vectors of all who got such an assignment, from the start that one of them got."""
-    lifted = _lifted(masking, assignment, assignment.start.trainable, 1.0)
+    """Of the vectors of all who got such an assignment: as of a client that trains every module."""
+    everything = _everything(masking)
+    facts = ClientFacts(_world(masking), assignment.client, assignment.round, Start(everything))
+    lifted = method_named(masking.method).lift(everything, 1.0, facts).dense()
     sketches = {module: _sketch(masking, assignment, module) for module in sorted(lifted.stack)}
     return Layout(_table(lifted.sums), tuple(sorted(lifted.weights)), _table(assignment.head), sketches)
+
+
+def _everything(masking: Masking) -> Adapter:
+    """Zero factors for each module, of the largest rank there."""
+
+    def zeros(at: int, outputs: int, inputs: int) -> Factors:
+        rank = max(own[at][0] for own in masking.slots.values())
+        return Factors(torch.zeros(rank, inputs), torch.zeros(outputs, rank))
+
+    return Adapter({module: zeros(at, *shape) for at, (module, shape) in enumerate(masking.modules.items())})
 
 
 def terms_of(masking: Masking, layout: Layout) -> Terms:
@@ -77,18 +88,40 @@ def to_vector(contribution: Contribution, assignment: Assignment) -> Vector:
     if masking is None:
         raise RunError("the assignment asks for no secure sum", where=f"client {assignment.client!r}")
     weight = float(contribution.examples) if masking.weighting == "examples" else 1.0
-    lifted = _lifted(masking, assignment, contribution.adapter, weight)
-    sums = [_flat(lifted.sums[name]) for name in sorted(lifted.sums)]
-    weights = np.array([lifted.weights[module] for module in sorted(lifted.weights)])
+    layout, facts = layout_of(masking, assignment), _facts(masking, assignment)
+    lifted = method_named(masking.method).lift(contribution.adapter, weight, facts).dense()
+    _require_known(lifted, layout, assignment)
+    sums = [
+        _flat(lifted.sums[name]) if name in lifted.sums else np.zeros(math.prod(shape))
+        for name, (shape, _) in layout.sums.items()
+    ]
+    weights = np.array([lifted.weights.get(module, 0.0) for module in layout.modules])
     head = [_flat(contribution.head[name]) * weight for name in sorted(contribution.head)]
-    sketched = [_sketch(masking, assignment, module).parts(lifted.stack[module]) for module in sorted(lifted.stack)]
-    parts = [_flat(part) for module in sketched for part in module.values()]
-    return np.concatenate([*sums, weights, *head, [weight], *parts])
+    sketched = [_parts(sketch, lifted.stack.get(module)) for module, sketch in layout.sketches.items()]
+    return np.concatenate([*sums, weights, *head, [weight], *(part for parts in sketched for part in parts)])
+
+
+def _parts(sketch: Sketch, factors: Factors | None) -> list[Vector]:
+    """What a client adds to a sketch: nothing of a module that it does not train."""
+    if factors is None:
+        return [np.zeros(math.prod(shape)) for shape in sketch.sizes.values()]
+    return [_flat(part) for part in sketch.parts(factors).values()]
+
+
+def _require_known(lifted: Summand, layout: Layout, assignment: Assignment) -> None:
+    """Raises: RunError for a module that nobody is to train in this sum."""
+    unknown = sorted(lifted.weights.keys() - set(layout.modules))
+    if unknown:
+        raise RunError(
+            "the client trained a module that is not in the secure sum",
+            where=f"client {assignment.client!r}, module {unknown[0]!r}",
+            expected=f"some of {list(layout.modules)}",
+        )
 
 
 def _sketch(masking: Masking, assignment: Assignment, module: str) -> Sketch:
     """Of one module in this round. Raises: RunError for a stack of something else than the clients' modules."""
-    modules = sorted(assignment.start.trainable)
+    modules = list(masking.modules)
     if module not in modules:
         raise RunError(
             f"what clients of {masking.method} add is more than a sum",
@@ -96,7 +129,7 @@ def _sketch(masking: Masking, assignment: Assignment, module: str) -> Sketch:
             expected="a method of which the server needs the sum alone",
             do="Turn [secure_aggregation] off, or take another method",
         )
-    at, shape = modules.index(module), assignment.start.trainable[module].shape
+    at, shape = modules.index(module), masking.modules[module]
     ranks = sum(masking.slots[client][at][0] for client in masking.clients)
     width = min(ranks if masking.sketch_width is None else min(masking.sketch_width, ranks), *shape)
     return Sketch(shape, width, masking.seed, f"{assignment.round}|{module}")
@@ -118,6 +151,7 @@ def to_tally(vector: Vector, layout: Layout, clients: tuple[str, ...]) -> tuple[
     reading = _Reading(vector)
     sums = {name: reading.tensor(shape).to(dtype) for name, (shape, dtype) in layout.sums.items()}
     weights = {module: float(reading.tensor(())) for module in layout.modules}
+    weights = {module: weight for module, weight in weights.items() if weight > 0}  # of the others nobody was here
     head = {name: reading.tensor(shape).to(dtype) for name, (shape, dtype) in layout.head.items()}
     weight = float(reading.tensor(()))
     stack: dict[str, Factors] = {}
@@ -126,7 +160,8 @@ def to_tally(vector: Vector, layout: Layout, clients: tuple[str, ...]) -> tuple[
         parts = {name: reading.tensor(shape) for name, shape in sketch.sizes.items()}
         found = sketch.summed(parts)
         errors.append(sketch.error(parts, found))
-        stack[module] = Factors(found.a.float(), found.b.float())
+        if module in weights:
+            stack[module] = Factors(found.a.float(), found.b.float())
     summed, heads = RunningSum(), RunningSum()
     summed.add_(Summand(sums, Adapter(stack), weights))
     heads.add_(Summand(sums=head))
@@ -145,24 +180,22 @@ class _Reading:
         return torch.from_numpy(self._vector[begin : self._at].copy()).reshape(shape)
 
 
-def _lifted(masking: Masking, assignment: Assignment, adapter: Adapter, weight: float) -> Summand:
-    """The summand with its sums as tensors of one shape for all clients."""
-    method: Method = method_named(masking.method)
-    facts = ClientFacts(
-        _world(masking, method, assignment.start), assignment.client, assignment.round, assignment.start
-    )
-    return method.lift(adapter, weight, facts).dense()
+def _facts(masking: Masking, assignment: Assignment) -> ClientFacts:
+    return ClientFacts(_world(masking), assignment.client, assignment.round, assignment.start)
 
 
-def _world(masking: Masking, method: Method, start: Start) -> World:
+def _world(masking: Masking) -> World:
     """The world of the run as far as a client may know it: shapes, ranks, settings."""
-    modules = sorted(start.trainable)
     slots = {
-        client: {module: Slot(rank, scaling) for module, (rank, scaling) in zip(modules, own, strict=True)}
+        client: {
+            module: Slot(rank, scaling)
+            for module, (rank, scaling) in zip(masking.modules, own, strict=True)
+            if rank > 0
+        }
         for client, own in masking.slots.items()
     }
-    shapes = {module: start.trainable[module].shape for module in modules}
-    return World(shapes, slots, settings_of(method, masking.settings), masking.seed)
+    settings = settings_of(method_named(masking.method), masking.settings)
+    return World(masking.modules, slots, settings, masking.seed)
 
 
 def _table(tensors: Mapping[str, Tensor]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:

@@ -83,8 +83,9 @@ class Masking:
 
     round_id: hexadecimal, of this sum alone.  clients: who may take part, in sorted order.  threshold: so many must
         stay until its end.
-    method, settings, seed, slots: the world that the method's lift sees; slots are (rank, scaling) of each client for
-        the modules of its start, in sorted order.
+    method, settings, seed, modules, slots: the world that the method's lift sees; modules: those that one of `clients`
+        trains, in sorted order, and their (out, in); slots are (rank, scaling) of each client there, rank 0 where it
+        trains none.
     sketch_width: most columns of a sketch; None: as many as the clients' ranks add up to.
     weighting: by examples, or all alike.  largest_weight, max_update_norm: the bounds that fixed point is chosen by.
     """
@@ -95,6 +96,7 @@ class Masking:
     method: str
     settings: Mapping[str, Any]
     seed: int
+    modules: Mapping[str, tuple[int, int]]
     slots: Mapping[str, tuple[tuple[int, float], ...]]
     weighting: Literal["examples", "uniform"]
     largest_weight: float

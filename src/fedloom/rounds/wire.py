@@ -157,7 +157,8 @@ def _work(table: dict[str, Any]) -> LocalWork:
 
 def _masking(table: dict[str, Any]) -> Masking:
     slots = {client: tuple((rank, scaling) for rank, scaling in own) for client, own in table["slots"].items()}
-    return Masking(**{**table, "clients": tuple(table["clients"]), "slots": slots})
+    modules = {module: (int(outputs), int(inputs)) for module, (outputs, inputs) in table["modules"].items()}
+    return Masking(**{**table, "clients": tuple(table["clients"]), "modules": modules, "slots": slots})
 
 
 def contribution_to_bytes(

@@ -35,8 +35,11 @@ def world_of(experiment: Experiment, modules: Shapes) -> World:
 
 
 def slots_of(client: ClientTable, lora: LoraTable, modules: Shapes) -> dict[str, Slot]:
-    """module -> the client's rank there and its scaling (lora.alpha / rank, or lora.scaling for all ranks)."""
-    return {module: _slot(rank_of(client, module), lora) for module in modules}
+    """module -> the client's rank there and its scaling (lora.alpha / rank, or lora.scaling for all ranks).
+
+    Modules in which its rank is 0 it does not train; they are not there.
+    """
+    return {module: _slot(rank_of(client, module), lora) for module in modules if rank_of(client, module) > 0}
 
 
 def rank_of(client: ClientTable, module: str) -> int:
@@ -66,4 +69,13 @@ def _rank_problems(client: ClientTable, modules: Shapes) -> list[str]:
         for pattern in client.rank_pattern
         if not any(_fits(pattern, module) for module in modules)
     ]
-    return too_large[:1] + unused
+    nothing = [] if any(rank_of(client, module) for module in modules) else [_nothing_trained(client, modules)]
+    return too_large[:1] + unused + nothing
+
+
+def _nothing_trained(client: ClientTable, modules: Shapes) -> str:
+    return (
+        f"client {client.name!r} trains nothing, as its rank is 0 in every module that carries LoRA "
+        f"(expected at least 1 in one of {len(modules)} modules such as {next(iter(modules))!r}); "
+        "leave it out with rounds.clients, or raise a rank"
+    )

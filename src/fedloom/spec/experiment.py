@@ -250,7 +250,7 @@ class ClientTable(Table):
     rank_pattern: dict[str, int] = Field(
         default_factory=dict,
         examples=[{"mlp.down_proj": 16}],
-        description="other ranks for some layers, by dotted suffix",
+        description="other ranks for some layers, by dotted suffix; 0: this client does not train them",
     )
     columns: ColumnsTable | None = Field(
         None, description="where this client's rows are named otherwise than [data.columns]"

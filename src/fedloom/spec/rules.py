@@ -66,12 +66,13 @@ def enough_clients(experiment: Experiment) -> list[Problem]:
 
 
 def positive_ranks(experiment: Experiment) -> list[Problem]:
-    """Every rank of a pattern is at least 1."""
+    """Every rank of a pattern is at least 1, or 0 for a layer that is not trained."""
+    message = "expected a rank of at least 1, or 0 for layers that this client does not train; found"
     return [
-        Problem(("clients", index, "rank_pattern", pattern), f"expected a rank of at least 1, found {rank}")
+        Problem(("clients", index, "rank_pattern", pattern), f"{message} {rank}")
         for index, client in enumerate(experiment.clients)
         for pattern, rank in client.rank_pattern.items()
-        if rank < 1
+        if rank < 0
     ]
 
 
@@ -90,9 +91,12 @@ def known_method(experiment: Experiment) -> list[Problem]:
 
 
 def ranks_the_method_accepts(experiment: Experiment) -> list[Problem]:
-    """Unequal ranks need a method that declares the law of unequal ranks."""
+    """Unequal ranks need a method that declares the law of unequal ranks; to leave a layer out is no other rank."""
     method = METHODS.get(experiment.method.name)
-    ranks = {(client.rank, *sorted(client.rank_pattern.items())) for client in experiment.active}
+    ranks = {
+        (client.rank, *sorted((pattern, rank) for pattern, rank in client.rank_pattern.items() if rank > 0))
+        for client in experiment.active
+    }
     if method is None or Law.UNEQUAL_RANKS in method.laws or len(ranks) == 1:
         return []
     accepting = [name for name, other in METHODS.items() if Law.UNEQUAL_RANKS in other.laws]
