@@ -1,5 +1,6 @@
 """Adapter files: what goes in comes out, and nothing else gets in."""
 
+import errno
 import json
 import struct
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
 from fedloom.adapters.header import factor_key, tensor_key
-from fedloom.adapters.io import from_bytes, load_adapter, save_adapter, to_bytes
+from fedloom.adapters.io import from_bytes, load_adapter, save_adapter, to_bytes, to_file
 from fedloom.adapters.packing import FORMATS, Coding, rounded
 from fedloom.errors import AdapterError, WrongBaseError
 
@@ -298,3 +299,18 @@ def test_cut_off_or_changed_packed_bytes_are_refused_or_finite(format, place, by
     except AdapterError:
         return
     assert all(torch.isfinite(f.a).all() and torch.isfinite(f.b).all() for f in again.get("sent", {}).values())
+
+
+def test_a_file_has_the_bytes_of_the_message(tmp_path):
+    adapters, tensors = (
+        {"one": Adapter({"m": factors(seed=1)}), "two": Adapter({"m": factors(seed=2)})},
+        {"x": torch.arange(3.0)},
+    )
+    to_file(tmp_path / "file", adapters, tensors, facts={"k": "v"})
+    assert (tmp_path / "file").read_bytes() == to_bytes(adapters, tensors, facts={"k": "v"})
+
+
+def test_a_file_that_cannot_be_written_is_an_error_of_the_system(tmp_path):
+    with pytest.raises(OSError) as error:
+        to_file(tmp_path / "gone" / "file", {}, {}, facts={})
+    assert error.value.errno == errno.ENOENT

@@ -26,3 +26,12 @@ def test_a_sum_is_computed_in_the_better_precision_of_its_parts():
 def test_deltas_of_different_layers_are_not_summed():
     with pytest.raises(AdapterError, match="one layer"):
         sums.summed_delta([random_factors(0, (4, 6), 1), random_factors(0, (6, 4), 1)])
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (6, 4), (5, 5)])
+def test_a_delta_that_was_written_out_is_known_again(shape):
+    delta = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    assert sums.written_out(sums.Identities().factors(delta)) is delta
+    assert sums.written_out(sums.Identities().factors(delta).scaled(2.0)) is None
+    assert sums.written_out(random_factors(1, shape, 3)) is None
+    assert sums.written_out(random_factors(1, shape, min(shape))) is None

@@ -1,5 +1,6 @@
 """Rounds on the disk: complete or not at all."""
 
+import errno
 import json
 
 import pytest
@@ -122,3 +123,20 @@ def test_what_a_kill_left_is_removed(rounds):
     assert checkpoint.remove_unfinished(rounds) == [".0004.tmp-99"]
     assert checkpoint.rounds(rounds) == [1, 2, 3]
     assert not list(rounds.glob(".*"))
+
+
+def test_a_large_file_is_written_by_its_writer_and_as_readable_as_the_others(tmp_path):
+    written = checkpoint.Written(lambda path: (path.write_bytes(b"large"), path.chmod(0o600)), 5)
+    checkpoint.commit(tmp_path, 1, {"large": written, "small": b"small"})
+    assert checkpoint.read(tmp_path, 1) == {"large": b"large", "small": b"small"}
+    modes = {(tmp_path / "0001" / name).stat().st_mode for name in ("large", "small")}
+    assert len(modes) == 1
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_large_file(rounds):
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(RunError, match=r"0004: the disk is full .expected 1234 bytes free"):
+        checkpoint.commit(rounds, 4, {"large": checkpoint.Written(full, 1234)})
+    assert sorted(entry.name for entry in rounds.iterdir()) == ["0001", "0002", "0003"]

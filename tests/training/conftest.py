@@ -13,7 +13,7 @@ from fedloom.aggregation.world import Start
 from fedloom.data.batches import AnyBatch, Batch, ImageBatch
 from fedloom.rng import generator
 from fedloom.rounds.messages import Assignment, LocalWork
-from fedloom.spec.experiment import LoraTable, ModelTable
+from fedloom.spec.experiment import Bits, LoraTable, ModelTable
 from fedloom.testing import tiny
 from fedloom.training.base_model import BaseModel, load_base
 
@@ -36,10 +36,10 @@ def checkpoints(tmp_path_factory):
 
 @pytest.fixture
 def load(checkpoints):
-    def load(kind: str, *, dtype: str = "float32", targets: object = "auto") -> BaseModel:
+    def load(kind: str, *, dtype: str = "float32", targets: object = "auto", bits: Bits = "none") -> BaseModel:
         task = TASKS.get(kind, "generation")
         table = ModelTable(id=str(checkpoints[kind]), task=task, dtype=dtype)
-        return load_base(table, LoraTable(targets=targets), LABELS if kind in TASKS else None)
+        return load_base(table, LoraTable(targets=targets), LABELS if kind in TASKS else None, bits=bits)
 
     return load
 

@@ -103,6 +103,17 @@ def test_a_base_in_bfloat16_agrees_but_for_its_rounding(kind, load, kit):
     assert float((found - expected).norm() / expected.norm()) < 0.03
 
 
+@pytest.mark.parametrize("kind", ["llama", "bert"])
+def test_over_a_base_in_four_bits_they_are_as_exact(kind, load, kit):
+    base = load(kind, bits=4)
+    parameters = loaded(base, kit)
+    batch, alone = uneven(base, kit)
+    gradients = one_by_one(base, parameters, alone)
+    bound = float(gradients.norm(dim=1).median())
+    found, _ = clipped_sum(base, parameters, [batch], bound)
+    torch.testing.assert_close(found, expected_sum(gradients, bound), **TOLERANCE["float32"])
+
+
 @pytest.mark.parametrize("kind", ["llama", "bert", "vit"])
 def test_two_batches_of_a_step_add_up_to_one(kind, load, kit):
     base = load(kind)

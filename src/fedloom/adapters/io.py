@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, deserialize
-from safetensors.torch import save
+from safetensors.torch import save, save_file
 from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
@@ -65,6 +67,32 @@ def to_bytes(
         is); left out: not at all.  tensor_coding: how the tensors of floating point are.
     Raises: AdapterError for a dtype that the format does not have, and as `packed`.
     """
+    content, metadata = _described(adapters, tensors, facts, sides, whole, kind, codings or {}, tensor_coding)
+    return save(content, metadata)
+
+
+def to_file(
+    path: Path, adapters: Mapping[str, Adapter], tensors: Mapping[str, Tensor], *, facts: Mapping[str, str]
+) -> None:
+    """The bytes of `to_bytes` as a file, without a copy of them in memory. Raises: as that, and OSError."""
+    content, metadata = _described(adapters, tensors, facts, None, (), "bundle", {}, EXACT)
+    try:
+        save_file(content, path, metadata)
+    except SafetensorError as error:
+        raise OSError(number_of(error) or errno.EIO, str(error)) from error
+
+
+def _described(
+    adapters: Mapping[str, Adapter],
+    tensors: Mapping[str, Tensor],
+    facts: Mapping[str, str],
+    sides: Mapping[str, str] | None,
+    whole: Collection[str],
+    kind: str,
+    codings: Mapping[str, Coding],
+    tensor_coding: Coding,
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """What a safetensors file holds, and its metadata."""
     header = Header(
         kind=kind,
         facts=dict(facts),
@@ -72,7 +100,7 @@ def to_bytes(
             name: _module_headers(adapter, None if name in whole else sides) for name, adapter in adapters.items()
         },
         tensors={name: TensorHeader(tuple(tensor.shape), _dtype(tensor, name)) for name, tensor in tensors.items()},
-        codings=codings or {},
+        codings=codings,
         tensor_coding=tensor_coding,
     )
     content = {tensor_key(name): tensor for name, tensor in tensors.items()}
@@ -81,7 +109,7 @@ def to_bytes(
             for side in described.sides:
                 content[factor_key(name, module, side)] = getattr(adapters[name][module], side)
     # One metadata key only: safetensors writes several in no fixed order.
-    return save(_apart(_written(header, content)), {_METADATA_KEY: header.encode()})
+    return _apart(_written(header, content)), {_METADATA_KEY: header.encode()}
 
 
 def from_bytes(
@@ -143,6 +171,12 @@ def load_adapter(path: Path, *, base_digest: str | None = None) -> tuple[Adapter
             do="Use it with the base model that its run's experiment.toml names",
         )
     return adapters[_ADAPTER_NAME], facts
+
+
+def number_of(error: Exception) -> int | None:
+    """The system's number of an error; libraries in Rust give it in their text only."""
+    named = re.search(r"\(os error (\d+)\)", str(error))
+    return getattr(error, "errno", None) or (int(named[1]) if named else None)
 
 
 def _module_headers(adapter: Adapter, sides: Mapping[str, str] | None) -> dict[str, ModuleHeader]:

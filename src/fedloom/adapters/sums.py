@@ -56,3 +56,13 @@ class Identities:
             self._known[key] = torch.eye(key[0], dtype=delta.dtype, device=delta.device)
         identity = self._known[key]
         return Factors(delta, identity) if delta.shape[0] == len(identity) else Factors(identity, delta)
+
+
+def written_out(factors: Factors) -> Tensor | None:
+    """The delta of factors as `Identities` makes them, which is one of them; None for all others."""
+    outputs, inputs = factors.shape
+    delta, identity = (factors.a, factors.b) if outputs <= inputs else (factors.b, factors.a)
+    square = identity.shape[0] == identity.shape[1] == min(outputs, inputs)
+    if not square or factors.scaling != 1 or not torch.equal(identity, torch.eye(len(identity)).to(identity)):
+        return None
+    return delta

@@ -29,6 +29,7 @@ from fedloom.privacy.entropy import Entropy
 from fedloom.rounds.contribute import prepared
 from fedloom.rounds.messages import WORK_UNITS, Assignment, Contribution
 from fedloom.rounds.wire import assignment_from_bytes, contribution_from_bytes, contribution_to_bytes
+from fedloom.training.base_model import BaseModel
 from fedloom.training.local import Trained, load_assignment, train_loaded, work_of
 from fedloom.training.measure import answer, held_out_loss
 from fedloom.training.private import train_privately
@@ -68,11 +69,11 @@ class ClientHalf:
                 found=repr(received.client),
             )
         refuse_without_noise(received, self.budget)
-        received = identified(received, self.sites.base.digest, self.sites.site(received.client).digest)
+        received = identified(received, self._identity(received.client), self.sites.site(received.client).digest)
         if answered(received, ledger_of(self.store, received)) is not None:
             return received.without_trunk()
         begins = with_trunk(begun(received, store_of(self.store, received)), self.store)
-        load_assignment(self.sites.base, begins)
+        load_assignment(self.sites.base_of(received.client), begins)
         return begins.without_trunk()
 
     def answer_loaded(self, assignment: Assignment) -> bytes:
@@ -91,6 +92,11 @@ class ClientHalf:
         return self._sent(
             assignment, contribution_from_bytes(released, start=assignment.start.trainable, head=assignment.head)
         )
+
+    def _identity(self, client: str) -> str:
+        """Of the base as this client trains on it: other bits give other answers."""
+        base = self.sites.base_of(client)
+        return base.digest if base.bits == "none" else f"{base.digest} in {base.bits} bits"
 
     def masked_answer(self, client: str, step: str, body: bytes) -> bytes:
         """The answer to one step of a secure sum. Raises: FedLoomError."""
@@ -118,7 +124,7 @@ class ClientHalf:
         if again is not None:
             return resent(assignment, ledger, again, len(site.train), self.budget)
         private = begun_privately(assignment, ledger, len(site.train), self.budget)
-        base, work = self.sites.base, work_of(assignment)
+        base, work = self.sites.base_of(assignment.client), work_of(assignment)
         entropy = Entropy()
         samples = (entropy.sample(private.mechanism.rows, private.mechanism.sampling_rate) for _ in range(work.steps))
         steps = sampled_batches(site.train, samples, work.batch_size, base.pad_id, base.task)
@@ -129,7 +135,7 @@ class ClientHalf:
         return released(assignment, private, contribution_to_bytes(sent, assignment.sends, asked=assignment))
 
     def _train(self, site: Site, assignment: Assignment) -> Trained:
-        base, work = self.sites.base, work_of(assignment)
+        base, work = self.sites.base_of(assignment.client), work_of(assignment)
         batches = training_batches(
             site.train,
             work.batch_size,
@@ -151,17 +157,17 @@ class ClientHalf:
         )
 
     def _evaluate(self, site: Site, assignment: Assignment) -> Contribution:
-        base = self.sites.base
+        base = self.sites.base_of(assignment.client)
         batches = evaluation_batches(site.held_out, self.tokens_per_batch, pad_id=base.pad_id, task=base.task)
         metrics: Mapping[str, float] = {"rows": float(len(site.held_out)), **held_out_loss(base, batches)}
         if assignment.generate_rows and base.task == "generation":
-            metrics = {**metrics, **self._generation_scores(site, assignment.generate_rows)}
+            metrics = {**metrics, **self._generation_scores(site, base, assignment.generate_rows)}
         return replace(_empty(assignment), examples=len(site.held_out), metrics=metrics)
 
-    def _generation_scores(self, site: Site, rows: int) -> dict[str, float]:
+    def _generation_scores(self, site: Site, base: BaseModel, rows: int) -> dict[str, float]:
         examples = [example for example in site.questions[:rows] if isinstance(example, Generation)]
         prompts = [example.prompt_messages for example in examples]
-        answers = answer(self.sites.base, prompts, self.max_new_tokens, self.sites.max_tokens)
+        answers = answer(base, prompts, self.max_new_tokens, self.sites.max_tokens)
         return answer_scores(answers, [example.response for example in examples])
 
 

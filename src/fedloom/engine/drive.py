@@ -25,17 +25,18 @@ from fedloom.rounds.validate import update_norm, validate, validate_masked, vali
 
 def drive(loop: Loop) -> RunState:
     """Run all rounds that are still to be done, commit each, measure each, and return the last state."""
-    state = _begin(loop)
+    states = [_begin(loop)]  # the latest alone, as nobody holds one while the next is being saved: they may be large
     # A run that was killed after a commit has not measured that round yet.
-    due = "base" if state.round == 0 else "round"
-    while state.round < loop.last_round:
+    due = "base" if states[-1].round == 0 else "round"
+    while states[-1].round < loop.last_round:
         if not _together(loop):
-            _measure(loop, state, due)
+            _measure(loop, states[-1], due)
             if _out_of_patience(loop):
                 break
-        state, due = _one_round(loop, state, due), "round"
-    _measure(loop, state, due, "final")
-    return state
+        states.append(_one_round(loop, states.pop(), due))
+        due = "round"
+    _measure(loop, states[-1], due, "final")
+    return states[-1]
 
 
 def _together(loop: Loop) -> bool:
@@ -59,8 +60,10 @@ def _one_round(loop: Loop, state: RunState, due: str) -> RunState:
     rows = {client: known.train for client, known in loop.federation.rows.items()}
     masking = masking_of(loop.experiment, loop.world, participants, rows, secrets.token_bytes(32))
     asked = asked_of(loop, state, (due,), participants, masking)
-    before, (state, clients) = state, _stepped(loop, state, asked, masking)
-    state = with_chain(loop, before, state)
+    after, clients = _stepped(loop, state, asked, masking)
+    del asked  # it holds the state, too
+    state = with_chain(loop, state, after)
+    del after
     details = {name: tensor.item() for name, tensor in state.learned.extras.items() if tensor.numel() == 1}
     digest = save_state(loop.directory, state, {"clients": clients, **details})
     loop.journal(

@@ -67,7 +67,8 @@ class Member:
         return self._halves[key]
 
     def _loaded(self, own: Experiment) -> ClientHalf:
-        needs = f"{own.model.model_dump_json()} {own.lora.model_dump_json()} {longest_text(own)}"
+        bits = own.bits_of(own.active[0].name)
+        needs = f"{own.model.model_dump_json()} {own.lora.model_dump_json()} {longest_text(own)} {bits}"
         if needs not in self._bases:
             self.forget()  # one base at a time
             self.loads += 1

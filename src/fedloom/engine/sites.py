@@ -23,11 +23,14 @@ from fedloom.engine.events import Observer, Stage, silent
 from fedloom.errors import DataError, WrongBaseError
 from fedloom.rounds.description import Description
 from fedloom.rounds.world import active_clients, world_of
-from fedloom.spec.experiment import Experiment
+from fedloom.spec.experiment import Bits, Experiment
 from fedloom.training.base_model import BaseModel, load_base
+from fedloom.training.local import load_head
 from fedloom.training.lora_layer import load_start
 from fedloom.training.measure import answer
+from fedloom.training.quantize import NAMES as QUANTISED_AS
 
+MOST_BITS: tuple[Bits, ...] = ("none", 8, 4)
 REPORTED_PACKAGES = ("fedloom", "torch", "transformers", "peft")
 
 
@@ -47,8 +50,10 @@ class Site:
 
 @dataclass(frozen=True)
 class Sites:
-    """All clients of one process. The base is loaded once and never written.
+    """All clients of one process. The base is loaded once for each number of bits that clients have, and never written.
 
+    base: of the clients with the most bits, and for what is the federation's own.
+    fewer: bits -> the same base in them.  bits: client -> those of its base, where they are fewer.
     max_tokens: longest example, and longest prompt of an answer.
     head: as it was loaded; the base's own is the one that was trained last, perhaps in another run.
     """
@@ -58,6 +63,12 @@ class Sites:
     max_tokens: int
     by_client: Mapping[str, Site] = field(default_factory=dict)
     head: Mapping[str, Tensor] = field(default_factory=dict)
+    fewer: Mapping[Bits, BaseModel] = field(default_factory=dict)
+    bits: Mapping[str, Bits] = field(default_factory=dict)
+
+    def base_of(self, client: str) -> BaseModel:
+        """The base that a client trains on."""
+        return self.fewer[self.bits[client]] if client in self.bits else self.base
 
     def site(self, client: str) -> Site:
         return self.by_client[client]
@@ -121,13 +132,24 @@ def load_sites(experiment: Experiment, observe: Observer = silent, base: BaseMod
         observe(Stage(f"reading the rows of {name}"))
         sources.client(name)
     classes = labels(experiment, sources) if experiment.model.classifies else ()
-    if base is None:
-        observe(Stage(f"loading {experiment.model.id}"))
-        base = load_base(experiment.model, experiment.lora, classes or None, longest_text(experiment))
+    bits = {name: experiment.bits_of(name) for name in names}
+    most, *others = sorted(set(bits.values()), key=MOST_BITS.index)
+    if base is None or base.bits != most:
+        base = _loaded(experiment, classes, most, observe)
     world_of(experiment, base.modules)
+    fewer = {few: _loaded(experiment, classes, few, observe) for few in others}
+    for other in fewer.values():
+        load_head(other, base.head_tensors())  # a new head is drawn each time that one is loaded
     observe(Stage("encoding the rows"))
     by_client = {name: _site(experiment, sources, base, classes, name) for name in names}
-    return Sites(base, classes, experiment.training.max_tokens, by_client, base.head_tensors())
+    lower = {name: few for name, few in bits.items() if few in fewer}
+    return Sites(base, classes, experiment.training.max_tokens, by_client, base.head_tensors(), fewer, lower)
+
+
+def _loaded(experiment: Experiment, classes: Sequence[str], bits: Bits, observe: Observer) -> BaseModel:
+    quantised = "" if bits == "none" else f" in {bits} bits ({QUANTISED_AS[bits]})"
+    observe(Stage(f"loading {experiment.model.id}{quantised}"))
+    return load_base(experiment.model, experiment.lora, tuple(classes) or None, longest_text(experiment), bits)
 
 
 def longest_text(experiment: Experiment) -> int | None:

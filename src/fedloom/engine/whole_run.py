@@ -136,6 +136,8 @@ def _journal_start(loop: Loop) -> None:
         name: {
             "rank": max(slot.rank for slot in slots.values()),
             "scaling": next(iter(slots.values())).scaling,
+            "modules": len(slots),
+            "bits": experiment.bits_of(name),
             "train_rows": rows.get(name, ABSENT).train,
             "held_out_rows": rows.get(name, ABSENT).held_out,
             "dropped_rows": rows.get(name, ABSENT).dropped,

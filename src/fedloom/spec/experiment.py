@@ -16,6 +16,7 @@ from fedloom.spec.secure_table import SecureAggregationTable
 from fedloom.spec.table import Table
 
 Task = Literal["generation", "classification", "image-classification"]
+Bits = Literal["none", 8, 4]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
@@ -32,6 +33,11 @@ class ModelTable(Table):
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the frozen base; auto: bfloat16 where the processor multiplies it in hardware"
+    )
+    bits: Bits = Field(
+        "none",
+        description="of the linear layers of the frozen base: 8 (int8) or 4 (NF4), by bitsandbytes; none: as they are. "
+        "Slower on a CPU; for clients that lack the memory",
     )
     labels: tuple[str, ...] | None = Field(
         None,
@@ -252,6 +258,7 @@ class ClientTable(Table):
         examples=[{"mlp.down_proj": 16}],
         description="other ranks for some layers, by dotted suffix; 0: this client does not train them",
     )
+    bits: Bits | None = Field(None, examples=[4], description="of the base at this client; left out: as [model] bits")
     columns: ColumnsTable | None = Field(
         None, description="where this client's rows are named otherwise than [data.columns]"
     )
@@ -280,6 +287,10 @@ class Experiment(Table):
         """The clients that may take part, in the order of the file."""
         only = self.rounds.clients
         return tuple(client for client in self.clients if only is None or client.name in only)
+
+    def bits_of(self, name: str) -> Bits:
+        """Of the base at one client. Raises: KeyError for a name that is not there."""
+        return self.client(name).bits or self.model.bits
 
     def client(self, name: str) -> ClientTable:
         """The table of one client. Raises: KeyError for a name that is not there."""

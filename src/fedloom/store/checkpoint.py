@@ -6,42 +6,71 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from fedloom.errors import CheckpointDamagedError, RunError
-from fedloom.store.durable import NOTHING_CHANGED, cannot_write, publish, sync_directory, write_file
+from fedloom.store.durable import NOTHING_CHANGED, cannot_write, publish, sync_directory, sync_file, write_file
 from fedloom.store.unfinished import unfinished_name
 
 MANIFEST = "manifest.json"
 ROUND_NAME = re.compile(r"[0-9]{4,}")
 
 
-def commit(directory: Path, round: int, files: Mapping[str, bytes]) -> str:
+@dataclass(frozen=True)
+class Written:
+    """The content of a file that is too large to be in memory twice. write: puts it at a path.  size: about so many
+    bytes."""
+
+    write: Callable[[Path], None]
+    size: int
+
+
+Content = bytes | Written
+
+
+def commit(directory: Path, round: int, files: Mapping[str, Content]) -> str:
     """Write the files of one round, all or none, and return the digest of their manifest.
 
     Committing the same files again changes nothing.
     Raises: RunError if the round is there with other files, or the disk is full.
     """
-    manifest = _manifest(files)
-    digest = _sha256(manifest)
     final = _folder(directory, round)
-    if final.exists():
-        _require_same(directory, round, digest)
-        return digest
     unfinished = unfinished_name(final)
     try:
         unfinished.mkdir(parents=True)
-        for name, data in sorted(files.items()):
-            write_file(unfinished / name, data)
+        for name, content in sorted(files.items()):
+            _write(unfinished / name, content)
+        manifest = _manifest({name: _entry_of(unfinished / name) for name in files})
         write_file(unfinished / MANIFEST, manifest)
         sync_directory(unfinished)
-        publish(unfinished, final)
+        if not final.exists():
+            publish(unfinished, final)
+            return _sha256(manifest)
     except OSError as error:
         shutil.rmtree(unfinished, ignore_errors=True)
-        needed = len(manifest) + sum(len(data) for data in files.values())
+        needed = sum(content.size if isinstance(content, Written) else len(content) for content in files.values())
         raise cannot_write(error, final, needed_bytes=needed, intact=_intact_words(directory, round)) from error
-    return digest
+    shutil.rmtree(unfinished, ignore_errors=True)
+    _require_same(directory, round, _sha256(manifest))
+    return _sha256(manifest)
+
+
+def _write(path: Path, content: Content) -> None:
+    if isinstance(content, Written):
+        path.touch(0o644)
+        mode = path.stat().st_mode  # what this user lets others read; a library may think otherwise
+        content.write(path)
+        path.chmod(mode)
+        sync_file(path)
+    else:
+        write_file(path, content)
+
+
+def _entry_of(path: Path) -> dict[str, object]:
+    with path.open("rb") as opened:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
 
 
 def read(directory: Path, round: int, expected_digest: str | None = None) -> dict[str, bytes]:
@@ -65,7 +94,7 @@ def read(directory: Path, round: int, expected_digest: str | None = None) -> dic
 
 def digest_of(directory: Path, round: int) -> str:
     """The digest of a round's manifest, after its files were verified. Raises: CheckpointDamagedError."""
-    return _sha256(_manifest(read(directory, round)))
+    return _sha256(_manifest(_entries(read(directory, round))))
 
 
 def rounds(directory: Path) -> list[int]:
@@ -119,7 +148,7 @@ def _verified(directory: Path, round: int, expected_digest: str | None) -> dict[
         if _entry(data) != listed[name]:
             expected = listed[name].get("sha256") if isinstance(listed[name], dict) else listed[name]
             raise _Damage("the file is damaged", name, expected, _sha256(data))
-    if _manifest(files) != manifest:
+    if _manifest(_entries(files)) != manifest:
         raise _Damage("the manifest is damaged", MANIFEST)
     unknown = sorted(present - {*files, MANIFEST})
     if unknown:
@@ -150,9 +179,12 @@ def _parsed(manifest: bytes) -> dict:
     return listed
 
 
-def _manifest(files: Mapping[str, bytes]) -> bytes:
-    listed = {name: _entry(data) for name, data in files.items()}
-    return json.dumps({"files": listed}, sort_keys=True, indent=1).encode() + b"\n"
+def _manifest(entries: Mapping[str, Mapping[str, object]]) -> bytes:
+    return json.dumps({"files": entries}, sort_keys=True, indent=1).encode() + b"\n"
+
+
+def _entries(files: Mapping[str, bytes]) -> dict[str, dict[str, object]]:
+    return {name: _entry(data) for name, data in files.items()}
 
 
 def _entry(data: bytes) -> dict[str, object]:

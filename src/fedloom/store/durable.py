@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import re
 from pathlib import Path
 
+from fedloom.adapters.io import number_of
 from fedloom.errors import RunError
 
 LOCK_BYTES = 32
@@ -51,6 +51,11 @@ def sync_tree(path: Path) -> None:
     sync_directory(path)
 
 
+def sync_file(path: Path) -> None:
+    """Wait until the disk has what somebody else wrote into a file."""
+    _sync(path)
+
+
 def _sync(path: Path, flags: int = 0) -> None:
     descriptor = os.open(path, os.O_RDONLY | flags)
     try:
@@ -67,7 +72,7 @@ def publish(unfinished: Path, final: Path) -> None:
 
 def cannot_write(error: Exception, path: Path, *, needed_bytes: int, intact: str, again: str = "resume") -> RunError:
     """What to tell about a write that failed. intact: what is still sound.  again: what to do once it is repaired."""
-    number = _number_of(error)
+    number = number_of(error)
     if number not in (errno.ENOSPC, errno.EDQUOT):
         do = f"{intact}. Repair the cause, then {again}"
         return RunError("cannot be written", where=path, found=os.strerror(number) if number else error, do=do)
@@ -78,12 +83,6 @@ def cannot_write(error: Exception, path: Path, *, needed_bytes: int, intact: str
         found=f"{free_bytes(path.parent)} bytes free",
         do=f"{intact}. Make room, then {again}",
     )
-
-
-def _number_of(error: Exception) -> int | None:
-    """The system's number of an error; libraries in Rust give it in their text only."""
-    named = re.search(r"\(os error (\d+)\)", str(error))
-    return getattr(error, "errno", None) or (int(named[1]) if named else None)
 
 
 def free_bytes(directory: Path) -> int:

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from fedloom.errors import ModelError
-from fedloom.spec.experiment import LoraTable, ModelTable, Task
+from fedloom.spec.experiment import Bits, LoraTable, ModelTable, Task
 from fedloom.training.attention import use_fast_attention
 from fedloom.training.checkpoint import head_names, load_checkpoint
 from fedloom.training.image_reader import Reader
 from fedloom.training.lora_layer import LoraLayer, attach
 from fedloom.training.precision import resolve_dtype
+from fedloom.training.quantize import quantize
 from fedloom.training.rms_norm import use_fast_norms
-from fedloom.training.targets import resolve_targets, shape_of
+from fedloom.training.targets import linear_names, resolve_targets, shape_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,7 @@ class BaseModel:
     identity: the id or path that the user gave; source: what transformers loads (a path for embedded models).
     modules: targeted module -> (out, in).  targets_rule: how they were chosen, for people.
     digest: SHA-256 over names and bytes of the weights as stored, without the head.
+    bits: of the linear layers in memory.
     head: names of the trainable parameters that are not LoRA; empty for generation.
     """
 
@@ -45,6 +47,7 @@ class BaseModel:
     layers: dict[str, LoraLayer] = field(repr=False)
     head: tuple[str, ...] = ()
     labels: tuple[str, ...] | None = None
+    bits: Bits = "none"
 
     @property
     def device(self) -> torch.device:
@@ -72,12 +75,17 @@ class BaseModel:
 
 
 def load_base(
-    model: ModelTable, lora: LoraTable, labels: tuple[str, ...] | None = None, max_tokens: int | None = None
+    model: ModelTable,
+    lora: LoraTable,
+    labels: tuple[str, ...] | None = None,
+    max_tokens: int | None = None,
+    bits: Bits = "none",
 ) -> BaseModel:
     """Load, freeze and prepare a base model.
 
     labels: class names in order, for classification of texts or images.
     max_tokens: longest text that will be read, the answer that is written after it included, in tokens.
+    bits: of its linear layers; the digest is of the weights as stored, so that it is one for all bits.
     Raises: ModelError for a model that cannot be loaded or used for the task, or a target that it does not have.
     """
     labels = _checked_labels(model, labels)
@@ -89,6 +97,7 @@ def load_base(
     dtype = resolve_dtype(model.dtype)
     digest = _freeze(plain, head, dtype)
     plain.to("cuda" if torch.cuda.is_available() else "cpu")
+    quantize(plain, linear_names(plain, head), bits, dtype)
     use_fast_attention(plain, dtype)
     use_fast_norms(plain, dtype)
     shapes = {name: shape_of(plain.get_submodule(name)) for name in names}
@@ -106,6 +115,7 @@ def load_base(
         layers=attach(plain, names, dtype),
         head=head,
         labels=labels,
+        bits=bits,
     )
 
 

@@ -29,7 +29,7 @@ def resolve_targets(model: nn.Module, targets: str | tuple[str, ...], head: tupl
     targets: "auto", or names or dotted suffixes.  head: names of trainable parameters; their modules carry no factors.
     Raises: ModelError for a target that no module has, or that is not a linear layer.
     """
-    linear = _linear_names(model, head)
+    linear = linear_names(model, head)
     if targets == "auto":
         return _usual(model, linear)
     chosen = sorted({name for target in targets for name in _named(model, linear, target)})
@@ -41,7 +41,8 @@ def has_suffix(name: str, suffix: str) -> bool:
     return name == suffix or name.endswith(f".{suffix}")
 
 
-def _linear_names(model: Any, head: tuple[str, ...]) -> list[str]:
+def linear_names(model: Any, head: tuple[str, ...]) -> list[str]:
+    """The linear layers of a model, without the output layer and those of the head."""
     excluded = {name.rpartition(".")[0] for name in head}
     output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     return [
