@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from bitsandbytes.nn import Linear4bit, Linear8bitLt
+from bitsandbytes.nn import Linear4bit
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.aggregation.world import Start
@@ -14,6 +14,7 @@ from fedloom.testing.tiny import tiny_llama
 from fedloom.training.base_model import load_base
 from fedloom.training.lora_layer import clear, load_start
 from fedloom.training.losses import batch_loss
+from fedloom.training.quantize import Int8Linear
 
 KINDS = ["llama", "bert", "vit"]
 
@@ -42,7 +43,7 @@ def test_the_model_is_nearly_the_same_and_smaller(bits, kind, off, load, kit, lo
     assert few.digest == plain.digest
     assert few.bits == bits
     assert linear_bytes(few) * 32 == linear_bytes(plain) * bits
-    assert {type(layer.base) for layer in few.layers.values()} == {Linear8bitLt if bits == 8 else Linear4bit}
+    assert {type(layer.base) for layer in few.layers.values()} == {Int8Linear if bits == 8 else Linear4bit}
 
 
 @pytest.mark.parametrize("bits", [8, 4])
@@ -87,3 +88,24 @@ def test_without_the_library_it_says_what_to_install(tmp_path, monkeypatch):
     table = ModelTable(id=str(tiny_llama(tmp_path)))
     with pytest.raises(ModelError, match=r"pip install 'fedloom\[quantize\]'"):
         load_base(table, LoraTable(), bits=8)
+
+
+def test_eight_bits_are_the_nearest_step_of_each_row(load):
+    plain, few = load("llama"), load("llama", bits=8)
+    for name, layer in few.layers.items():
+        weight, quantised = plain.layers[name].weight, layer.base
+        steps = weight.abs().amax(1, keepdim=True) / 127
+        assert (
+            float(((quantised.weight.float() * quantised.scales - weight).abs() / steps).max()) < 0.6
+        )  # half a step, and rows in half precision
+
+
+def test_the_gradient_through_eight_bits_is_that_of_its_weights(load):
+    layer = next(iter(load("llama", bits=8).layers.values())).base
+    x = torch.randn(3, 2, layer.in_features, requires_grad=True)
+    y = layer(x)
+    weights = (layer.weight.float() * layer.scales).detach()
+    torch.testing.assert_close(y, x @ weights.T)
+    grad = torch.randn_like(y)
+    y.backward(grad)
+    torch.testing.assert_close(x.grad, grad @ weights)
