@@ -1,5 +1,6 @@
 """Settings of the process that must stand before any dependency is imported; the user's environment wins."""
 
+import logging
 import os
 
 # Telemetry of every dependency is off.
@@ -22,3 +23,6 @@ SMALL_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "
 
 for name, value in (QUIET | SHARED_MACHINE | SMALL_CACHES).items():
     os.environ.setdefault(name, value)
+
+# On every start it says that a faster kernel could be downloaded: what is downloaded is the user's to decide.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

@@ -10,7 +10,6 @@ that is learned is ever rounded to the bits of the base.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection
 from types import ModuleType
 from typing import Any
@@ -47,8 +46,6 @@ def quantize(model: nn.Module, names: Collection[str], bits: Bits, dtype: torch.
 
 def _bitsandbytes() -> ModuleType:
     try:
-        # It says on every start that a faster kernel could be downloaded; what is downloaded is the user's to decide.
-        logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
         import bitsandbytes
     except ImportError as error:
         raise ModelError(
