@@ -1,8 +1,8 @@
 """Coefficients of the cost model, fitted to what was measured on a machine.
 
 Both costs are linear in their coefficients x: measured_j = known_j + sum over i of F_ji x_i. Rows are divided by what
-was measured, so that relative errors count alike, and x >= 0 minimises the sum of squares (NNLS, Lawson and Hanson, 1974).
-F comes from `cost` itself: what one coefficient adds when it is 1 and all others are 0.
+was measured, so that relative errors count alike, and x >= 0 minimises the sum of squares (NNLS, Lawson and Hanson,
+1974). F comes from `cost` itself: what one coefficient adds when it is 1 and all others are 0.
 """
 
 from __future__ import annotations
@@ -108,10 +108,14 @@ def _fitted(
     columns = {name: np.array([cost(one, nothing | {name: 1.0}) for one in measurements]) - known for name in prior}
     told = _independent({name: column / measured for name, column in columns.items()})
     assumed = tuple(name for name in prior if name not in told)
-    rest = measured - known - sum((prior[name] * columns[name] for name in assumed), np.zeros(len(measured)))
-    x = dict(prior) | _nonnegative({name: columns[name] / measured for name in told}, rest / measured)
-    predicted = known + sum((x[name] * columns[name] for name in prior), np.zeros(len(measured)))
+    rest = measured - known - _combined(columns, {name: prior[name] for name in assumed})
+    x: dict[str, float] = {**prior} | _nonnegative({name: columns[name] / measured for name in told}, rest / measured)
+    predicted = known + _combined(columns, x)
     return x, float(np.abs(predicted / measured - 1).max()), assumed
+
+
+def _combined(columns: Mapping[str, np.ndarray], x: Coefficients) -> Any:
+    return sum((x[name] * columns[name] for name in x), start=0.0)
 
 
 def _independent(columns: Mapping[str, np.ndarray]) -> list[str]:
@@ -123,7 +127,7 @@ def _independent(columns: Mapping[str, np.ndarray]) -> list[str]:
         for _ in range(2):  # once more, for what rounding left
             for one in basis:
                 rest = rest - (one @ rest) * one
-        if np.linalg.norm(rest) > SAME * max(np.linalg.norm(column), 1e-300):
+        if np.linalg.norm(rest) > SAME * max(float(np.linalg.norm(column)), 1e-300):
             names.append(name)
             basis.append(rest / np.linalg.norm(rest))
     return names
