@@ -40,11 +40,7 @@ def bounds_of_all(sacks: Knapsacks, rounds: int) -> tuple[Array, Array]:
     lowest, best = np.full(pairs, np.inf), prices
     rows = np.arange(pairs)
     for number in range(rounds):
-        left = sacks.worth - np.tensordot(np.einsum("kl,klf->kf", prices, sacks.rates), sacks.features, 1)
-        inner = left.argmax(2)
-        gained = np.take_along_axis(left, inner[:, :, None], 2)[:, :, 0]
-        found = np.maximum(gained, 0) @ sacks.inside + np.einsum("kl,kdl->kd", prices, sacks.room) + sacks.constant
-        found = np.where(sacks.possible, found, -np.inf)
+        found, gained, inner = _bounds_at(sacks, prices)
         bounds = np.minimum(bounds, found)
         worst = found.argmax(1)
         value = found[rows, worst]
@@ -55,6 +51,20 @@ def bounds_of_all(sacks: Knapsacks, rounds: int) -> tuple[Array, Array]:
         slope = sacks.room[rows, worst] - np.einsum("klf,kf->kl", sacks.rates, features)
         prices = _stepped(prices, slope, np.where(np.isfinite(value), value, 0), np.abs(lowest), number)
     return bounds, best
+
+
+def bounds_with(sacks: Knapsacks, prices: Array) -> Array:
+    """Bounds (k, d) of all settings with the prices (l) that were found for one of them."""
+    return _bounds_at(sacks, np.broadcast_to(prices, (len(sacks.possible), len(prices))))[0]
+
+
+def _bounds_at(sacks: Knapsacks, prices: Array) -> tuple[Array, Array, Array]:
+    """D (k, d) at prices (k, l), and of each module (k, m) what it gains at its best rank, and the rank."""
+    left = sacks.worth - np.tensordot(np.einsum("kl,klf->kf", prices, sacks.rates), sacks.features, 1)
+    inner = left.argmax(2)
+    gained = np.take_along_axis(left, inner[:, :, None], 2)[:, :, 0]
+    found = np.maximum(gained, 0) @ sacks.inside + np.einsum("kl,kdl->kd", prices, sacks.room) + sacks.constant
+    return np.where(sacks.possible, found, -np.inf), gained, inner
 
 
 def priced(sack: Knapsack, prices: Array, rounds: int) -> Priced:
@@ -73,8 +83,19 @@ def priced(sack: Knapsack, prices: Array, rounds: int) -> Priced:
         prices = _stepped(prices[None], slope[None], np.array([value]), np.array([abs(lowest)]), number)[0]
         if not prices.any() and (slope >= 0).all() and not best.any():
             break  # everything fits: without prices the bound is reached
-    top = np.maximum(best_left.max(1), 0)
-    return Priced(best, lowest, top[:, None] - best_left, top)
+    return _about(best, lowest, best_left)
+
+
+def priced_at(sack: Knapsack, prices: Array) -> Priced:
+    """The bound at given prices (l), none of them negative."""
+    left = sack.worth - np.tensordot(prices, sack.cost, 1)
+    top = np.maximum(left.max(1), 0)
+    return _about(prices, sack.constant + float(prices @ sack.room) + float(top.sum()), left)
+
+
+def _about(prices: Array, bound: float, left: Array) -> Priced:
+    top = np.maximum(left.max(1), 0)
+    return Priced(prices, bound, top[:, None] - left, top)
 
 
 def _stepped(prices: Array, slope: Array, value: Array, size: Array, number: int) -> Array:
@@ -88,14 +109,12 @@ def _stepped(prices: Array, slope: Array, value: Array, size: Array, number: int
     return np.maximum(prices - step[:, None] * free, 0)
 
 
-def chosen_at(sack: Knapsack, prices: Array) -> Array | None:
+def chosen_at(sack: Knapsack, prices: Array) -> Array:
     """A choice (m) that fits, as prices suggest it: the best over a scale of higher prices, filled up greedily.
 
-    None where not even one module fits.
+    sack: one that has an item.
     """
     alone = np.unravel_index(sack.worth.argmax(), sack.worth.shape)
-    if sack.worth[alone] <= -1e29:
-        return None
     start = np.full(len(sack.worth), -1)
     start[alone[0]] = alone[1]
     best, best_worth = start, sack.total(start)[0]

@@ -8,9 +8,10 @@ import numpy as np
 
 from fedloom.planning.bounds import Priced
 from fedloom.planning.extra import optimizers
-from fedloom.planning.knapsack import Array, Knapsack
+from fedloom.planning.knapsack import IMPOSSIBLE, Array, Knapsack
 
-NODES = 20_000  # of the tree, then what was found is taken with its gap: as a limit of time it would not repeat
+NODES = 2_000  # of the tree, then what was found is taken with its gap: as a limit of time it would not repeat
+SCALE = 1e4  # of the objective, as the solver is content with an absolute gap of 1e-6
 TIGHTER = 2e-6  # the solver keeps a limit to 1e-6 only
 OPTIMAL, LIMIT_REACHED, INFEASIBLE = 0, 1, 2
 
@@ -35,7 +36,7 @@ class Found:
 def core_of(sack: Knapsack, about: Priced, least: float) -> Core:
     """The items with which a choice may be worth more than `least`: the bound with an item is bound - loss."""
     spare = about.bound - least + 1e-12 * abs(about.bound)
-    keep = (about.loss <= spare) & (sack.worth > -1e29)
+    keep = (about.loss <= spare) & (sack.worth > IMPOSSIBLE)
     none = about.loss_none <= spare
     options = keep.sum(1) + none
     only = np.where(none, -1, keep.argmax(1))
@@ -59,7 +60,7 @@ def improved(sack: Knapsack, about: Priced, least: float, gap: float) -> Found:
         better = sack.holds(used) and offset > least and bool((base >= 0).any())
         return Found(base if better else None, max(offset, least) if better else least)
     for room in (sack.room, sack.room - TIGHTER):
-        found = _solved(sack, core, room - used, offset, max(gap, 0.0))
+        found = _solved(sack, core, room - used, offset, least, gap)
         if found.picked is None or sack.holds(sack.total(found.picked)[1]):
             break
     else:
@@ -69,18 +70,19 @@ def improved(sack: Knapsack, about: Priced, least: float, gap: float) -> Found:
     return Found(found.picked if worth > least else None, bound)
 
 
-def _solved(sack: Knapsack, core: Core, room: Array, offset: float, gap: float) -> Found:
+def _solved(sack: Knapsack, core: Core, room: Array, offset: float, least: float, gap: float) -> Found:
     """The program over the items of the core; offset: the worth of what is fixed."""
     optimize = optimizers()
     worth = sack.worth[core.modules, core.ranks]
     matrix, low, high = _rows(sack, core, room)
-    size = max(float(worth[worth > 0].sum()), 1e-12)
+    expected = max(least - offset, float(worth.max()), 1e-12)
+    size = expected / SCALE
     result = optimize.milp(
         -worth / size,
         integrality=np.ones(len(worth)),
         bounds=optimize.Bounds(0, 1),
         constraints=optimize.LinearConstraint(matrix, low, high),
-        options={"mip_rel_gap": min(gap / size, 1.0), "node_limit": NODES},
+        options={"mip_rel_gap": min(gap / expected, 1.0), "node_limit": NODES},
     )
     if result.status == INFEASIBLE:
         return Found(None, -np.inf)
@@ -90,6 +92,21 @@ def _solved(sack: Knapsack, core: Core, room: Array, offset: float, gap: float) 
     picked, taken = np.maximum(core.fixed, -1), result.x > 0.5
     picked[core.modules[taken]] = core.ranks[taken]
     return Found(picked, bound)
+
+
+def relaxed_prices(sack: Knapsack, about: Priced, least: float) -> Array | None:
+    """Prices (l) of the limits at the optimum of the linear relaxation over the core, by HiGHS; None without a core."""
+    core = core_of(sack, about, least)
+    if (core.fixed == -3).any() or not len(core.modules):
+        return None
+    _, used = sack.total(np.maximum(core.fixed, -1))
+    worth = sack.worth[core.modules, core.ranks]
+    matrix, _, high = _rows(sack, core, sack.room - used)
+    limits = np.isfinite(high)
+    result = optimizers().linprog(-worth, A_ub=matrix[limits], b_ub=high[limits], bounds=(0, 1), method="highs")
+    if result.status != OPTIMAL:
+        return None
+    return np.maximum(-result.ineqlin.marginals[: len(sack.room)], 0)
 
 
 def _rows(sack: Knapsack, core: Core, room: Array) -> tuple[Array, Array, Array]:

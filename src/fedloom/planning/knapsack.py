@@ -54,6 +54,11 @@ class Knapsack:
     room: Array
     constant: float
 
+    @property
+    def has_items(self) -> bool:
+        """Whether any module fits at any rank."""
+        return bool(self.worth.max() > IMPOSSIBLE)
+
     def total(self, picked: Array) -> tuple[float, Array]:
         """Worth and cost (l) of a choice. picked (m): index of the rank, -1 for none."""
         trained = np.flatnonzero(picked >= 0)
@@ -70,9 +75,9 @@ def knapsacks(problem: Problem, client: Client) -> Knapsacks:
     blocks = tuple(sorted({module.block for module in problem.architecture.modules}))
     limits = np.array(client.allowed())
     shares = np.where(np.isfinite(limits), 1 / limits, 0.0)
-    rates = [[rates_of(problem, client, Setting(*pair, first)) for first in blocks] for pair in chosen]
-    fixed = np.array([[[rate.fixed for rate in of_block] for of_block in of_pair] for of_pair in rates])
-    each = np.array([[_each(rate) for rate in of_pair[0]] for of_pair in rates])
+    whole = [rates_of(problem, client, Setting(*pair, 0)) for pair in chosen]
+    each = np.array([[_each(rate) for rate in rates] for rates in whole])
+    fixed = _fixed(problem, client, chosen, blocks)
     features, full = _features(problem)
     room = 1 + ROUNDING - fixed * shares
     kept = np.array([menu.kept_at(bits) for bits, _, _ in chosen])
@@ -99,6 +104,17 @@ def knapsack(all_of_them: Knapsacks, k: int, d: int) -> Knapsack:
     possible = all_of_them.inside[:, d, None] & (cost <= room[:, None, None]).all(0)
     worth = np.where(possible, all_of_them.worth[k], IMPOSSIBLE)
     return Knapsack(worth, cost, room, float(all_of_them.constant[k, d]))
+
+
+def _fixed(
+    problem: Problem, client: Client, chosen: tuple[tuple[int, int, int], ...], blocks: tuple[int, ...]
+) -> Array:
+    """Fixed costs (k, d, l). They are linear in the first block, so that two of them say all."""
+    last = problem.architecture.blocks
+    ends = [[rates_of(problem, client, Setting(*pair, first)) for first in (0, last)] for pair in chosen]
+    low, high = np.moveaxis(np.array([[[rate.fixed for rate in rates] for rates in one] for one in ends]), 1, 0)
+    share = np.array(blocks)[:, None] / last
+    return low[:, None] * (1 - share) + high[:, None] * share
 
 
 def _each(rate: Rates) -> tuple[float, float, float, float]:

@@ -3,26 +3,26 @@
 Without shared limits clients are independent, so each kind of client is solved once (`problem`). For one client:
 
 1. every setting gets a bound, in one descent for each pair of bits and batch (`bounds`);
-2. settings in the order of their bounds, until the next bound is not above the best choice so far:
-   a. the bound of this setting alone, and a choice that fits, from its prices;
-   b. items are excluded with which the best choice so far cannot be beaten (by their reduced worth);
-   c. HiGHS solves what is left to the wanted gap (`highs`).
+2. the setting with the highest bound is taken, until that bound is not above the best choice so far:
+   a. for the first time: the prices of its limits by descent, and if need be by the linear relaxation (HiGHS), with
+      items excluded that the best choice so far rules out (by reduced worth). They give a lower bound for this and
+      other settings, and suggest a choice that fits;
+   b. for the second time: HiGHS solves the integer program over the items that are left (`highs`).
 
 The gap that is reported is what bounds leave open: no choice is worth more than worth + gap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from fedloom.planning.bounds import bounds_of_all, chosen_at, priced
+from fedloom.planning.bounds import Priced, bounds_of_all, bounds_with, chosen_at, priced, priced_at
 from fedloom.planning.cost import Usage, usage
-from fedloom.planning.highs import improved
+from fedloom.planning.highs import improved, relaxed_prices
 from fedloom.planning.infeasible import explained
-from fedloom.planning.knapsack import Array, Knapsacks, knapsack, knapsacks
+from fedloom.planning.knapsack import Array, Knapsack, Knapsacks, knapsack, knapsacks
 from fedloom.planning.problem import Client, Problem, worth
 from fedloom.planning.values import Choice
 
@@ -79,58 +79,88 @@ def solved(problem: Problem, gap: float = GAP) -> Solution:
 
 def best_of(problem: Problem, client: Client, gap: float = GAP) -> Best | None:
     """The best choice of one client, or None where nothing fits. Raises: as `solved`."""
-    sacks = knapsacks(problem, client)
-    bounds, prices = bounds_of_all(sacks, ROUNDS_OF_ALL)
-    picked, setting, least, open_bound = None, (0, 0), -np.inf, -np.inf
-    for k, d in _in_order(sacks, bounds):
-        if _enough(bounds[k, d], least, gap):
-            open_bound = max(open_bound, bounds[k, d])
-            break
-        found, bound = _best_in(sacks, k, d, prices[k], least, gap)
-        open_bound = max(open_bound, min(bound, bounds[k, d]))
-        if found is not None:
-            picked, setting, least = found, (k, d), knapsack(sacks, k, d).total(found)[0]
-    return None if picked is None else _described(problem, client, sacks, setting, picked, max(least, open_bound))
+    search = Search(knapsacks(problem, client), gap)
+    while search.advance():
+        pass
+    if search.picked is None:
+        return None
+    return _described(problem, client, search)
 
 
-def _enough(bound: float, least: float, gap: float) -> bool:
-    return least > -np.inf and bound <= least + gap * abs(least) + EXACT
+class Search:
+    """The settings of one client, the one with the highest bound first: refined once, then solved, then closed."""
+
+    def __init__(self, sacks: Knapsacks, gap: float) -> None:
+        self.sacks, self.gap = sacks, gap
+        self.bounds, self.prices = bounds_of_all(sacks, ROUNDS_OF_ALL)
+        self.refined: dict[tuple[int, int], Priced] = {}
+        self.picked: Array | None = None
+        self.setting, self.least, self.closed = (0, 0), -np.inf, -np.inf
+
+    @property
+    def bound(self) -> float:
+        """No choice is worth more."""
+        return max(self.least, self.closed, float(self.bounds.max()))
+
+    def advance(self) -> bool:
+        """One more step; False where there is nothing left that could be better by more than the gap."""
+        k, d = self._next()
+        bound = self.bounds[k, d]
+        if bound == -np.inf or self._enough(bound):
+            return False
+        sack = knapsack(self.sacks, k, d)
+        if not sack.has_items:
+            self.bounds[k, d] = -np.inf
+        elif (k, d) in self.refined:
+            self._solve(sack, k, d)
+        else:
+            self._refine(sack, k, d)
+        return True
+
+    def _next(self) -> tuple[int, int]:
+        """The highest bound; of equal ones the fastest setting."""
+        best = self.bounds >= self.bounds.max() - EXACT
+        index = np.where(best, self.sacks.seconds, np.inf).argmin()
+        k, d = np.unravel_index(index, self.bounds.shape)
+        return int(k), int(d)
+
+    def _enough(self, bound: float) -> bool:
+        return self.least > -np.inf and bound <= self.least + self.gap * abs(self.least) + EXACT
+
+    def _refine(self, sack: Knapsack, k: int, d: int) -> None:
+        """Prices for this setting alone, by descent and then by the linear relaxation, and what they suggest."""
+        about = priced(sack, self.prices[k], ROUNDS_OF_ONE)
+        for prices in (self.prices[k], about.prices):
+            self._offer(sack, k, d, chosen_at(sack, prices))
+        if not self._enough(about.bound):
+            exact = relaxed_prices(sack, about, self.least)
+            if exact is not None:
+                about = min(about, priced_at(sack, exact), key=lambda one: one.bound)
+                self._offer(sack, k, d, chosen_at(sack, exact))
+        self.refined[k, d] = about
+        self.bounds = np.minimum(self.bounds, bounds_with(self.sacks, about.prices))
+        self.bounds[k, d] = min(self.bounds[k, d], about.bound)
+
+    def _solve(self, sack: Knapsack, k: int, d: int) -> None:
+        """HiGHS over what is left of this setting; what its bound leaves open then stays open."""
+        found = improved(sack, self.refined[k, d], self.least, self.gap * abs(self.least))
+        if found.picked is not None:
+            self._offer(sack, k, d, found.picked)
+        self.closed = max(self.closed, min(found.bound, self.bounds[k, d]))
+        self.bounds[k, d] = -np.inf
+
+    def _offer(self, sack: Knapsack, k: int, d: int, picked: Array) -> None:
+        value = sack.total(picked)[0]
+        if value > self.least:
+            self.picked, self.setting, self.least = picked, (k, d), value
 
 
-def _in_order(sacks: Knapsacks, bounds: Array) -> Iterator[tuple[int, int]]:
-    """Settings that may fit, the highest bound first; of equal ones the fastest."""
-    order = np.lexsort((sacks.seconds.ravel(), -np.round(bounds, 12).ravel()))
-    for index in order:
-        k, d = (int(part) for part in np.unravel_index(index, bounds.shape))
-        if sacks.possible[k, d]:
-            yield k, d
-
-
-def _best_in(sacks: Knapsacks, k: int, d: int, prices: Array, least: float, gap: float) -> tuple[Array | None, float]:
-    """A choice in one setting that is worth more than `least`, if there is one, and the setting's bound."""
-    sack = knapsack(sacks, k, d)
-    picked = chosen_at(sack, prices)
-    if picked is None:
-        return None, -np.inf
-    about = priced(sack, prices, ROUNDS_OF_ONE)
-    candidates = [picked, chosen_at(sack, about.prices)]
-    worths = [sack.total(one)[0] for one in candidates if one is not None]
-    best = max(worths)
-    picked = candidates[worths.index(best)] if best > least else None
-    least = max(best, least)
-    if _enough(about.bound, least, gap):
-        return picked, about.bound
-    found = improved(sack, about, least, gap * abs(least))
-    return (picked if found.picked is None else found.picked), found.bound
-
-
-def _described(
-    problem: Problem, client: Client, sacks: Knapsacks, setting: tuple[int, int], picked: Array, bound: float
-) -> Best:
-    bits, batch, accumulation = sacks.pairs[setting[0]]
+def _described(problem: Problem, client: Client, search: Search) -> Best:
+    bits, batch, accumulation = search.sacks.pairs[search.setting[0]]
     modules, ladder = problem.architecture.modules, problem.menu.ranks
+    picked = [] if search.picked is None else search.picked
     ranks = tuple((module.name, ladder[j]) for module, j in zip(modules, picked, strict=True) if j >= 0)
     choice = Choice(ranks, bits, batch, accumulation)
     cost = usage(problem.architecture, client.machine, client.work, choice)
     value = worth(problem, choice, cost)
-    return Best(choice, cost, value, max(bound, value))
+    return Best(choice, cost, value, max(search.bound, value))
