@@ -2,9 +2,9 @@
 
     python benchmarks/plan_size.py [--clients 1000] [--gap 0.001]
 
-A model of 30 blocks with 7 modules each (210, the shapes of SmolLM2-135M), 7 ranks, 7 batches, 4 kinds of base; clients
-whose memory and speed differ 8 times, with a deadline and a limit of bytes up. Once all clients are different, once they
-are of 5 kinds. Prints a table and writes results/plan_size.json.
+A model of 30 blocks with 7 modules each (210, the shapes of SmolLM2-135M), 7 ranks, 5 batches, 4 kinds of base;
+clients whose memory and speed differ 8 times, with a deadline and a limit of bytes up. Once all clients are different,
+once they are of 5 kinds. Prints a table and writes results/plan_size.json.
 """
 
 from __future__ import annotations
@@ -65,9 +65,7 @@ def problem(clients: int, kinds: int, blocks: int, seed: int = 0) -> Problem:
     importance = tuple(draws.lognormvariate(0, 1) for _ in model.modules)
     known = [client(str(number), draws) for number in range(kinds)]
     everyone = [known[number % kinds] for number in range(clients)]
-    named = (
-        Client(str(number), one.share, one.machine, one.work, one.limits) for number, one in enumerate(everyone)
-    )
+    named = (Client(str(number), one.share, one.machine, one.work, one.limits) for number, one in enumerate(everyone))
     return Problem(model, importance, tuple(named))
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
+import pytest
+from hypothesis import strategies as st
+
+from fedloom.planning.problem import Client, Limits, Menu, Problem, saturating
 from fedloom.planning.values import Architecture, Machine, Memory, Module, Speed, Work
 
 
@@ -49,3 +53,35 @@ def machine() -> Machine:
 @pytest.fixture
 def work() -> Work:
     return Work(steps=5, examples=4, tokens=16, labels=6, fixed_up_bytes=100.0, fixed_down_bytes=300.0)
+
+
+WORK = Work(steps=5, examples=4, tokens=16, labels=6, fixed_up_bytes=100.0, fixed_down_bytes=300.0)
+SMALL = Menu(ranks=(1, 2, 4), gains=saturating((1, 2, 4)), batches=(1, 2, 4), kept=((32, 1.0), (8, 0.99), (4, 0.95)))
+
+
+def problem_of(*clients: Client, importance: tuple[float, ...] = (1.0, 4.0, 2.0, 3.0), **menu) -> Problem:
+    """Two blocks with two modules each."""
+    return Problem(architecture_of(2), importance, clients, replace(SMALL, **menu))
+
+
+def client_of(name: str = "one", share: float = 1.0, limits: Limits | None = None, **machine) -> Client:
+    return Client(name, share, machine_of(**machine), WORK, limits or Limits())
+
+
+# From what no choice keeps to what nearly every one does; `tests/planning/test_solve.py` sees that both are there.
+some_limits = st.builds(
+    Limits,
+    memory_bytes=st.one_of(st.just(float("inf")), st.floats(2.0e4, 7e4)),
+    seconds=st.one_of(st.just(float("inf")), st.floats(0.8, 3.0)),
+    up_bytes=st.one_of(st.just(float("inf")), st.floats(100, 1500)),
+    down_bytes=st.one_of(st.just(float("inf")), st.floats(300, 1700)),
+)
+some_importance = st.lists(st.floats(0.01, 100), min_size=4, max_size=4).map(tuple)
+some_prices = st.sampled_from([0.0, 1e-3, 0.1])
+
+
+@st.composite
+def small_problems(draw) -> Problem:
+    """One client with limits, for which every choice can be tried."""
+    client = client_of(speed=draw(st.floats(0.5, 4)), limits=draw(some_limits))
+    return problem_of(client, importance=draw(some_importance), second_price=draw(some_prices))

@@ -48,6 +48,26 @@ LIMITS = ("memory", "seconds", "up", "down")
 
 
 @dataclass(frozen=True)
+class Amounts:
+    """What costs are linear in: how many modules, and the sums of their inputs i_m, ranks r_m and numbers r_m w_m."""
+
+    modules: int
+    inputs: int
+    ranks: int
+    numbers: int
+
+
+def amounts(ranked: Iterable[tuple[Module, int]]) -> Amounts:
+    chosen = list(ranked)
+    return Amounts(
+        len(chosen),
+        sum(module.inputs for module, _ in chosen),
+        sum(rank for _, rank in chosen),
+        sum(rank * module.width for module, rank in chosen),
+    )
+
+
+@dataclass(frozen=True)
 class Rates:
     """One cost as a linear function: fixed + sum over modules of
     module + input i_m + rank r_m + number r_m w_m."""
@@ -58,12 +78,14 @@ class Rates:
     rank: float = 0.0
     number: float = 0.0
 
-    def of(self, ranked: Iterable[tuple[Module, int]]) -> float:
-        each = (
-            self.module + self.input * module.inputs + self.rank * rank + self.number * rank * module.width
-            for module, rank in ranked
+    def of(self, amounts: Amounts) -> float:
+        return (
+            self.fixed
+            + self.module * amounts.modules
+            + self.input * amounts.inputs
+            + self.rank * amounts.ranks
+            + self.number * amounts.numbers
         )
-        return self.fixed + sum(each)
 
 
 @dataclass(frozen=True)
@@ -151,8 +173,12 @@ def setting_of(architecture: Architecture, choice: Choice) -> Setting:
 
 def usage(architecture: Architecture, machine: Machine, work: Work, choice: Choice) -> Usage:
     """Peak bytes, seconds of a round and bytes up and down. Raises: PlanError for an unknown module or bits."""
-    chosen = ranked(architecture, choice)
     rates = all_rates(architecture, machine, work, setting_of(architecture, choice))
+    return usage_at(rates, amounts(ranked(architecture, choice)))
+
+
+def usage_at(rates: Iterable[Rates], chosen: Amounts) -> Usage:
+    """rates: in the order of LIMITS."""
     memory, seconds, up, down = (rate.of(chosen) for rate in rates)
     return Usage(memory, seconds, up, down)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedloom.planning.bounds import Priced
-from fedloom.planning.extra import optimizers
+from fedloom.planning.extra import optimizers, silenced
 from fedloom.planning.knapsack import IMPOSSIBLE, Array, Knapsack
 
 NODES = 2_000  # of the tree, then what was found is taken with its gap: as a limit of time it would not repeat
@@ -77,13 +77,14 @@ def _solved(sack: Knapsack, core: Core, room: Array, offset: float, least: float
     matrix, low, high = _rows(sack, core, room)
     expected = max(least - offset, float(worth.max()), 1e-12)
     size = expected / SCALE
-    result = optimize.milp(
-        -worth / size,
-        integrality=np.ones(len(worth)),
-        bounds=optimize.Bounds(0, 1),
-        constraints=optimize.LinearConstraint(matrix, low, high),
-        options={"mip_rel_gap": min(gap / expected, 1.0), "node_limit": NODES},
-    )
+    with silenced():
+        result = optimize.milp(
+            -worth / size,
+            integrality=np.ones(len(worth)),
+            bounds=optimize.Bounds(0, 1),
+            constraints=optimize.LinearConstraint(matrix, low, high),
+            options={"mip_rel_gap": min(gap / expected, 1.0), "node_limit": NODES},
+        )
     if result.status == INFEASIBLE:
         return Found(None, -np.inf)
     bound = np.inf if result.mip_dual_bound is None else offset - size * result.mip_dual_bound

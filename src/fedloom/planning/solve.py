@@ -14,6 +14,7 @@ The gap that is reported is what bounds leave open: no choice is worth more than
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +28,7 @@ from fedloom.planning.problem import Client, Problem, worth
 from fedloom.planning.values import Choice
 
 GAP = 1e-3
-ROUNDS_OF_ALL, ROUNDS_OF_ONE = 24, 40
+ROUNDS_OF_ALL, ROUNDS_OF_ONE = 16, 30
 EXACT = 1e-12
 
 
@@ -158,7 +159,7 @@ class Search:
 def _described(problem: Problem, client: Client, search: Search) -> Best:
     bits, batch, accumulation = search.sacks.pairs[search.setting[0]]
     modules, ladder = problem.architecture.modules, problem.menu.ranks
-    picked = [] if search.picked is None else search.picked
+    picked: Iterable[int] = () if search.picked is None else search.picked
     ranks = tuple((module.name, ladder[j]) for module, j in zip(modules, picked, strict=True) if j >= 0)
     choice = Choice(ranks, bits, batch, accumulation)
     cost = usage(problem.architecture, client.machine, client.work, choice)
