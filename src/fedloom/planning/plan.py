@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections import Counter
+from typing import Annotated, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -11,9 +12,9 @@ from fedloom.errors import PlanError
 from fedloom.planning.problem import Client, Problem, covered
 from fedloom.planning.solve import GAP, Best, solved
 from fedloom.planning.uniform import UniformChoice, best_uniform
-from fedloom.planning.values import BITS, Choice
+from fedloom.planning.values import Choice
 
-FORMAT = 1
+Bits = Literal[32, 16, 8, 4]
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -38,13 +39,13 @@ class Allowed(Value):
 class ClientPlan(Value):
     """What one client trains, how, and what it is expected to cost in a round.
 
-    ranks: module -> rank, in the order of the model.  accumulation: passes of `batch` examples in an optimizer step.
+    ranks: (module, rank), in the order of the model.  accumulation: passes of `batch` examples in an optimizer step.
     covered: share of all importance.
     """
 
     client: Name
-    ranks: Annotated[dict[Name, Count], Field(min_length=1)]
-    bits: int
+    ranks: Annotated[tuple[tuple[Name, Count], ...], Field(min_length=1)]
+    bits: Bits
     batch: Count
     accumulation: Count
     memory_bytes: Amount
@@ -55,21 +56,21 @@ class ClientPlan(Value):
     allowed: Allowed
 
     @model_validator(mode="after")
-    def _bits_of_a_base(self) -> ClientPlan:
-        if self.bits not in BITS:
-            raise ValueError(f"bits: expected one of {', '.join(map(str, BITS))}, found {self.bits}")
+    def _one_rank_for_a_module(self) -> ClientPlan:
+        if len(dict(self.ranks)) < len(self.ranks):
+            raise ValueError("ranks: a module has two ranks")
         return self
 
     @property
     def choice(self) -> Choice:
-        return Choice(tuple(self.ranks.items()), self.bits, self.batch, self.accumulation)
+        return Choice(self.ranks, self.bits, self.batch, self.accumulation)
 
 
 class Uniform(Value):
     """The best configuration that is the same for all clients and fits each; see `uniform`."""
 
     rank: Count
-    bits: int
+    bits: Bits
     batch: Count
     covered: Share
     round_seconds: Amount
@@ -80,7 +81,7 @@ class Plan(Value):
     worth, bound: of the objective; no plan is worth more than bound.  uniform: None where no uniform one fits.
     """
 
-    format: int = FORMAT
+    format: Literal[1]
     clients: Annotated[tuple[ClientPlan, ...], Field(min_length=1)]
     covered: Share
     worth: Annotated[float, Field(allow_inf_nan=False)]
@@ -90,11 +91,9 @@ class Plan(Value):
     @model_validator(mode="after")
     def _one_plan_for_each_client(self) -> Plan:
         names = [one.client for one in self.clients]
-        twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-        if twice is not None:
-            raise ValueError(f"clients: {twice!r} has two plans")
-        if self.format != FORMAT:
-            raise ValueError(f"format: expected {FORMAT}, found {self.format}")
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise ValueError(f"clients: {twice[0]!r} has two plans")
         return self
 
     @property
@@ -134,6 +133,7 @@ def planned(problem: Problem, gap: float = GAP) -> Plan:
     shared = sum(weights[one.client] * one.covered for one in clients)
     uniform = best_uniform(problem)
     return Plan(
+        format=1,
         clients=clients,
         covered=min(1.0, shared),
         worth=found.worth,
@@ -143,30 +143,20 @@ def planned(problem: Problem, gap: float = GAP) -> Plan:
 
 
 def to_json(plan: Plan) -> str:
-    """Canonical: sorted keys, no spaces; ranks as a list, as their order is that of the model."""
+    """Canonical: sorted keys, no spaces."""
     values = plan.model_dump(mode="json")
-    for one in values["clients"]:
-        one["ranks"] = [list(pair) for pair in one["ranks"].items()]
     return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def from_json(text: str, where: object = "plan.json") -> Plan:
     """Raises: PlanError naming the field that is missing, unknown or cannot be."""
     try:
-        values = json.loads(text)
-        for one in values["clients"]:
-            pairs = one["ranks"]
-            if len({name for name, _ in pairs}) != len(pairs):
-                raise PlanError("a module has two ranks", where=f"{where}, client {one['client']!r}")
-            one["ranks"] = dict(pairs)
-        return Plan.model_validate_json(json.dumps(values))
+        return Plan.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
         do = "Make the plan again: the file was changed, or is of another version"
         raise PlanError(f"{field}: {first['msg']}".lstrip(": "), where=where, do=do) from error
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
-        raise PlanError("not a plan", where=where, found=f"{type(error).__name__}: {error}") from error
 
 
 def _client_plan(problem: Problem, client: Client, best: Best) -> ClientPlan:
@@ -174,8 +164,8 @@ def _client_plan(problem: Problem, client: Client, best: Best) -> ClientPlan:
     limits = [None if limit == float("inf") else limit for limit in client.allowed()]
     return ClientPlan(
         client=client.name,
-        ranks=dict(choice.ranks),
-        bits=choice.bits,
+        ranks=choice.ranks,
+        bits=cast(Bits, choice.bits),
         batch=choice.batch,
         accumulation=choice.accumulation,
         memory_bytes=cost.memory_bytes,
@@ -190,5 +180,9 @@ def _client_plan(problem: Problem, client: Client, best: Best) -> ClientPlan:
 def _uniform(found: UniformChoice) -> Uniform:
     choice, share = found.choice, min(1.0, found.covered)
     return Uniform(
-        rank=found.rank, bits=choice.bits, batch=choice.batch, covered=share, round_seconds=found.round_seconds
+        rank=found.rank,
+        bits=cast(Bits, choice.bits),
+        batch=choice.batch,
+        covered=share,
+        round_seconds=found.round_seconds,
     )

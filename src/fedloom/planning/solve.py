@@ -21,6 +21,7 @@ import numpy as np
 
 from fedloom.planning.bounds import Priced, bounds_of_all, bounds_with, chosen_at, priced, priced_at
 from fedloom.planning.cost import Usage, usage
+from fedloom.planning.extra import optimizers
 from fedloom.planning.highs import improved, relaxed_prices
 from fedloom.planning.infeasible import explained
 from fedloom.planning.knapsack import Array, Knapsack, Knapsacks, knapsack, knapsacks
@@ -66,6 +67,7 @@ def solved(problem: Problem, gap: float = GAP) -> Solution:
     Raises: PlanError naming every client that cannot train anything, and the limit that must move (`infeasible`); or
         where scipy is missing.
     """
+    optimizers()  # what is missing is said always, not only where a choice is hard
     kinds = {client.kind: client for client in problem.clients}
     found = {kind: best_of(problem, client, gap) for kind, client in kinds.items()}
     lacking = [client for client in problem.clients if found[client.kind] is None]
