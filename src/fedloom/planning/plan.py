@@ -178,11 +178,11 @@ def _client_plan(problem: Problem, client: Client, best: Best) -> ClientPlan:
 
 
 def _uniform(found: UniformChoice) -> Uniform:
-    choice, share = found.choice, min(1.0, found.covered)
+    choice = found.choice
     return Uniform(
         rank=found.rank,
         bits=cast(Bits, choice.bits),
         batch=choice.batch,
-        covered=share,
+        covered=min(1.0, found.covered),
         round_seconds=found.round_seconds,
     )
