@@ -7,6 +7,7 @@ FedLoomError                     the user can act on it: exit code 2, never a tr
 ├── AdapterError                 factors, adapters and their files
 │   └── WrongBaseError           an adapter that was trained on another base model
 ├── AggregationError             a method was asked for something that its algebra does not allow
+├── PlanError                    no plan fits a client, or what a plan is made from, or its file, cannot be used
 ├── KitError                     a server's or client's kit: incomplete, expired, of another kind, wrong keys
 ├── ContributionRefusedError     one client's contribution; the round goes on without it
 └── RunError                     a run directory: exists, missing, of another configuration, disk full
@@ -75,6 +76,10 @@ class WrongBaseError(AdapterError):
 
 class AggregationError(FedLoomError):
     """A method cannot combine what it was given."""
+
+
+class PlanError(FedLoomError):
+    """No plan can be made, or a plan or what it is made from cannot be used."""
 
 
 class KitError(FedLoomError):

@@ -1,0 +1,143 @@
+"""Coefficients of the cost model, fitted to what was measured on a machine.
+
+Both costs are linear in their coefficients x: measured_j = known_j + sum over i of F_ji x_i. Rows are divided by what
+was measured, so that relative errors count alike, and x >= 0 minimises the sum of squares (NNLS, Lawson and Hanson,
+1974). F comes from `cost` itself: what one coefficient adds when it is 1 and all others are 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from fedloom.errors import PlanError
+from fedloom.planning.checks import positive
+from fedloom.planning.cost import step_seconds, usage
+from fedloom.planning.extra import optimizers
+from fedloom.planning.values import Architecture, Choice, Machine, Memory, Speed, Work
+
+SAME = 1e-6  # a column this close to a combination of earlier ones tells nothing new
+Coefficients = Mapping[str, float]
+# In the order in which they are believed, where measurements cannot tell two of them apart.
+MEMORY = ("runtime_bytes", "block_values", "logit_bytes", "rank_values", "input_values", "score_values")
+OVERHEADS = ("batch_seconds", "product_seconds", "module_seconds", "optimizer_seconds")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One trial on a machine. step_seconds: of one optimizer step, all its passes included."""
+
+    choice: Choice
+    work: Work
+    peak_bytes: float
+    step_seconds: float
+
+    def __post_init__(self) -> None:
+        positive(self, "peak_bytes", "step_seconds")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """machine: with fitted coefficients.  *_error: the largest |predicted / measured - 1|.
+
+    assumed: coefficients that the measurements do not determine; they have the value they had before.
+    """
+
+    machine: Machine
+    memory_error: float
+    seconds_error: float
+    assumed: tuple[str, ...]
+
+
+def calibrated(architecture: Architecture, machine: Machine, measurements: Sequence[Measurement]) -> Calibration:
+    """The machine with the coefficients that fit best; everything else of it is left as it is.
+
+    Raises: PlanError without measurements, for an unknown module, or without scipy.
+    """
+    if not measurements:
+        raise PlanError("there is nothing to calibrate with", expected="at least one measurement", found="none")
+    bits = sorted({one.choice.bits for one in measurements} | {speed.bits for speed in machine.speeds})
+    prior = _seconds_of(machine, bits)
+
+    def memory(one: Measurement, x: Coefficients) -> float:
+        tried = replace(_with_seconds(machine, prior, bits), memory=Memory(**x))
+        return usage(architecture, tried, one.work, one.choice).memory_bytes
+
+    def seconds(one: Measurement, x: Coefficients) -> float:
+        return step_seconds(architecture, _with_seconds(machine, x, bits), one.work, one.choice)
+
+    held = {field.name: getattr(machine.memory, field.name) for field in fields(Memory)}
+    peaks = np.array([one.peak_bytes for one in measurements])
+    spent = np.array([one.step_seconds for one in measurements])
+    of_memory, memory_error, memory_assumed = _fitted(
+        {name: held[name] for name in MEMORY}, memory, measurements, peaks
+    )
+    of_time, seconds_error, seconds_assumed = _fitted(prior, seconds, measurements, spent)
+    fitted = replace(_with_seconds(machine, of_time, bits), memory=Memory(**of_memory))
+    return Calibration(fitted, memory_error, seconds_error, memory_assumed + seconds_assumed)
+
+
+def _seconds_of(machine: Machine, bits: Sequence[int]) -> dict[str, float]:
+    """The coefficients of time by name, those of speeds with their bits; 0 for bits that are new."""
+    speeds = {speed.bits: speed for speed in machine.speeds}
+    found = {"batch_seconds": machine.batch_seconds}
+    for number in bits:
+        speed = speeds.get(number, Speed(number, 0.0, 0.0))
+        found |= {f"forward_{number}": speed.forward_seconds, f"backward_{number}": speed.backward_seconds}
+    return found | {name: getattr(machine, name) for name in OVERHEADS[1:]}
+
+
+def _with_seconds(machine: Machine, x: Coefficients, bits: Sequence[int]) -> Machine:
+    speeds = tuple(Speed(number, x[f"forward_{number}"], x[f"backward_{number}"]) for number in bits)
+    overheads: dict[str, Any] = {name: x[name] for name in OVERHEADS}
+    return replace(machine, speeds=speeds, **overheads)
+
+
+def _fitted(
+    prior: Coefficients,
+    cost: Callable[[Measurement, Coefficients], float],
+    measurements: Sequence[Measurement],
+    measured: np.ndarray,
+) -> tuple[dict[str, float], float, tuple[str, ...]]:
+    """Coefficients, the largest relative error, and the names of those that keep their prior."""
+    nothing = dict.fromkeys(prior, 0.0)
+    known = np.array([cost(one, nothing) for one in measurements])
+    columns = {name: np.array([cost(one, nothing | {name: 1.0}) for one in measurements]) - known for name in prior}
+    told = _independent({name: column / measured for name, column in columns.items()})
+    assumed = tuple(name for name in prior if name not in told)
+    rest = measured - known - _combined(columns, {name: prior[name] for name in assumed})
+    x: dict[str, float] = {**prior} | _nonnegative({name: columns[name] / measured for name in told}, rest / measured)
+    predicted = known + _combined(columns, x)
+    return x, float(np.abs(predicted / measured - 1).max()), assumed
+
+
+def _combined(columns: Mapping[str, np.ndarray], x: Coefficients) -> Any:
+    return sum((x[name] * columns[name] for name in x), start=0.0)
+
+
+def _independent(columns: Mapping[str, np.ndarray]) -> list[str]:
+    """The names, in order, of columns that are no combination of earlier ones (Gram-Schmidt)."""
+    names: list[str] = []
+    basis: list[np.ndarray] = []
+    for name, column in columns.items():
+        rest = column.astype(float)
+        for _ in range(2):  # once more, for what rounding left
+            for one in basis:
+                rest = rest - (one @ rest) * one
+        if np.linalg.norm(rest) > SAME * max(float(np.linalg.norm(column)), 1e-300):
+            names.append(name)
+            basis.append(rest / np.linalg.norm(rest))
+    return names
+
+
+def _nonnegative(columns: Mapping[str, np.ndarray], wanted: np.ndarray) -> dict[str, float]:
+    """x >= 0 with the least squares of sum x_i column_i - wanted; columns are scaled to length 1 on the way."""
+    if not columns:
+        return {}
+    lengths = {name: float(np.linalg.norm(column)) for name, column in columns.items()}
+    matrix = np.stack([column / lengths[name] for name, column in columns.items()], axis=1)
+    x, _ = optimizers().nnls(matrix, wanted)
+    return {name: float(value) / lengths[name] for name, value in zip(columns, x, strict=True)}

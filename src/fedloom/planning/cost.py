@@ -1,0 +1,190 @@
+"""What a choice costs: peak memory, seconds and bytes of a round. Pure arithmetic; every cost is linear in the modules.
+
+Symbols: modules m in S with rank r_m, inputs i_m, outputs o_m; width w_m = i_m + o_m; P = sum of r_m w_m, the numbers
+in the factors; b examples in a pass, of t tokens and l labels; T = b t tokens; c passes (accumulation) of an optimizer
+step; q bits of the base; e bytes of an activation at q bits; L blocks, of which the backward pass goes through
+D = L - first, with first the lowest block in S; H hidden units, h heads, V vocabulary.
+
+Peak memory, in bytes (coefficients in words: `values.Memory`):
+
+    base(q)                              weights, below
+  + runtime                              process and libraries
+  + T D H e block_values                 activations that wait for the backward pass
+  + b t^2 h D e score_values             attention scores, where they are kept
+  + b l V logit_bytes                    float32 logits and their gradient, at positions with a label
+  + sum over S of   T i_m e input_values         a module's input
+                  + T r_m e rank_values          what comes out of a
+                  + r_m w_m (16 + e [e < 4])     factors, gradients, two moments of Adam in float32; copy in e bytes
+
+base(q) = N e at 32 and 16 bits. At 8 and 4 bits the N_lin weights of linear layers are quantised, the other
+N - N_lin (embeddings, norms) have e bytes: 8 bits: N_lin + 4 bytes for each row of a weight (LLM.int8, Dettmers et al.,
+2022); 4 bits: N_lin (4 + 8/64 + 32/(64 256)) / 8: NF4 with a scale of 8 bits for 64 weights and one of 32 bits for 256
+scales (double quantization, QLoRA, Dettmers et al., 2023, section 3).
+
+Seconds of a round:
+
+    round_seconds + steps c (batch_seconds + T (forward(q) + backward(q) D / L))
+  + sum over S of   steps c (module_seconds + T r_m w_m product_seconds) + steps r_m w_m optimizer_seconds
+  + up / upload_bandwidth + down / download_bandwidth
+
+Bytes: up = fixed_up + P up_bytes, down = fixed_down + P down_bytes.
+
+The forms of the terms follow from what the training loop keeps and computes; they are ours, no paper's. Not counted:
+time that grows with the square of the length, and more memory for the trunk than for the base that holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fedloom.errors import PlanError
+from fedloom.planning.values import Architecture, Choice, Machine, Module, Setting, Work
+
+TRAINED_BYTES = 16  # a number of the factors in float32, its gradient, two moments of Adam
+NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
+INT8_SCALE_BYTES = 4
+LIMITS = ("memory", "seconds", "up", "down")
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """What costs are linear in: how many modules, and the sums of their inputs i_m, ranks r_m and numbers r_m w_m."""
+
+    modules: int
+    inputs: int
+    ranks: int
+    numbers: int
+
+
+def amounts(ranked: Iterable[tuple[Module, int]]) -> Amounts:
+    chosen = list(ranked)
+    return Amounts(
+        len(chosen),
+        sum(module.inputs for module, _ in chosen),
+        sum(rank for _, rank in chosen),
+        sum(rank * module.width for module, rank in chosen),
+    )
+
+
+@dataclass(frozen=True)
+class Rates:
+    """One cost as a linear function: fixed + sum over modules of
+    module + input i_m + rank r_m + number r_m w_m."""
+
+    fixed: float
+    module: float = 0.0
+    input: float = 0.0
+    rank: float = 0.0
+    number: float = 0.0
+
+    def of(self, amounts: Amounts) -> float:
+        return (
+            self.fixed
+            + self.module * amounts.modules
+            + self.input * amounts.inputs
+            + self.rank * amounts.ranks
+            + self.number * amounts.numbers
+        )
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a choice costs, in the order of LIMITS."""
+
+    memory_bytes: float
+    seconds: float
+    up_bytes: float
+    down_bytes: float
+
+    def values(self) -> tuple[float, float, float, float]:
+        return self.memory_bytes, self.seconds, self.up_bytes, self.down_bytes
+
+
+def base_bytes(architecture: Architecture, bits: int, number_bytes: int) -> float:
+    """Bytes of the frozen weights; see the module's docstring."""
+    if bits >= 16:
+        return architecture.parameters * bits / 8
+    plain = (architecture.parameters - architecture.linear_parameters) * number_bytes
+    if bits == 8:
+        return plain + architecture.linear_parameters + INT8_SCALE_BYTES * architecture.linear_rows
+    return plain + architecture.linear_parameters * NF4_BITS / 8
+
+
+def trained_bytes(number_bytes: int) -> int:
+    """Bytes of one number of the factors while it is trained."""
+    return TRAINED_BYTES + (number_bytes if number_bytes < 4 else 0)
+
+
+def memory_rates(architecture: Architecture, machine: Machine, work: Work, setting: Setting) -> Rates:
+    """Peak memory in bytes."""
+    number, known = machine.number_bytes(setting.bits), machine.memory
+    tokens, depth = setting.batch * work.tokens, architecture.blocks - setting.first
+    kept = tokens * depth * architecture.hidden * number * known.block_values
+    scores = setting.batch * work.tokens**2 * architecture.heads * depth * number * known.score_values
+    logits = setting.batch * work.labels * architecture.vocabulary * known.logit_bytes
+    return Rates(
+        fixed=base_bytes(architecture, setting.bits, number) + known.runtime_bytes + kept + scores + logits,
+        input=tokens * number * known.input_values,
+        rank=tokens * number * known.rank_values,
+        number=trained_bytes(number),
+    )
+
+
+def seconds_rates(architecture: Architecture, machine: Machine, work: Work, setting: Setting) -> Rates:
+    """Seconds of a round, messages included."""
+    speed, tokens = machine.speed(setting.bits), setting.batch * work.tokens
+    passes, depth = work.steps * setting.accumulation, architecture.blocks - setting.first
+    base = tokens * (speed.forward_seconds + speed.backward_seconds * depth / architecture.blocks)
+    sent = work.fixed_up_bytes / machine.upload_bandwidth + work.fixed_down_bytes / machine.download_bandwidth
+    return Rates(
+        fixed=machine.round_seconds + passes * (machine.batch_seconds + base) + sent,
+        module=passes * machine.module_seconds,
+        number=passes * tokens * machine.product_seconds
+        + work.steps * machine.optimizer_seconds
+        + work.up_bytes / machine.upload_bandwidth
+        + work.down_bytes / machine.download_bandwidth,
+    )
+
+
+def all_rates(architecture: Architecture, machine: Machine, work: Work, setting: Setting) -> tuple[Rates, ...]:
+    """In the order of LIMITS."""
+    return (
+        memory_rates(architecture, machine, work, setting),
+        seconds_rates(architecture, machine, work, setting),
+        Rates(fixed=work.fixed_up_bytes, number=work.up_bytes),
+        Rates(fixed=work.fixed_down_bytes, number=work.down_bytes),
+    )
+
+
+def ranked(architecture: Architecture, choice: Choice) -> list[tuple[Module, int]]:
+    """The modules of a choice with their ranks. Raises: PlanError for a module that the model does not have."""
+    known = {module.name: module for module in architecture.modules}
+    unknown = next((name for name, _ in choice.ranks if name not in known), None)
+    if unknown is not None:
+        raise PlanError("the base model has no such module", where=f"module {unknown!r}")
+    return [(known[name], rank) for name, rank in choice.ranks]
+
+
+def setting_of(architecture: Architecture, choice: Choice) -> Setting:
+    first = min(module.block for module, _ in ranked(architecture, choice))
+    return Setting(choice.bits, choice.batch, choice.accumulation, first)
+
+
+def usage(architecture: Architecture, machine: Machine, work: Work, choice: Choice) -> Usage:
+    """Peak bytes, seconds of a round and bytes up and down. Raises: PlanError for an unknown module or bits."""
+    rates = all_rates(architecture, machine, work, setting_of(architecture, choice))
+    return usage_at(rates, amounts(ranked(architecture, choice)))
+
+
+def usage_at(rates: Iterable[Rates], chosen: Amounts) -> Usage:
+    """rates: in the order of LIMITS."""
+    memory, seconds, up, down = (rate.of(chosen) for rate in rates)
+    return Usage(memory, seconds, up, down)
+
+
+def step_seconds(architecture: Architecture, machine: Machine, work: Work, choice: Choice) -> float:
+    """Seconds of one optimizer step: a round's, without what comes once in a round, over its steps."""
+    cost = usage(architecture, machine, work, choice)
+    once = machine.round_seconds + cost.up_bytes / machine.upload_bandwidth
+    return (cost.seconds - once - cost.down_bytes / machine.download_bandwidth) / work.steps

@@ -1,0 +1,87 @@
+"""Coefficients that measurements were made with are found again."""
+
+from dataclasses import fields, replace
+from itertools import product
+from random import Random
+
+import pytest
+
+from fedloom.errors import PlanError
+from fedloom.planning.calibrate import Measurement, calibrated
+from fedloom.planning.cost import step_seconds, usage
+from fedloom.planning.values import Choice, Memory, Speed
+
+
+@pytest.fixture
+def true_machine(machine):
+    memory = Memory(
+        runtime_bytes=2e5, block_values=23.0, score_values=1.5, logit_bytes=9.0, input_values=0.7, rank_values=2.5
+    )
+    return replace(machine, memory=memory, speeds=(Speed(32, 2e-3, 5e-3), Speed(4, 3e-3, 6e-3)))
+
+
+def measured(architecture, machine, work, choice, noise=0.0, draws=None):
+    factors = [1 + noise * draws.uniform(-1, 1) if draws else 1.0 for _ in range(2)]
+    peak = usage(architecture, machine, work, choice).memory_bytes
+    return Measurement(choice, work, peak * factors[0], step_seconds(architecture, machine, work, choice) * factors[1])
+
+
+def trials(architecture, machine, work, **noise):
+    """A grid over length, batch, rank, depth and bits."""
+    places = (("0.q", "0.up"), ("1.q",), ("0.up", "2.up"), ("2.up",))
+    for tokens, batch, rank, names, bits in product((16, 48), (1, 4), (1, 8), places, (32, 4)):
+        choice = Choice(tuple((name, rank) for name in names), bits, batch, 4 // batch)
+        yield measured(architecture, machine, replace(work, tokens=tokens, labels=tokens // 3), choice, **noise)
+
+
+def test_exact_measurements_give_the_coefficients_back(architecture, machine, true_machine, work):
+    found = calibrated(architecture, machine, list(trials(architecture, true_machine, work)))
+    assert found.assumed == ("forward_8", "backward_8")
+    assert max(found.memory_error, found.seconds_error) < 1e-9
+    for field in fields(Memory):
+        assert getattr(found.machine.memory, field.name) == pytest.approx(getattr(true_machine.memory, field.name))
+    for name in ("batch_seconds", "module_seconds", "product_seconds", "optimizer_seconds"):
+        assert getattr(found.machine, name) == pytest.approx(getattr(true_machine, name), rel=1e-5)
+    for speed in true_machine.speeds:
+        assert found.machine.speed(speed.bits).forward_seconds == pytest.approx(speed.forward_seconds)
+        assert found.machine.speed(speed.bits).backward_seconds == pytest.approx(speed.backward_seconds)
+    assert found.machine.speed(8) == machine.speed(8), "bits that were not measured keep their speed"
+
+
+def test_noise_of_two_percent_predicts_within_a_few(architecture, machine, true_machine, work):
+    noisy = list(trials(architecture, true_machine, work, noise=0.02, draws=Random(3)))
+    found = calibrated(architecture, machine, noisy).machine
+    unseen = Choice((("0.q", 4), ("2.up", 4)), 4, 2, 2)
+    longer = replace(work, tokens=32)
+    expected, got = (usage(architecture, one, longer, unseen) for one in (true_machine, found))
+    assert got.memory_bytes == pytest.approx(expected.memory_bytes, rel=0.03)
+    assert got.seconds == pytest.approx(expected.seconds, rel=0.03)
+    assert min(getattr(found.memory, field.name) for field in fields(Memory)) >= 0
+
+
+def test_measurements_that_only_a_negative_coefficient_fits_give_zero(architecture, machine, true_machine, work):
+    """Memory that falls with the rank is an error of measurement: no coefficient follows it below zero."""
+    choices = [Choice((("0.q", rank),), 32, 1, 4) for rank in (1, 2, 4, 8)]
+    exact = [measured(architecture, true_machine, work, choice) for choice in choices]
+    falling = [replace(one, peak_bytes=3e6 - 1e5 * place) for place, one in enumerate(exact)]
+    found = calibrated(architecture, machine, falling)
+    assert found.machine.memory.rank_values == 0
+    assert found.memory_error > 0.01, "and the error says that the model does not fit"
+
+
+def test_what_the_measurements_do_not_tell_keeps_its_value_and_is_named(architecture, machine, true_machine, work):
+    choices = [Choice((("0.q", rank),), 32, 1, 4) for rank in (1, 4)]
+    found = calibrated(
+        architecture, machine, [measured(architecture, true_machine, work, choice) for choice in choices]
+    )
+    assert "score_values" in found.assumed
+    assert "backward_32" in found.assumed
+    assert found.machine.memory.score_values == machine.memory.score_values
+    assert found.memory_error < 1e-9, "two measurements are two numbers, which the rest reproduces"
+
+
+def test_nothing_measured_is_an_error(architecture, machine):
+    with pytest.raises(PlanError, match="nothing to calibrate"):
+        calibrated(architecture, machine, [])
+    with pytest.raises(PlanError, match="peak_bytes"):
+        Measurement(Choice((("0.q", 1),), 32, 1, 1), None, float("nan"), 1.0)
