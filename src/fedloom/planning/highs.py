@@ -10,7 +10,8 @@ from fedloom.planning.bounds import Priced
 from fedloom.planning.extra import optimizers, silenced
 from fedloom.planning.knapsack import IMPOSSIBLE, Array, Knapsack
 
-NODES = 2_000  # of the tree, then what was found is taken with its gap: as a limit of time it would not repeat
+# Of the tree; then what was found is taken with its gap. As a limit of time it would not repeat.
+NODES, NODES_WITHOUT_GAP = 100, 100_000
 SCALE = 1e4  # of the objective, as the solver is content with an absolute gap of 1e-6
 TIGHTER = 2e-6  # the solver keeps a limit to 1e-6 only
 OPTIMAL, LIMIT_REACHED, INFEASIBLE = 0, 1, 2
@@ -83,7 +84,7 @@ def _solved(sack: Knapsack, core: Core, room: Array, offset: float, least: float
             integrality=np.ones(len(worth)),
             bounds=optimize.Bounds(0, 1),
             constraints=optimize.LinearConstraint(matrix, low, high),
-            options={"mip_rel_gap": min(gap / expected, 1.0), "node_limit": NODES},
+            options={"mip_rel_gap": min(gap / expected, 1.0), "node_limit": NODES if gap > 0 else NODES_WITHOUT_GAP},
         )
     if result.status == INFEASIBLE:
         return Found(None, -np.inf)

@@ -21,6 +21,7 @@ import numpy as np
 
 from fedloom.planning.bounds import Priced, bounds_of_all, bounds_with, chosen_at, priced, priced_at
 from fedloom.planning.cost import Usage, usage
+from fedloom.planning.exchange import exchanged
 from fedloom.planning.extra import optimizers
 from fedloom.planning.highs import improved, relaxed_prices
 from fedloom.planning.infeasible import explained
@@ -131,18 +132,26 @@ class Search:
         return self.least > -np.inf and bound <= self.least + self.gap * abs(self.least) + EXACT
 
     def _refine(self, sack: Knapsack, k: int, d: int) -> None:
-        """Prices for this setting alone, by descent and then by the linear relaxation, and what they suggest."""
+        """Prices for this setting alone, by descent and if need be by the linear relaxation; they hold for all."""
         about = priced(sack, self.prices[k], ROUNDS_OF_ONE)
         for prices in (self.prices[k], about.prices):
             self._offer(sack, k, d, chosen_at(sack, prices))
         if not self._enough(about.bound):
-            exact = relaxed_prices(sack, about, self.least)
-            if exact is not None:
-                about = min(about, priced_at(sack, exact), key=lambda one: one.bound)
-                self._offer(sack, k, d, chosen_at(sack, exact))
+            about = self._relax(sack, k, d, about)
         self.refined[k, d] = about
         self.bounds = np.minimum(self.bounds, bounds_with(self.sacks, about.prices))
         self.bounds[k, d] = min(self.bounds[k, d], about.bound)
+
+    def _relax(self, sack: Knapsack, k: int, d: int, about: Priced) -> Priced:
+        """The prices of the linear relaxation, and the choice that they suggest, improved by exchanges."""
+        exact = relaxed_prices(sack, about, self.least)
+        if exact is not None:
+            about = min(about, priced_at(sack, exact), key=lambda one: one.bound)
+            picked = chosen_at(sack, exact)
+            self._offer(sack, k, d, picked)
+            if not self._enough(about.bound):
+                self._offer(sack, k, d, exchanged(sack, about, picked))
+        return about
 
     def _solve(self, sack: Knapsack, k: int, d: int) -> None:
         """HiGHS over what is left of this setting; what its bound leaves open then stays open."""
