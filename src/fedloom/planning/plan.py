@@ -81,7 +81,7 @@ class Plan(Value):
     worth, bound: of the objective; no plan is worth more than bound.  uniform: None where no uniform one fits.
     """
 
-    format: Literal[1]
+    format: Annotated[int, Field(ge=1, le=1)]
     clients: Annotated[tuple[ClientPlan, ...], Field(min_length=1)]
     covered: Share
     worth: Annotated[float, Field(allow_inf_nan=False)]

@@ -130,21 +130,27 @@ class Limits:
 
 @dataclass(frozen=True)
 class Client:
-    """share: its part of the data of all clients; only the proportions count."""
+    """share: its part of the data of all clients; only the proportions count.
+
+    batches: those that it may have; none for all on the menu.
+    """
 
     name: str
     share: float
     machine: Machine
     work: Work
     limits: Limits = Limits()
+    batches: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         positive(self, "share")
+        if self.batches:
+            _check_whole("batches", self.batches)
 
     @property
-    def kind(self) -> tuple[Machine, Work, Limits]:
+    def kind(self) -> tuple[Machine, Work, Limits, tuple[int, ...]]:
         """Clients of one kind have one plan."""
-        return self.machine, self.work, self.limits
+        return self.machine, self.work, self.limits, self.batches
 
     def allowed(self) -> tuple[float, float, float, float]:
         """In the order of LIMITS; of memory what the machine has, if that is less than the limit."""
@@ -204,13 +210,14 @@ def pairs(problem: Problem, client: Client) -> list[tuple[int, int, int]]:
     Raises: PlanError where no batch divides the examples of a step, or no bits were measured.
     """
     examples = client.work.examples
-    batches = [batch for batch in problem.menu.batches if examples % batch == 0]
+    allowed = client.batches or problem.menu.batches
+    batches = [batch for batch in allowed if examples % batch == 0]
     measured = [speed.bits for speed in client.machine.speeds]
     bits = [number for number, _ in problem.menu.kept if number in measured]
     if not batches or not bits:
         what = "no batch on the menu divides the examples of a step" if not batches else "no bits were measured"
         expected = f"a divisor of {examples}" if not batches else [number for number, _ in problem.menu.kept]
-        found = problem.menu.batches if not batches else measured
+        found = allowed if not batches else measured
         raise PlanError(what, where=f"client {client.name!r}", expected=expected, found=found)
     return [(number, batch, examples // batch) for number in bits for batch in batches]
 
