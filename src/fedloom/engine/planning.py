@@ -1,4 +1,4 @@
-"""From a configuration and what clients' machines were found to do, to the plan and the configuration that follows it."""
+"""From a configuration and what machines were found to do, to the plan and the configuration that follows it."""
 
 from __future__ import annotations
 
