@@ -43,6 +43,14 @@ class PrivacyTable(Table):
         gt=0,
         description="client: all that one changes in a round, head and factors together, is scaled down to it",
     )
+    clip_quantile: float | None = Field(
+        None,
+        examples=[0.5],
+        gt=0,
+        lt=1,
+        description="client: max_change_norm follows what clients send, so that about this share of them stays within "
+        "it, by a count under noise that is part of the promise; left out: it stays as it is",
+    )
     accountant: Accountant = Field(
         "rdp", description="which bound counts: rdp (Renyi), or pld (privacy loss distributions: tighter, slower)"
     )
