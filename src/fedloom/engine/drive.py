@@ -13,6 +13,7 @@ from fedloom.engine.client_privacy import client_noise, spend
 from fedloom.engine.loop import Loop, server_optimizer
 from fedloom.engine.losses import pooled_losses
 from fedloom.engine.privacy_extra import privacy_part
+from fedloom.engine.replanning import REPLANNED, as_replanned, replanned
 from fedloom.errors import ContributionRefusedError
 from fedloom.rounds.assign import masking_of
 from fedloom.rounds.client_noise import ClientNoise, clipped
@@ -25,6 +26,7 @@ from fedloom.rounds.validate import update_norm, validate, validate_masked, vali
 
 def drive(loop: Loop) -> RunState:
     """Run all rounds that are still to be done, commit each, measure each, and return the last state."""
+    loop = as_replanned(loop, [record for record in loop.records() if record["kind"] == REPLANNED])
     states = [_begin(loop)]  # the latest alone, as nobody holds one while the next is being saved: they may be large
     # A run that was killed after a commit has not measured that round yet.
     due = "base" if states[-1].round == 0 else "round"
@@ -33,6 +35,7 @@ def drive(loop: Loop) -> RunState:
             _measure(loop, states[-1], due)
             if _out_of_patience(loop):
                 break
+        loop = replanned(loop, states[-1].round)
         states.append(_one_round(loop, states.pop(), due))
         due = "round"
     _measure(loop, states[-1], due, "final")

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fedloom.aggregation.world import World
 from fedloom.errors import ConfigError
 from fedloom.planning.applied import BITS, client_keys
 from fedloom.planning.plan import Plan, planned
 from fedloom.planning.problem import Client, Limits, Menu, Problem, saturating
-from fedloom.planning.values import Architecture, Machine, Work
+from fedloom.planning.values import Architecture, Choice, Machine, Work
 from fedloom.spec.experiment import ClientTable, Experiment
 
 MESSAGE_BYTES = 4096.0  # of a message without factors: names, shapes, metrics
@@ -73,6 +74,17 @@ def with_plan(experiment: Experiment, plan: Plan, architecture: Architecture) ->
     return experiment.model_copy(update={"clients": clients})
 
 
+def client_choice(
+    experiment: Experiment, world: World, client: str, architecture: Architecture, machine: Machine
+) -> Choice:
+    """What a client does now, as the planner writes it."""
+    slots, bits = world.slots[client], experiment.bits_of(client)
+    size, batches = experiment.batch_of(client)
+    ranks = tuple((module.name, slots[module.name].rank) for module in architecture.modules if module.name in slots)
+    known = next(speed.bits for speed in machine.speeds if BITS[speed.bits] == bits)
+    return Choice(ranks, known, size, batches)
+
+
 def _unknown(name: str) -> str:
     return (
         f"client {name!r}: its machine is not known (expected a file of `fedloom probe --client {name}` in the folder "
@@ -90,7 +102,7 @@ def _client(experiment: Experiment, table: ClientTable, known: Known) -> Client:
         table.name,
         share=float(known.rows) if experiment.rounds.weighting == "examples" else 1.0,
         machine=_allowed(experiment, table, known.machine),
-        work=_work(experiment, known),
+        work=work_of(experiment, known),
         limits=_limits(experiment, table),
         batches=() if batch == "auto" else (batch,),
     )
@@ -117,7 +129,8 @@ def _limits(experiment: Experiment, table: ClientTable) -> Limits:
     return Limits(limit("memory"), limit("deadline"), limit("upload"), limit("download"))
 
 
-def _work(experiment: Experiment, known: Known) -> Work:
+def work_of(experiment: Experiment, known: Known) -> Work:
+    """What a client does in a round, whatever is planned for it."""
     wire: Any = experiment.wire
     return Work(
         steps=experiment.training.local_steps,
