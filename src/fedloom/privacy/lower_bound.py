@@ -7,7 +7,7 @@ Of canaries, each trained on by the toss of a fair coin of its own, one run is e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +67,7 @@ def epsilon_at_least(trials: Sequence[Guesses], delta: float, confidence: float 
     Each trial is held to (1 - confidence) / number of trials (Bonferroni), so that the largest may be taken.
     """
     miss = (1 - confidence) / max(len(trials), 1)
-    return max((_refuted(lambda epsilon, one=one: p_value(one, epsilon, delta) < miss) for one in trials), default=0.0)
+    return max((_refuted_by(one, delta, miss) for one in trials), default=0.0)
 
 
 def most_that_shows(canaries: int, trials: int, delta: float, confidence: float = CONFIDENCE) -> float:
@@ -122,8 +122,12 @@ def _log_ratio(right: tuple[int, int], wrong: tuple[int, int], delta: float, mis
     return max(0.0, math.log(low / high)) if low > 0 else 0.0
 
 
-def _refuted(rejects: Callable[[float], bool]) -> float:
-    """The largest epsilon that is rejected, from below; 0 if none is."""
+def _refuted_by(guesses: Guesses, delta: float, miss: float) -> float:
+    """The largest epsilon under which so many right guesses have a chance under `miss`, from below; 0 if none is."""
+
+    def rejects(epsilon: float) -> bool:
+        return p_value(guesses, epsilon, delta) < miss
+
     if not rejects(0.0):
         return 0.0
     low, high = 0.0, 1.0

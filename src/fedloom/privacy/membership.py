@@ -2,8 +2,8 @@
 
 A score is larger where a row looks more like one that was trained on. Two attacks: the loss itself (Yeom et al., 2018,
 "Privacy risk in machine learning", section 3.2: a threshold on the loss), and a ratio of likelihoods (Carlini et al.,
-2022, "Membership inference attacks from first principles"). What is reported is what the latter ask for: how many members
-are found while one in a hundred of the others is accused wrongly; the area under the curve says little about that.
+2022, "Membership inference attacks from first principles"). What is reported is what the latter ask for: how many
+members are found while one in a hundred of the others is accused wrongly; the area under the curve hardly tells.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def can_fit(included: np.ndarray) -> bool:
 def likelihood_ratios(values: np.ndarray, included: np.ndarray) -> np.ndarray:
     """log N(v; mean_in, std_in) - log N(v; mean_out, std_out) of each canary. Shapes: all (canaries,).
 
-    The online attack of Carlini et al. (their algorithm 1) with one normal distribution for all canaries that are in and
-    one for all that are out, in place of two for each canary from many models trained anew: one run leaves one model.
+    The online attack of Carlini et al. (their algorithm 1) with one normal distribution for all canaries that are in
+    and one for all that are out, in place of two for each canary from many models trained anew: one run leaves one model.
     The two are fitted to the canaries of the other half (even and odd places), so that none is scored by itself. What
     many models would tell of a single canary, its own difficulty, `values` must have subtracted: those of the tuned
     model less those of the base.
