@@ -25,7 +25,7 @@ mirror nickel ocean orchard paper pebble pepper piano pocket river saddle silver
 walnut window winter
 """
 WORDS = tuple(_WORDS.split())
-NAMED_BY = 4  # words of a question: 19 million questions, so that hardly two canaries ask the same
+NAMED_BY = 4  # words of a question: 21 million questions, so that hardly two canaries ask the same
 DIGITS = 8  # of an answer: nothing but training on it tells them
 WORDS_OF_A_TEXT = 8
 

@@ -76,9 +76,9 @@ def likelihood_ratios(values: np.ndarray, included: np.ndarray) -> np.ndarray:
 
     The online attack of Carlini et al. (their algorithm 1) with one normal distribution for all canaries that are in
     and one for all that are out, in place of two for each canary from many models trained anew: one run leaves one
-    model. The two are fitted to the canaries of the other half (even and odd places), so that none is scored by itself. What
-    many models would tell of a single canary, its own difficulty, `values` must have subtracted: those of the tuned
-    model less those of the base.
+    model. The two are fitted to the canaries of the other half (even and odd places), so that none is scored by
+    itself. What many models would tell of a single canary, its own difficulty, `values` must have subtracted: those
+    of the tuned model less those of the base.
     included: whether each was trained on; `can_fit` must hold.
     """
     spread = max(float(values.std()), 1e-12)

@@ -11,8 +11,8 @@ from fedloom.spec.secure_rules import drawn
 ALWAYS = "its numbers of rows and a digest of them, loss and scores on the rows held out"
 OPENLY = f"{ALWAYS}, training loss, gradient norms, numbers of tokens, times"
 PLANTED = (
-    "canaries: {count} made-up rows are planted at each client for fedloom audit-privacy; a coin decides for each whether "
-    "it is trained on, as one of the client's rows, and no measurement on held-out rows has any"
+    "canaries: {count} made-up rows are planted at each client for fedloom audit-privacy; a coin decides for each "
+    "whether it is trained on, as one of the client's rows, and no measurement on held-out rows has any"
 )
 UNDER_NOISE = f"{ALWAYS} (exactly, no noise covers them), seconds of training"
 

@@ -50,8 +50,8 @@ class PrivacyTable(Table):
         0,
         ge=0,
         le=10_000,
-        description="made-up rows that are planted at each client for fedloom audit-privacy: each is trained on or left "
-        "out by a coin, which the seed tosses; those that are trained on count as rows, and the model learns from them",
+        description="made-up rows that are planted at each client for fedloom audit-privacy: each is trained on or "
+        "left out by a coin, which the seed tosses; those that are in count as rows, and the model learns from them",
     )
 
     @property
