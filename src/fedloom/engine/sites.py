@@ -50,7 +50,7 @@ class Site:
     @property
     def own(self) -> Sequence[Row]:
         """Those of `train` that are the client's own rows."""
-        return self.train[: len(self.train) - sum(self.included)]
+        return self.train[: len(self.train) - sum(self.included)] if any(self.included) else self.train
 
 
 @dataclass(frozen=True)
