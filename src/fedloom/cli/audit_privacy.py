@@ -51,7 +51,7 @@ def attacks_table(found: RunAudit) -> Table:
 def said(found: RunAudit) -> Iterator[str]:
     """What the figures mean, and what they do not."""
     result = found.result
-    yield f"rows of {', '.join(found.clients)}" + (f"; not of {', '.join(found.absent)}" if found.absent else "")
+    yield f"rows of {', '.join(found.clients)}"
     if found.absent:
         yield f"{', '.join(found.absent)}: took part in no round, so that nothing of theirs was trained on"
     if found.note:
