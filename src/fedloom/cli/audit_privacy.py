@@ -93,7 +93,7 @@ def _of_canaries(result: Audit) -> Iterator[str]:
     if result.epsilon_at_least is None:
         yield (
             "no canaries were planted: only losses of rows could be compared, which proves no epsilon. To prove one, "
-            f"set [privacy] canaries before a run ({needed} over all clients can show something, 100 up to about 3)"
+            f"set [privacy] canaries before a run ({needed} over all clients can show something, hundreds show more)"
         )
         return
     counts = f"{result.canaries} canaries, {result.included} of them trained on"
