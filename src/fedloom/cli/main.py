@@ -8,6 +8,7 @@ import sys
 import typer
 
 from fedloom.cli import (
+    audit_privacy,
     check,
     compare,
     demo,
@@ -45,6 +46,7 @@ for command in (
     export,
     methods,
     privacy,
+    audit_privacy,
     provision,
     serve,
     join,

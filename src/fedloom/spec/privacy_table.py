@@ -54,6 +54,13 @@ class PrivacyTable(Table):
     accountant: Accountant = Field(
         "rdp", description="which bound counts: rdp (Renyi), or pld (privacy loss distributions: tighter, slower)"
     )
+    canaries: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="made-up rows that are planted at each client for fedloom audit-privacy: each is trained on or "
+        "left out by a coin, which the seed tosses; those that are in count as rows, and the model learns from them",
+    )
 
     @property
     def checked_delta(self) -> float:
