@@ -71,7 +71,8 @@ def _table(title: str, heads: tuple[str, ...]) -> Table:
 
 def _write_chart(path: Path, name: str, plan: Plan, modules: int) -> None:
     from fedloom.report.plan import plan_page
-    from fedloom.store.durable import write_text
+    from fedloom.store.unfinished import replace_file
 
-    write_text(path, plan_page(f"Plan of {name}", plan, modules))
+    page = plan_page(f"Plan of {name}", plan, modules)
+    replace_file(path, page.encode(), intact="The plan is above", again="plan again")
     console.print(f"  charts: {path}")
