@@ -27,7 +27,7 @@ def command(
     chart: Annotated[Path | None, typer.Option(help="Write the plan with its charts to this HTML file")] = None,
     client: Annotated[str | None, typer.Option(help="Also print this client's rank in every layer")] = None,
 ) -> None:
-    """Choose layers, ranks, batch and bits for every client whose rank is "auto", and print what that costs and gains."""
+    """Choose layers, ranks, batch and bits for every client whose rank is "auto"; print what that costs and gains."""
     from fedloom.engine.planned import planner_of, write_planned
 
     experiment = load(config, data_at_sites=probes is not None)
