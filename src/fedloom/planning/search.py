@@ -99,8 +99,10 @@ class Search:
     def _refine(self, sack: Knapsack, k: int, d: int) -> None:
         """Prices for this setting alone, by descent and if need be by the linear relaxation; they hold for all."""
         about = priced(sack, self.prices[k], ROUNDS_OF_ONE)
-        for prices in (self.prices[k], about.prices):
-            self._offer(sack, k, d, chosen_at(sack, prices))
+        picked = max((chosen_at(sack, prices) for prices in (self.prices[k], about.prices)), key=sack.worth_of)
+        self._offer(sack, k, d, picked)
+        if not self._enough(about.bound):
+            self._offer(sack, k, d, exchanged(sack, about, picked))
         if not self._enough(about.bound):
             about = self._relax(sack, k, d, about)
         self.refined[k, d] = about
