@@ -65,9 +65,6 @@ class Knapsack:
         taken = picked[trained]
         return self.constant + float(self.worth[trained, taken].sum()), self.cost[:, trained, taken].sum(1)
 
-    def worth_of(self, picked: Array) -> float:
-        return self.total(picked)[0]
-
     def holds(self, used: Array) -> bool:
         return bool((used <= self.room).all())
 

@@ -99,7 +99,7 @@ class Search:
     def _refine(self, sack: Knapsack, k: int, d: int) -> None:
         """Prices for this setting alone, by descent and if need be by the linear relaxation; they hold for all."""
         about = priced(sack, self.prices[k], ROUNDS_OF_ONE)
-        picked = max((chosen_at(sack, prices) for prices in (self.prices[k], about.prices)), key=sack.worth_of)
+        picked = chosen_at(sack, about.prices)
         self._offer(sack, k, d, picked)
         if not self._enough(about.bound):
             self._offer(sack, k, d, exchanged(sack, about, picked))
