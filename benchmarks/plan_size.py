@@ -19,7 +19,8 @@ from typing import Any
 from measuring import timed
 
 from fedloom.planning.problem import Client, Limits, Problem
-from fedloom.planning.solve import GAP, Solution, solved
+from fedloom.planning.search import GAP
+from fedloom.planning.solve import Solution, solved
 from fedloom.planning.values import Architecture, Machine, Memory, Module, Speed, Work
 
 RESULTS = Path(__file__).parent / "results"

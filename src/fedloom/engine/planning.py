@@ -53,7 +53,8 @@ def problem_of(
         for module in architecture.modules
     )
     ranks, rows = experiment.planning.ranks, _rows_of_a_step(experiment)
-    menu = Menu(ranks, saturating(ranks), tuple(size for size in range(1, rows + 1) if rows % size == 0))
+    batches = tuple(size for size in range(1, rows + 1) if rows % size == 0)
+    menu = Menu(ranks, saturating(ranks), batches, second_price=experiment.planning.second_price)
     clients = tuple(_client(experiment, table, known[table.name]) for table in left)
     return Problem(architecture, values, clients, menu)
 

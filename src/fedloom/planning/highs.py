@@ -60,15 +60,14 @@ def improved(sack: Knapsack, about: Priced, least: float, gap: float) -> Found:
     if not len(core.modules):
         better = sack.holds(used) and offset > least and bool((base >= 0).any())
         return Found(base if better else None, max(offset, least) if better else least)
-    for room in (sack.room, sack.room - TIGHTER):
-        found = _solved(sack, core, room - used, offset, least, gap)
-        if found.picked is None or sack.holds(sack.total(found.picked)[1]):
-            break
-    else:
-        found = Found(None, found.bound)
+    found = _solved(sack, core, sack.room - used, offset, least, gap)
+    bound = found.bound
+    if found.picked is not None and not sack.holds(sack.total(found.picked)[1]):
+        found = _solved(sack, core, sack.room - TIGHTER - used, offset, least, gap)
+        if found.picked is not None and not sack.holds(sack.total(found.picked)[1]):
+            found = Found(None, bound)
     worth = least if found.picked is None else sack.total(found.picked)[0]
-    bound = max(least, worth, min(found.bound, about.bound))
-    return Found(found.picked if worth > least else None, bound)
+    return Found(found.picked if worth > least else None, max(least, worth, min(bound, about.bound)))
 
 
 def _solved(sack: Knapsack, core: Core, room: Array, offset: float, least: float, gap: float) -> Found:

@@ -10,6 +10,7 @@ Given (sets and numbers):
     u_l        costs l: peak memory, seconds of a round, bytes up, bytes down: fixed_ls + sum over modules of
                cost_lsmr (`cost.Rates`);  limit_lc
     w          price of a second, in shares of all importance (0: time counts only against its limit)
+    B          bytes of all messages of a round, up and down, that the server may have
 
 Chosen, all binary:
 
@@ -24,16 +25,17 @@ Chosen, all binary:
     (first)    y_csmr = 0 where m lies below block d of s                         the backward pass ends at block d
     (fits)     fixed_ls x_cs + sum_mr cost_lsmr y_csmr <= limit_lc x_cs      for each c, s, l
     (full)     y_csmr = 0 where r > min(in_m, out_m)
+    (server)   sum over c, s of what up and down cost in (fits) <= B             the only limit that clients share
 
 Why it is linear: memory has products of batch and rank, and of bits and batch, time of passes and depth. With the
 setting as one index they are constants. (rank) says the same as rungs z_1 >= z_2 >= .. with y_r = z_r - z_next: a
 one-to-one linear map, so both relaxations are equally tight; this one has one row for a module instead of one for each
 rung. What is left fractional in the relaxation of one setting is at most one module for each limit that binds.
 
-Without a limit that clients share, the program falls apart: one maximum over settings of a knapsack with four limits,
-for each kind of client (`solve`). How much a module gains does not depend on who else trains it: the objective is a sum
-over clients, as every method averages a module over those that trained it, by data. A bonus for modules that nobody
-else trains would give clones different plans, and is left out on purpose.
+Without (server) the program falls apart: one maximum over settings of a knapsack with four limits, for each kind of
+client (`search`); with it, it does so once a byte has a price (`solve`). How much a module gains does not depend on who
+else trains it: the objective is a sum over clients, as every method averages a module over those that trained it, by
+data. A bonus for modules that nobody else trains would give clones different plans, and is left out on purpose.
 
 The program is ours: FedPipe (arXiv 2404.06448) states such a program, but no formula of it was available to us.
 """
@@ -161,15 +163,19 @@ class Client:
 
 @dataclass(frozen=True)
 class Problem:
-    """importance: of each module, in the order of the architecture; only the proportions count."""
+    """importance: of each module, in the order of the architecture; only the proportions count.
+    server_bytes: that all messages of a round may have together, up and down; inf for no limit.
+    """
 
     architecture: Architecture
     importance: tuple[float, ...]
     clients: tuple[Client, ...]
     menu: Menu = Menu()
+    server_bytes: float = float("inf")
 
     def __post_init__(self) -> None:
         distinct(self, "clients", [client.name for client in self.clients])
+        positive(self, "server_bytes", infinite=True)
         found = np.asarray(self.importance, dtype=float)
         if len(found) != len(self.architecture.modules):
             expected = f"one number for each of {len(self.architecture.modules)} modules"

@@ -27,6 +27,12 @@ class PlanningTable(Table):
         None, examples=["50 MB"], description="most of the factors that it is sent in a round"
     )
     ranks: tuple[int, ...] = Field((1, 2, 4, 8, 16, 32, 64), description="that may be chosen for a layer, rising")
+    second_price: float = Field(
+        1e-4,
+        ge=0,
+        description="what a second of a round is worth, in shares of all importance; 0: time counts against the deadline "
+        "alone, and small batches leave the most memory for ranks",
+    )
     replan: bool = Field(
         True,
         description="plan anew between rounds, where a client took more than a quarter longer or shorter than planned; "
