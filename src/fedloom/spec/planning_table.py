@@ -30,8 +30,8 @@ class PlanningTable(Table):
     second_price: float = Field(
         1e-4,
         ge=0,
-        description="what a second of a round is worth, in shares of all importance; 0: time counts against the deadline "
-        "alone, and small batches leave the most memory for ranks",
+        description="what a second of a round is worth, in shares of all importance; 0: it counts against the "
+        "deadline alone, and small batches leave the most memory for ranks",
     )
     replan: bool = Field(
         True,
