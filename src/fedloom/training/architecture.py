@@ -113,6 +113,7 @@ def _weights(model: nn.Module) -> Iterator[int]:
         shape = shape_of(module)
         own: list[tuple[str, Tensor]] = list(module.named_parameters(recurse=False))
         for name, value in own:
-            if id(value) not in seen:
-                seen.add(id(value))
-                yield shape[0] * shape[1] if shape is not None and name == "weight" else value.numel()
+            if id(value) in seen or (shape is not None and name not in ("weight", "bias")):
+                continue  # tied, or a scale of quantised weights
+            seen.add(id(value))
+            yield shape[0] * shape[1] if shape is not None and name == "weight" else value.numel()

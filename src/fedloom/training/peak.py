@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import resource
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +36,8 @@ class Peak:
 
 @contextmanager
 def measured_peak(device: torch.device) -> Iterator[Peak]:
-    """The peak of the block. Free pages are given back before it, so that none counts that is not needed."""
+    """The peak of the block. What is free is given back before it, so that none counts that is not needed."""
+    gc.collect()
     release()
     if device.type == "cuda":
         yield from _on_gpu(device)
@@ -50,6 +54,12 @@ def can_reset() -> bool:
     except OSError:
         return False
     return _high_water() is not None
+
+
+def peak_so_far() -> int:
+    """The most resident memory that this process has had, in bytes, or had since it was set back."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return _high_water() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _high_water() -> int | None:
