@@ -22,8 +22,12 @@ from fedloom.planning.values import Architecture, Choice, Machine, Memory, Speed
 SAME = 1e-6  # a column this close to a combination of earlier ones tells nothing new
 Coefficients = Mapping[str, float]
 # In the order in which they are believed, where measurements cannot tell two of them apart.
-MEMORY = ("runtime_bytes", "block_values", "logit_bytes", "rank_values", "input_values", "score_values")
-OVERHEADS = ("batch_seconds", "product_seconds", "module_seconds", "optimizer_seconds")
+MEMORY = (
+    "runtime_bytes", "block_values", "logit_bytes", "rank_values", "input_values", "quantized_bytes",
+    "quantized_values", "score_values",
+)  # fmt: skip
+OVERHEADS = ("batch_seconds", "product_seconds", "label_seconds", "module_seconds", "optimizer_seconds")
+OF_SPEED = ("forward", "backward", "weights")
 
 
 @dataclass(frozen=True)
@@ -86,12 +90,12 @@ def _seconds_of(machine: Machine, bits: Sequence[int]) -> dict[str, float]:
     found = {"batch_seconds": machine.batch_seconds}
     for number in bits:
         speed = speeds.get(number, Speed(number, 0.0, 0.0))
-        found |= {f"forward_{number}": speed.forward_seconds, f"backward_{number}": speed.backward_seconds}
+        found |= {f"{part}_{number}": getattr(speed, f"{part}_seconds") for part in OF_SPEED}
     return found | {name: getattr(machine, name) for name in OVERHEADS[1:]}
 
 
 def _with_seconds(machine: Machine, x: Coefficients, bits: Sequence[int]) -> Machine:
-    speeds = tuple(Speed(number, x[f"forward_{number}"], x[f"backward_{number}"]) for number in bits)
+    speeds = tuple(Speed(number, *(x[f"{part}_{number}"] for part in OF_SPEED)) for number in bits)
     overheads: dict[str, Any] = {name: x[name] for name in OVERHEADS}
     return replace(machine, speeds=speeds, **overheads)
 

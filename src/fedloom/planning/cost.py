@@ -8,13 +8,16 @@ D = L - first, with first the lowest block in S; H hidden units, h heads, V voca
 Peak memory, in bytes (coefficients in words: `values.Memory`):
 
     base(q)                              weights, below
-  + runtime                              process and libraries
-  + T D H e block_values                 activations that wait for the backward pass
+  + runtime (+ quantized)                process and libraries
+  + T D H e block_values (+ quantized)   activations that wait for the backward pass
   + b t^2 h D e score_values             attention scores, where they are kept
-  + b l V logit_bytes                    float32 logits and their gradient, at positions with a label
+  + b l V logit_bytes                    logits and their gradient, at positions with a label
   + sum over S of   T i_m e input_values         a module's input
                   + T r_m e rank_values          what comes out of a
-                  + r_m w_m (16 + e [e < 4])     factors, gradients, two moments of Adam in float32; copy in e bytes
+                  + r_m w_m 20                   factors, gradients, two moments of Adam, and the assignment's copy
+
+(+ quantized): where q is 8 or 4. The 20 bytes are float32: while activations are at their peak there is no gradient
+yet, but a copy of the factors in e bytes instead.
 
 base(q) = N e at 32 and 16 bits. At 8 and 4 bits the N_lin weights of linear layers are quantised, the other
 N - N_lin (embeddings, norms) have e bytes: 8 bits: N_lin + 4 bytes for each row of a weight (LLM.int8, Dettmers et al.,
@@ -23,7 +26,8 @@ scales (double quantization, QLoRA, Dettmers et al., 2023, section 3).
 
 Seconds of a round:
 
-    round_seconds + steps c (batch_seconds + T (forward(q) + backward(q) D / L))
+    round_seconds + steps c (batch_seconds + T (forward(q) + backward(q) D / L) + weights(q) (1 + D / L)
+                             + b l label_seconds)
   + sum over S of   steps c (module_seconds + T r_m w_m product_seconds) + steps r_m w_m optimizer_seconds
   + up / upload_bandwidth + down / download_bandwidth
 
@@ -41,7 +45,7 @@ from dataclasses import dataclass
 from fedloom.errors import PlanError
 from fedloom.planning.values import Architecture, Choice, Machine, Module, Setting, Work
 
-TRAINED_BYTES = 16  # a number of the factors in float32, its gradient, two moments of Adam
+TRAINED_BYTES = 20  # a number of the factors in float32, its gradient, two moments of Adam, and as it was assigned
 NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 INT8_SCALE_BYTES = 4
 LIMITS = ("memory", "seconds", "up", "down")
@@ -116,23 +120,20 @@ def base_bytes(architecture: Architecture, bits: int, number_bytes: int) -> floa
     return plain + architecture.linear_parameters * NF4_BITS / 8
 
 
-def trained_bytes(number_bytes: int) -> int:
-    """Bytes of one number of the factors while it is trained."""
-    return TRAINED_BYTES + (number_bytes if number_bytes < 4 else 0)
-
-
 def memory_rates(architecture: Architecture, machine: Machine, work: Work, setting: Setting) -> Rates:
     """Peak memory in bytes."""
     number, known = machine.number_bytes(setting.bits), machine.memory
     tokens, depth = setting.batch * work.tokens, architecture.blocks - setting.first
-    kept = tokens * depth * architecture.hidden * number * known.block_values
+    quantised = setting.bits < 16
+    runtime = known.runtime_bytes + quantised * known.quantized_bytes
+    kept = tokens * depth * architecture.hidden * number * (known.block_values + quantised * known.quantized_values)
     scores = setting.batch * work.tokens**2 * architecture.heads * depth * number * known.score_values
     logits = setting.batch * work.labels * architecture.vocabulary * known.logit_bytes
     return Rates(
-        fixed=base_bytes(architecture, setting.bits, number) + known.runtime_bytes + kept + scores + logits,
+        fixed=base_bytes(architecture, setting.bits, number) + runtime + kept + scores + logits,
         input=tokens * number * known.input_values,
         rank=tokens * number * known.rank_values,
-        number=trained_bytes(number),
+        number=TRAINED_BYTES,
     )
 
 
@@ -140,10 +141,12 @@ def seconds_rates(architecture: Architecture, machine: Machine, work: Work, sett
     """Seconds of a round, messages included."""
     speed, tokens = machine.speed(setting.bits), setting.batch * work.tokens
     passes, depth = work.steps * setting.accumulation, architecture.blocks - setting.first
-    base = tokens * (speed.forward_seconds + speed.backward_seconds * depth / architecture.blocks)
+    back = depth / architecture.blocks
+    base = tokens * (speed.forward_seconds + speed.backward_seconds * back) + speed.weights_seconds * (1 + back)
+    labels = setting.batch * work.labels * machine.label_seconds
     sent = work.fixed_up_bytes / machine.upload_bandwidth + work.fixed_down_bytes / machine.download_bandwidth
     return Rates(
-        fixed=machine.round_seconds + passes * (machine.batch_seconds + base) + sent,
+        fixed=machine.round_seconds + passes * (machine.batch_seconds + base + labels) + sent,
         module=passes * machine.module_seconds,
         number=passes * tokens * machine.product_seconds
         + work.steps * machine.optimizer_seconds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from fedloom.errors import PlanError
 from fedloom.planning.checks import distinct, nonnegative, one_of, positive, whole
@@ -69,9 +69,11 @@ class Memory:
     """Coefficients of peak memory; `calibrated` fits them to measurements. See `cost` for where each one stands.
 
     runtime_bytes: the process, its libraries and work space, whatever is trained.
+    quantized_bytes: more of it where the base is quantised.
     block_values: numbers kept for the backward pass for each token and hidden unit of a block, without factors.
+    quantized_values: more of them where the base is quantised, whose layers do not add the factors' part in place.
     score_values: numbers kept for each attention score; 0 where attention is computed in pieces and none is kept.
-    logit_bytes: float32 logits and their gradient: 4 + 4.
+    logit_bytes: for each label and class: the logits, their gradient, and float32 work space for a few rows of them.
     input_values: numbers kept for each token and input of a module with factors (1: its input, for the gradient of a).
     rank_values: numbers kept for each token and rank (1: a x, for the gradient of b).
     """
@@ -82,22 +84,28 @@ class Memory:
     logit_bytes: float = 8.0
     input_values: float = 1.0
     rank_values: float = 1.0
+    quantized_bytes: float = 0.0
+    quantized_values: float = 0.0
 
     def __post_init__(self) -> None:
-        nonnegative(self, "runtime_bytes", "block_values", "score_values", "logit_bytes", "input_values", "rank_values")
+        nonnegative(self, *(field.name for field in fields(self)))
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds for one token through the whole base at some bits: forward, and backward through all blocks."""
+    """Seconds for one token through the whole base at some bits: forward, and backward through all blocks.
+
+    weights_seconds: to go through all weights once, whatever the tokens: to read them, and to unpack quantised ones.
+    """
 
     bits: int
     forward_seconds: float
     backward_seconds: float
+    weights_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         one_of(self, "bits", BITS)
-        nonnegative(self, "forward_seconds", "backward_seconds")
+        nonnegative(self, "forward_seconds", "backward_seconds", "weights_seconds")
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,7 @@ class Machine:
         quantised base (2: bfloat16, 4: float32); else they are as wide as the base.
     batch_seconds: overhead of a forward and backward pass.  module_seconds: overhead of a pass for each module with
         factors.  product_seconds: for each token and number in the factors, forward and backward.
+    label_seconds: for each label, through the output layer and the loss, forward and backward.
     optimizer_seconds: for each number in the factors, once an optimizer step.  round_seconds: overhead of a round.
     upload_bandwidth, download_bandwidth: bytes per second; inf for none to count.
     """
@@ -118,6 +127,7 @@ class Machine:
     batch_seconds: float = 0.0
     module_seconds: float = 0.0
     product_seconds: float = 0.0
+    label_seconds: float = 0.0
     optimizer_seconds: float = 0.0
     round_seconds: float = 0.0
     upload_bandwidth: float = float("inf")
@@ -126,7 +136,8 @@ class Machine:
 
     def __post_init__(self) -> None:
         positive(self, "memory_bytes", "upload_bandwidth", "download_bandwidth", infinite=True)
-        nonnegative(self, "batch_seconds", "module_seconds", "product_seconds", "optimizer_seconds", "round_seconds")
+        nonnegative(self, "batch_seconds", "module_seconds", "product_seconds", "label_seconds")
+        nonnegative(self, "optimizer_seconds", "round_seconds")
         one_of(self, "compute_bytes", (2, 4))
         distinct(self, "speeds", [speed.bits for speed in self.speeds])
 

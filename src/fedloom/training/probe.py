@@ -1,0 +1,139 @@
+"""What this machine makes of a base: a small grid of real training steps, at one number of bits.
+
+The grid goes from the cheapest trial to the dearest, and each one tells of something that those before it do not:
+depth, length and batch, rank, labels, few modules. It ends when the time is used, but not before what is `needed`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from fedloom.errors import ModelError, PlanError
+from fedloom.planning.cost import base_bytes, usage
+from fedloom.planning.values import Architecture, Choice, Machine, Speed, Work
+from fedloom.spec.experiment import Bits
+from fedloom.training.architecture import architecture_of, tokens_of_image
+from fedloom.training.base_model import BaseModel
+from fedloom.training.memory import available_bytes
+from fedloom.training.trial import Trial, Tried, tried
+
+RANK, WIDE = 8, 64
+SHORT, MIDDLE, LONG = 32, 64, 128  # tokens of a row
+TIMED_SECONDS = 1.0  # at least so much is timed of a trial, or MOST_STEPS
+FEWEST_STEPS, MOST_STEPS = 2, 10
+NEEDED = {"none": 4, 8: 3, 4: 3}
+ROOM = 0.8  # of the memory that is free; a trial that may need more is left out
+
+
+@dataclass(frozen=True)
+class ProbedBits:
+    """What was measured at some bits. number: bits as planning counts them.  stopped: why the grid ended early."""
+
+    bits: Bits
+    number: int
+    tried: tuple[Tried, ...]
+    stopped: str | None = None
+
+
+def number_of_bits(base: BaseModel) -> int:
+    """32, 16, 8 or 4: of the linear layers."""
+    return base.dtype.itemsize * 8 if base.bits == "none" else base.bits
+
+
+def probed(base: BaseModel, seconds: float, max_tokens: int = LONG) -> ProbedBits:
+    """The trials that fit into the seconds, and at least those that are needed.
+
+    max_tokens: that a row may have.
+    Raises: PlanError where the memory does not suffice for the first one.
+    """
+    end, architecture, number = time.monotonic() + seconds, architecture_of(base), number_of_bits(base)
+    found: list[Tried] = []
+    for trial in grid(base, architecture, max_tokens):
+        expected = _expected(found, trial)
+        steps = FEWEST_STEPS + 1 if expected is None else _steps(expected)
+        if expected is not None and len(found) >= NEEDED[base.bits] and time.monotonic() + (1 + steps) * expected > end:
+            return ProbedBits(base.bits, number, tuple(found), "the time was used")
+        short = _too_large(architecture, number, base, trial)
+        measured = None if short else _tried_within_memory(base, trial, steps)
+        if measured is None and not found:
+            raise _no_memory(base, trial, short)
+        if measured is None:
+            return ProbedBits(base.bits, number, tuple(found), "the memory would not have sufficed for more")
+        found.append(measured)
+    return ProbedBits(base.bits, number, tuple(found))
+
+
+def grid(base: BaseModel, architecture: Architecture, max_tokens: int) -> Iterator[Trial]:
+    """The trials in their order; fewer for a quantised base, which differs from the plain one in few coefficients."""
+    every = tuple(module.name for module in architecture.modules)
+    upper = tuple(module.name for module in architecture.modules if module.block >= architecture.blocks // 2)
+    image = tokens_of_image(base) if base.task == "image-classification" else None
+
+    def trial(names: tuple[str, ...], rank: int, batch: int, tokens: int, share: float = 0.5) -> Trial:
+        tokens = image or min(tokens, max_tokens)
+        labels = 1 if base.classifies else max(1, math.ceil(share * (tokens - 1)))
+        return Trial(tuple((name, rank) for name in names), batch, tokens, labels)
+
+    yield trial(every, RANK, 1, SHORT)
+    yield trial(upper or every, RANK, 4, MIDDLE)
+    yield trial(every, RANK, 4, MIDDLE)
+    if base.bits == "none":
+        yield trial(every, WIDE, 1, SHORT)
+        yield trial(every[::2], RANK, 4, MIDDLE)
+        yield trial(every, RANK, 4, LONG, 0.1)
+    yield trial(every, RANK, 8, LONG)
+    if base.bits == "none":
+        yield trial(every, WIDE, 4, MIDDLE)
+        yield trial(every, RANK, 2, 2 * LONG)
+
+
+def _expected(found: list[Tried], trial: Trial) -> float | None:
+    """Seconds of a step, from the time that a token took so far; None before the first trial."""
+    if not found:
+        return None
+    return trial.batch * trial.tokens * max(one.step_seconds / (one.trial.batch * one.trial.tokens) for one in found)
+
+
+def _steps(expected: float) -> int:
+    return min(MOST_STEPS, max(FEWEST_STEPS, math.ceil(TIMED_SECONDS / max(expected, 1e-6))))
+
+
+def _too_large(architecture: Architecture, bits: int, base: BaseModel, trial: Trial) -> str | None:
+    """What a trial needs beside the base, if that is more than there is, by coefficients that fit no machine exactly."""
+    machine = Machine(1.0, (Speed(bits, 0.0, 0.0),), compute_bytes=base.dtype.itemsize)
+    work = Work(1, trial.batch, trial.tokens, trial.labels)
+    whole = usage(architecture, machine, work, Choice(trial.ranks, bits, trial.batch, 1)).memory_bytes
+    needed, there = whole - base_bytes(architecture, bits, base.dtype.itemsize), available_bytes(base.device)
+    return None if needed < ROOM * there else f"about {needed / 1e6:.0f} MB needed, {there / 1e6:.0f} MB free"
+
+
+def _tried_within_memory(base: BaseModel, trial: Trial, steps: int) -> Tried | None:
+    """None where the memory did not suffice after all."""
+    try:
+        return tried(base, trial, steps)
+    except (MemoryError, torch.cuda.OutOfMemoryError):
+        return None
+    except RuntimeError as error:
+        if "alloc" in str(error) or "memory" in str(error):
+            return None
+        raise
+
+
+def _no_memory(base: BaseModel, trial: Trial, short: str | None) -> PlanError:
+    return PlanError(
+        "the memory does not suffice for the smallest configuration",
+        where=f"{base.identity}, bits {base.bits}",
+        expected=f"room for {trial.batch} row of {trial.tokens} tokens",
+        found=short,
+        do="Close other programs, or choose a smaller base model",
+    )
+
+
+def reason_of(error: ModelError) -> str:
+    """Why a number of bits is not available, in one line."""
+    return error.what if error.found is None else f"{error.what} ({error.found})"
