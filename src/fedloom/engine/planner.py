@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -18,6 +18,7 @@ from fedloom.spec.experiment import Experiment
 
 SURPRISE = 1.25  # times the planned time, or less than its inverse: what is not planned for
 FACT = "planning"  # among the facts of a run
+V = TypeVar("V", Machine, Speed)
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,11 @@ def _tuples(value: Any) -> Any:
 
 
 def _slower(machine: Machine, factor: float) -> Machine:
-    def times(speed: Speed) -> Speed:
-        return Speed(speed.bits, speed.forward_seconds * factor, speed.backward_seconds * factor)
+    """All its seconds times the factor, but for those that come once in a round."""
+    speeds = tuple(_times(speed, factor) for speed in machine.speeds)
+    return replace(_times(machine, factor), speeds=speeds, round_seconds=machine.round_seconds)
 
-    return replace(
-        machine,
-        speeds=tuple(map(times, machine.speeds)),
-        batch_seconds=machine.batch_seconds * factor,
-        module_seconds=machine.module_seconds * factor,
-        product_seconds=machine.product_seconds * factor,
-        optimizer_seconds=machine.optimizer_seconds * factor,
-    )
+
+def _times(values: V, factor: float) -> V:
+    seconds = [one.name for one in fields(values) if one.name.endswith("_seconds")]
+    return replace(values, **{name: factor * getattr(values, name) for name in seconds})
