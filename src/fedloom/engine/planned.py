@@ -10,6 +10,7 @@ from fedloom.engine.planner import Planner, what_is_left
 from fedloom.engine.planning import Known
 from fedloom.engine.sites import longest_text
 from fedloom.errors import ConfigError, PlanError
+from fedloom.planning.plan import Plan, to_json
 from fedloom.planning.probe_file import Histogram, Probe, from_json, require_base
 from fedloom.spec.dump import dump
 from fedloom.spec.experiment import Experiment
@@ -95,3 +96,8 @@ def base_for_planning(experiment: Experiment) -> BaseModel:
 def write_planned(path: Path, experiment: Experiment) -> None:
     """Write a configuration to a file. Raises: RunError if it cannot be written."""
     replace_file(path, dump(experiment).encode(), intact="The plan is above", again="plan again")
+
+
+def write_plan(path: Path, plan: Plan) -> None:
+    """Write plan.json into a run. Raises: RunError if it cannot be written."""
+    replace_file(path, to_json(plan).encode(), intact="Nothing was trained yet", again="run again")
