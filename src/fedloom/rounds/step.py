@@ -12,6 +12,7 @@ from fedloom.aggregation.summand import RunningSum, Summand
 from fedloom.aggregation.term import Term
 from fedloom.aggregation.world import ClientFacts, RoundFacts, World
 from fedloom.errors import RunError
+from fedloom.planning.importance import ScoreSum
 from fedloom.rounds.chain import worth_sending
 from fedloom.rounds.client_noise import ClientNoise
 from fedloom.rounds.messages import Assignment, Contribution
@@ -23,7 +24,8 @@ NO_OPTIMIZER = ServerOptimizer()
 
 @dataclass(frozen=True)
 class Tally:
-    """What has been folded in so far: a sum of summands, a weighted sum of heads, the weight of both, and by whom.
+    """What has been folded in so far: a sum of summands, a weighted sum of heads, the weight of both, and by whom; and
+    the weighted sums of what clients measured of their modules.
 
     The two sums grow in place and pass on from one tally to the next: only the last one may be folded into.
     """
@@ -32,6 +34,7 @@ class Tally:
     head: RunningSum = field(default_factory=RunningSum)
     weight: float = 0.0
     clients: tuple[str, ...] = ()
+    importance: ScoreSum = field(default_factory=ScoreSum)
 
 
 def fold(
@@ -52,7 +55,9 @@ def fold(
     tally.summed.add_(method.lift(contribution.adapter, weight, facts))
     head = {name: Term(tensor, weight, tuple(tensor.shape)) for name, tensor in contribution.head.items()}
     tally.head.add_(Summand(terms=head))
-    return replace(tally, weight=tally.weight + weight, clients=(*tally.clients, contribution.client))
+    scores = tally.importance.plus(contribution.importance, weight)
+    clients = (*tally.clients, contribution.client)
+    return replace(tally, weight=tally.weight + weight, clients=clients, importance=scores)
 
 
 def require_enough(tally: Tally, round: int, min_clients: int) -> None:
