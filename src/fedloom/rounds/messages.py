@@ -26,8 +26,8 @@ class LocalWork:
     batch_size in rows; max_tokens per row; rates are peaks; warmup is a share of total_steps.
     penalties: added to the loss.  prune: share of a rank that stays if its tail shrank; None: ranks stay.
     privacy: what the client is to hold by noise of its own; None: no noise.
-    importance: also measure which modules matter; its scores then have this sum, which is the importance that its modules
-        are known to have together. None: not measured.
+    importance: also measure which modules matter. The scores have this sum: what its modules are known to matter
+        together. None: not measured.
     """
 
     steps: int

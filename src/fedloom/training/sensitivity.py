@@ -16,10 +16,10 @@ is formed. At a sampled step, after the backward pass and before the optimizer's
 I is AdaLoRA's sensitivity of a triplet (Zhang et al., 2023, arXiv 2303.10512, equations 8 and 12), summed over the
 triplets of a module. The score is ours where it differs: FedPipe's (arXiv 2404.06448) was not available to us.
 
-- A round has few samples, so they count alike; what is exponential is the smoothing over rounds (`planning.importance`).
-  It is done on a module's sum, as the i-th direction of one sample need not be the i-th of the next.
-- Sensitivity plus uncertainty, where AdaLoRA multiplies them: e stays in units of the loss, so that modules add up, one
-  sample is enough, and a score that is uncertain counts as what it may be.
+- A round has few samples, so they count alike; the exponential smoothing is over rounds (`planning.importance`). Means
+  are of a module's sum, as the i-th direction of one sample need not be the i-th of the next.
+- Sensitivity plus uncertainty, where AdaLoRA multiplies them: e stays in units of the loss, so that modules add up,
+  one sample is enough, and a score that is uncertain counts as what it may be.
 - Where b is zero, as when adapters begin, so is I. But it is not after one step: the delta is then what training has
   moved, and -lambda dL/dlambda to first order the fall of the loss that goes with it. So the first step of a round is
   not sampled. In a round of one step it is all there is, and I = |ga|_1 + |gb|_1: the first step of a fresh AdamW moves
@@ -103,7 +103,8 @@ def _first_step(layer: LoraLayer) -> Tensor:
 
 def _sensitivity(layer: LoraLayer) -> Tensor:
     """I of one module."""
-    assert layer.a is not None and layer.b is not None
+    assert layer.a is not None
+    assert layer.b is not None
     a, b = layer.a.detach(), layer.b.detach()
     u, v = _directions(a, b)
     left, right = b @ u, a.T @ v  # U (out x r), V (in x r)
