@@ -19,7 +19,6 @@ from fedloom.errors import PlanError
 from fedloom.planning.plan import Amount, Bits, Count, Name, Value
 from fedloom.planning.values import Architecture, Machine, Memory, Speed
 
-FORMAT = 1
 FEWEST = 5  # rows of a bucket
 EDGES = tuple(2**power for power in range(4, 25))  # tokens: 16, 32, 64, ..
 Number = Annotated[int, Field(ge=0)]
