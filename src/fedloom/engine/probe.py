@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fedloom.data.clients import ClientData, Sources, labels
 from fedloom.data.tokens import IGNORED, encode_all
@@ -198,8 +199,10 @@ def _calibration(found: Measured, memory_bytes: float) -> tuple[Calibration, int
 
 
 def _base_facts(loaded: Loaded) -> BaseFacts:
+    """A folder is told by its name alone: where it lies is nobody's business but the site's."""
+    own = Path(loaded.identity)
     return BaseFacts(
-        identity=loaded.identity,
+        identity=own.name if own.is_absolute() else loaded.identity,
         digest=loaded.digest,
         architecture=architecture_digest(loaded.architecture),
         dtype=loaded.dtype,

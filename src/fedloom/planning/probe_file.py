@@ -56,7 +56,8 @@ class Rows(Value):
 
 
 class BaseFacts(Value):
-    """Which base was measured. digest: of its weights.  architecture: digest of what planning knows of it."""
+    """Which base was measured. identity: its id, or the name of its folder.  digest: of its weights.
+    architecture: digest of what planning knows of it."""
 
     identity: Name
     digest: Name
