@@ -15,9 +15,11 @@ from fedloom.planning.values import Choice, Memory, Speed
 @pytest.fixture
 def true_machine(machine):
     memory = Memory(
-        runtime_bytes=2e5, block_values=23.0, score_values=1.5, logit_bytes=9.0, input_values=0.7, rank_values=2.5
-    )
-    return replace(machine, memory=memory, speeds=(Speed(32, 2e-3, 5e-3), Speed(4, 3e-3, 6e-3)))
+        runtime_bytes=2e5, block_values=23.0, score_values=1.5, logit_bytes=9.0, input_values=0.7, rank_values=2.5,
+        quantized_bytes=3e4, quantized_values=4.5,
+    )  # fmt: skip
+    speeds = Speed(32, 2e-3, 5e-3, 1e-2), Speed(4, 3e-3, 6e-3, 2e-2)
+    return replace(machine, memory=memory, speeds=speeds, label_seconds=4e-4)
 
 
 def measured(architecture, machine, work, choice, noise=0.0, draws=None):
@@ -36,15 +38,16 @@ def trials(architecture, machine, work, **noise):
 
 def test_exact_measurements_give_the_coefficients_back(architecture, machine, true_machine, work):
     found = calibrated(architecture, machine, list(trials(architecture, true_machine, work)))
-    assert found.assumed == ("forward_8", "backward_8")
+    assert found.assumed == ("forward_8", "backward_8", "weights_8")
     assert max(found.memory_error, found.seconds_error) < 1e-9
     for field in fields(Memory):
         assert getattr(found.machine.memory, field.name) == pytest.approx(getattr(true_machine.memory, field.name))
-    for name in ("batch_seconds", "module_seconds", "product_seconds", "optimizer_seconds"):
+    for name in ("batch_seconds", "module_seconds", "product_seconds", "label_seconds", "optimizer_seconds"):
         assert getattr(found.machine, name) == pytest.approx(getattr(true_machine, name), rel=1e-5)
     for speed in true_machine.speeds:
         assert found.machine.speed(speed.bits).forward_seconds == pytest.approx(speed.forward_seconds)
         assert found.machine.speed(speed.bits).backward_seconds == pytest.approx(speed.backward_seconds)
+        assert found.machine.speed(speed.bits).weights_seconds == pytest.approx(speed.weights_seconds)
     assert found.machine.speed(8) == machine.speed(8), "bits that were not measured keep their speed"
 
 

@@ -19,7 +19,6 @@ from fedloom.errors import PlanError
 from fedloom.planning.plan import Amount, Bits, Count, Name, Value
 from fedloom.planning.values import Architecture, Machine, Memory, Speed
 
-FORMAT = 1
 FEWEST = 5  # rows of a bucket
 EDGES = tuple(2**power for power in range(4, 25))  # tokens: 16, 32, 64, ..
 Number = Annotated[int, Field(ge=0)]
@@ -57,7 +56,8 @@ class Rows(Value):
 
 
 class BaseFacts(Value):
-    """Which base was measured. digest: of its weights.  architecture: digest of what planning knows of it."""
+    """Which base was measured. identity: its id, or the name of its folder.  digest: of its weights.
+    architecture: digest of what planning knows of it."""
 
     identity: Name
     digest: Name

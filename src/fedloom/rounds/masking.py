@@ -181,7 +181,7 @@ def to_tally(vector: Vector, layout: Layout, clients: tuple[str, ...]) -> tuple[
     summed, heads = RunningSum(), RunningSum()
     summed.add_(Summand(sums, Adapter(stack), weights))
     heads.add_(Summand(sums=head))
-    return Tally(summed, heads, weight, clients, ScoreSum(scores, scorers)), relative(errors)
+    return Tally(summed, heads, weight, clients, importance=ScoreSum(scores, scorers)), relative(errors)
 
 
 class _Reading:

@@ -61,6 +61,15 @@ def load_checkpoint(model: ModelTable, labels: tuple[str, ...] | None) -> tuple[
     return plain, inputs, source
 
 
+def load_tokenizer(model: ModelTable) -> Any:
+    """The tokenizer of a model of texts alone, for lengths. Raises: ModelError if there is none."""
+    try:
+        with _quiet():
+            return AutoTokenizer.from_pretrained(_source(model.id))
+    except (*UNUSABLE, *DAMAGED) as problem:
+        raise _explained(model, problem) from problem
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No bars, and no table of the weights that were not there: what matters of it is an error of ours."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fedloom.errors import ModelError, PlanError
+from fedloom.errors import PlanError
 from fedloom.planning.cost import base_bytes, usage
 from fedloom.planning.values import Architecture, Choice, Machine, Speed, Work
 from fedloom.spec.experiment import Bits
@@ -104,7 +104,7 @@ def _steps(expected: float) -> int:
 
 
 def _too_large(architecture: Architecture, bits: int, base: BaseModel, trial: Trial) -> str | None:
-    """What a trial needs beside the base, if that is more than there is, by coefficients that fit no machine exactly."""
+    """What a trial needs beside the base, if that is more than there is, by coefficients that are roughly right."""
     machine = Machine(1.0, (Speed(bits, 0.0, 0.0),), compute_bytes=base.dtype.itemsize)
     work = Work(1, trial.batch, trial.tokens, trial.labels)
     whole = usage(architecture, machine, work, Choice(trial.ranks, bits, trial.batch, 1)).memory_bytes
@@ -132,8 +132,3 @@ def _no_memory(base: BaseModel, trial: Trial, short: str | None) -> PlanError:
         found=short,
         do="Close other programs, or choose a smaller base model",
     )
-
-
-def reason_of(error: ModelError) -> str:
-    """Why a number of bits is not available, in one line."""
-    return error.what if error.found is None else f"{error.what} ({error.found})"

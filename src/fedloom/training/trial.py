@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import pairwise, repeat
 from statistics import median
 
 import torch
@@ -19,14 +19,14 @@ from fedloom.rounds.messages import Assignment, LocalWork, StepDone
 from fedloom.training.architecture import image_shape
 from fedloom.training.base_model import BaseModel
 from fedloom.training.local import load_assignment, train_loaded
-from fedloom.training.losses import IGNORED
 from fedloom.training.lora_layer import clear
+from fedloom.training.losses import IGNORED
 from fedloom.training.peak import How, measured_peak
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What is tried. ranks: (module, rank).  batch: rows of a step.  tokens, labels: of a row (of an image: its own)."""
+    """What is tried. ranks: (module, rank).  batch: rows of a step.  tokens, labels: of a row."""
 
     ranks: tuple[tuple[str, int], ...]
     batch: int
@@ -67,7 +67,7 @@ def tried(base: BaseModel, trial: Trial, steps: int) -> Tried:
 
 
 def _differences(ends: Sequence[float]) -> list[float]:
-    return [end - begin for begin, end in zip(ends, ends[1:], strict=False)]
+    return [end - begin for begin, end in pairwise(ends)]
 
 
 def _endless(batch: AnyBatch) -> Iterator[AnyBatch]:
