@@ -34,9 +34,9 @@ from fedloom.engine.planned import known_of
 from fedloom.engine.planner import Planner, what_is_left
 from fedloom.engine.planning import work_of
 from fedloom.engine.probe import probe
-from fedloom.planning.cost import usage
+from fedloom.planning.cost import Usage, usage
 from fedloom.planning.plan import Plan
-from fedloom.planning.values import Architecture, Choice, Work
+from fedloom.planning.values import Architecture, Choice
 from fedloom.spec.experiment import (
     ClientTable,
     ColumnsTable,
@@ -100,37 +100,39 @@ def machines(experiment: Experiment, seconds: float) -> Planner:
 
 
 def with_memory(experiment: Experiment, planner: Planner) -> Experiment:
-    """The weakest have the memory for rank 1 on all layers, one row at a time; beyond the base, the others have more,
-    as they are faster."""
-    one = planner.known["pc-1"]
+    """The weakest have the memory for rank 1 on all layers in batches of two rows; beyond what the least takes, the
+    others have more, as they are faster."""
     every = tuple((module.name, 1) for module in planner.architecture.modules)
-    need, base = (
-        usage(planner.architecture, one.machine, _work(planner, experiment), Choice(ranks, 32, batch, 1)).memory_bytes
-        for ranks, batch in ((every, 2), (every[-1:], 1))
-    )
-    own = max(need - base, 0.05 * base)
-    clients = [
-        client.model_copy(update={"memory": base + own * max(SLOWER.values()) / SLOWER[client.name]})
-        for client in experiment.clients
-    ]
-    return experiment.model_copy(update={"clients": tuple(clients)})
+
+    def limit(client: ClientTable) -> float:
+        need, least = (
+            _usage(experiment, planner, client.name, ranks, batch).memory_bytes
+            for ranks, batch in ((every, 2), (every[-1:], 1))
+        )
+        return least + (need - least) * max(SLOWER.values()) / SLOWER[client.name]
+
+    clients = tuple(client.model_copy(update={"memory": limit(client)}) for client in experiment.clients)
+    return experiment.model_copy(update={"clients": clients})
 
 
-def _work(planner: Planner, experiment: Experiment) -> Work:
-    return work_of(experiment, planner.known["pc-1"])
+def _usage(
+    experiment: Experiment, planner: Planner, client: str, ranks: tuple[tuple[str, int], ...], batch: int
+) -> Usage:
+    known = planner.known[client]
+    whole = max(speed.bits for speed in known.machine.speeds)
+    choice = Choice(ranks, whole, batch, ROWS // batch)
+    return usage(planner.architecture, known.machine, work_of(experiment, known), choice)
 
 
 def soonest(experiment: Experiment, planner: Planner) -> float:
-    """Seconds of a round in which the slowest client trains the least that it can."""
+    """Seconds of a round in which every client trains the least that it can: one layer of the last block at rank 1."""
     module = max(planner.architecture.modules, key=lambda module: module.block)
-    known = planner.known["pc-1"]
-    choices = (
-        Choice(((module.name, 1),), known.machine.speeds[0].bits, batch, ROWS // batch) for batch in (1, 2, 4, 8, 16)
-    )
-    work = _work(planner, experiment)
-    fitting = [usage(planner.architecture, known.machine, work, choice) for choice in choices]
-    limit = experiment.client("pc-1").memory or math.inf
-    return min(one.seconds for one in fitting if one.memory_bytes <= limit)
+
+    def least(client: ClientTable) -> float:
+        tried = (_usage(experiment, planner, client.name, ((module.name, 1),), batch) for batch in (1, 2, 4, 8, 16))
+        return min(one.seconds for one in tried if one.memory_bytes <= (client.memory or math.inf))
+
+    return max(map(least, experiment.clients))
 
 
 def uniform(experiment: Experiment, rank: int) -> Experiment:
