@@ -94,7 +94,7 @@ def test_scores_that_are_wrong_are_refused_with_their_contribution(make_loop):
     def shouting(assignment, contribution):
         if contribution.client != "b" or not contribution.importance:
             return contribution
-        return replace(contribution, importance={FIRST: 100.0, SECOND: 0.0})
+        return replace(contribution, importance={FIRST: 0.9, SECOND: 0.9})
 
     loop = make_loop(experiment_of(), PretendEngine(NAMES, change=shouting))
     drive(loop)
