@@ -181,9 +181,9 @@ def _check_importance(contribution: Contribution, assignment: Assignment) -> Non
         raise ContributionRefusedError(client, what, module=module, expected=f"the {len(expected)} modules it trains")
     for module, score in found.items():
         if not _is_number(score) or not 0 <= score <= total * (1 + 1e-6):
-            expected = f"a number from 0 to {total:g}"
+            asked = f"a number from 0 to {total:g}"
             raise ContributionRefusedError(
-                client, "the score is out of range", module=module, expected=expected, found=repr(score)[:80]
+                client, "the score is out of range", module=module, expected=asked, found=repr(score)[:80]
             )
     if not math.isclose(math.fsum(found.values()), total, rel_tol=1e-6):
         raise ContributionRefusedError(
