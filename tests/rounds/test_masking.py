@@ -13,6 +13,7 @@ from fedloom.aggregation.registry import METHODS
 from fedloom.aggregation.summand import total
 from fedloom.aggregation.world import ClientFacts, RoundFacts
 from fedloom.errors import RunError
+from fedloom.planning.importance import combined, scaled, unknown
 from fedloom.rounds.assign import masking_of, training_assignment
 from fedloom.rounds.masking import fixed_point_of, layout_of, terms_of, to_tally, to_vector
 from fedloom.rounds.messages import Contribution
@@ -28,9 +29,10 @@ SUMMING = [name for name, method in METHODS.items() if method.reveals != "indivi
 ROWS = {"a": 3, "b": 50, "c": 7}
 
 
-def round_of(name, weighting="examples", lacks=None):
+def round_of(name, weighting="examples", lacks=None, importance=False):
     """Method, world, state, and what each client was asked and answers. lacks: client -> a module it does not train."""
-    experiment = pretend_experiment(name, rounds={"max_update_norm": 100.0, "weighting": weighting})
+    rounds, training = {"max_update_norm": 100.0, "weighting": weighting}, {"importance": importance}
+    experiment = pretend_experiment(name, rounds=rounds, training=training)
     clients = [
         client.model_copy(
             update={"rank_pattern": {(lacks or {})[client.name]: 0} if client.name in (lacks or {}) else {}}
@@ -57,7 +59,10 @@ def trained(assignment):
         return Factors(a, b, factors.scaling)
 
     head = {name: torch.randn(tensor.shape, generator=draw) for name, tensor in assignment.head.items()}
-    return Contribution(1, assignment.client, ROWS[assignment.client], {}, assignment.start.trainable.map(moved), head)
+    adapter, total = assignment.start.trainable.map(moved), assignment.work.importance
+    scores = {module: 0.1 + float(torch.rand((), generator=draw)) for module in assignment.trained_modules}
+    importance = {} if total is None else scaled(scores, total)
+    return Contribution(1, assignment.client, ROWS[assignment.client], {}, adapter, head, importance=importance)
 
 
 LACKS = {
@@ -167,3 +172,33 @@ def test_a_sum_that_too_few_clients_make_is_never_opened():
     assert (experiment.secure_aggregation.threshold_of(3), masking.threshold) == (2, 3)
     off = experiment.model_copy(update={"secure_aggregation": SecureAggregationTable()})
     assert masking_of(off, world_of(off, MODULES), NAMES, ROWS, bytes(32)) is None
+
+
+@pytest.mark.parametrize("lacks", LACKS.values(), ids=LACKS)
+@pytest.mark.parametrize("weighting", ["examples", "uniform"])
+def test_importance_is_part_of_the_sum(weighting, lacks):
+    """What the server knows of it is what it would know of the clients' scores, with rounding below 1e-9."""
+    method, world, _, answers = round_of("loom", weighting, lacks, importance=True)
+    answers[1] = (answers[1][0], replace(answers[1][1], importance={}))  # one that measured nothing
+    folded = Tally()
+    for assignment, contribution in answers:
+        folded = fold(folded, method, world, assignment, contribution, weighting)
+    masking = answers[0][0].masking
+    fixed, layout = fixed_point_of(masking), layout_of(masking, answers[1][0])
+    words = np.zeros(layout.length, dtype=np.uint64)
+    for assignment, contribution in answers:
+        arrived = assignment_from_bytes(assignment_to_bytes(assignment))
+        words += fixed.encode(to_vector(contribution, arrived), assignment.client)
+    summed = to_tally(fixed.decode(words), layout, NAMES)[0].importance
+    assert summed.means() == pytest.approx(folded.importance.means(), abs=1e-9)
+    plain, secure = (combined(each, unknown(MODULES)) for each in (folded.importance, summed))
+    assert secure.shares == pytest.approx(plain.shares, abs=1e-9)
+    assert secure.assumed == plain.assumed == (("small",) if len(lacks) == 3 else ())
+    assert len(set(plain.shares.values())) == (1 if len(lacks) == 3 else 2)
+
+
+def test_vectors_without_importance_are_as_they_were():
+    _, _, _, answers = round_of("loom")
+    _, _, _, measuring = round_of("loom", importance=True)
+    lengths = [len(to_vector(pairs[0][1], pairs[0][0])) for pairs in (answers, measuring)]
+    assert lengths[1] == lengths[0] + 2 * len(MODULES)

@@ -10,7 +10,7 @@ from fedloom.adapters.algebra import pad
 from fedloom.adapters.factors import Factors
 from fedloom.errors import ContributionRefusedError
 from fedloom.rounds.messages import Assignment, Contribution
-from fedloom.rounds.validate import TAKEN, TAKEN_ALWAYS, update_norm, validate, validate_measured
+from fedloom.rounds.validate import TAKEN, TAKEN_ALWAYS, update_norm, validate, validate_masked, validate_measured
 from fedloom.store.journal import RESERVED
 
 MODULE = "layers.0.q_proj"
@@ -172,3 +172,53 @@ def test_a_measurement_of_another_client_or_round_is_refused(measured):
     for changed in (replace(answer, client="somebody"), replace(answer, round=answer.round + 1)):
         with pytest.raises(ContributionRefusedError):
             validate_measured(changed, asked)
+
+
+def measuring(assignment, contribution, scores):
+    work = replace(assignment.work, importance=0.5)
+    return replace(assignment, work=work), replace(contribution, importance=scores)
+
+
+OTHER = "layers.0.v_proj"
+
+
+@pytest.mark.parametrize("scores", [{}, {MODULE: 0.5, OTHER: 0.0}, {MODULE: 0.2, OTHER: 0.3}])
+def test_scores_with_the_sum_that_was_asked_for_are_accepted(scores, assignment, contribution):
+    asked, answer = measuring(assignment, contribution, scores)
+    validate(answer, asked, rows=10)
+
+
+@pytest.mark.parametrize(
+    ("scores", "why"),
+    [
+        ({MODULE: 0.5}, f"(?s){OTHER}.*no score"),
+        ({MODULE: 0.2, OTHER: 0.2, "lm_head": 0.1}, "(?s)lm_head.*does not train"),
+        ({MODULE: 0.6, OTHER: -0.1}, "(?s)from 0 to 0.5.*-?0"),
+        ({MODULE: 0.4, OTHER: -0.1}, "(?s)from 0 to 0.5.*-0.1"),
+        ({MODULE: float("nan"), OTHER: 0.5}, "(?s)out of range.*nan"),
+        ({MODULE: "0.2", OTHER: 0.3}, "out of range"),
+        ({MODULE: True, OTHER: 0.3}, "out of range"),
+        ({MODULE: 1.7e308, OTHER: 1.7e308}, "out of range"),
+        ({MODULE: 10**400, OTHER: 0.3}, "out of range"),
+        ({MODULE: 0.5, OTHER: 0.5}, "(?s)another sum.*0.5.*1"),
+        ([0.2, 0.3], "no table"),
+    ],
+)
+def test_other_scores_are_refused(scores, why, assignment, contribution):
+    asked, answer = measuring(assignment, contribution, scores)
+    with pytest.raises(ContributionRefusedError, match=why):
+        validate(answer, asked, rows=10)
+
+
+def test_scores_that_nobody_asked_for_are_refused(assignment, contribution):
+    with pytest.raises(ContributionRefusedError, match="not asked for"):
+        validate(replace(contribution, importance={MODULE: 0.2, OTHER: 0.3}), assignment, rows=10)
+
+
+def test_scores_beside_a_secure_sum_are_refused(contribution, assignment):
+    open_scores = replace(
+        contribution, adapter=Adapter(), head={}, examples=0, advertisement="00", importance={"x": 1.0}
+    )
+    with pytest.raises(ContributionRefusedError, match="sent as it is"):
+        validate_masked(open_scores, assignment)
+    validate_masked(replace(open_scores, importance={}), assignment)

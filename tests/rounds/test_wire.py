@@ -111,3 +111,16 @@ def test_another_protocol_is_named(assignment, monkeypatch):
 def test_bytes_that_are_no_message_are_refused():
     with pytest.raises(AdapterError):
         wire.assignment_from_bytes(b"not a message")
+
+
+def test_importance_travels_only_where_it_is_measured(assignment, contribution):
+    scores = dict.fromkeys(assignment.start.trainable, 0.1 + 0.2 / 3)
+    asked = replace(assignment, work=replace(assignment.work, importance=1 / 3))
+    assert wire.assignment_from_bytes(wire.assignment_to_bytes(asked)).work == asked.work
+    data = wire.contribution_to_bytes(replace(contribution, importance=scores), asked.sends)
+    assert wire.contribution_from_bytes(data, start=asked.start.trainable).importance == scores
+    for plain in (
+        wire.assignment_to_bytes(assignment),
+        wire.contribution_to_bytes(contribution, assignment.sends),
+    ):
+        assert b"importance" not in plain

@@ -76,4 +76,13 @@ def test_what_is_shown_to_whom_is_said():
     assert "its numbers of rows and a digest of them" in secure[1]
     assert plain[0].startswith("the server sees, of each client: the factors that it trained")
     assert "stays at the client" in disclosures(experiment_of("fedsa"))[0]
+
+
+def test_what_is_measured_of_the_layers_is_disclosed():
+    measuring = {"training": {"importance": True}}
+    assert "clients, and of how much each layer matters there" in disclosures(experiment_of(**measuring))[0]
+    assert (
+        "trained, and how much each layer matters there;" in disclosures(experiment_of(enabled=False, **measuring))[0]
+    )
+    assert "matters" not in " ".join(disclosures(experiment_of()))
     assert drawn(experiment_of(rounds={"participation": 0.6})) == 2

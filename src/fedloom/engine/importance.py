@@ -41,6 +41,5 @@ def journal_importance(loop: Loop, round: int, summed: ScoreSum) -> None:
 
 
 def _latest(records: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    return max(
-        (record for record in records if record["kind"] == KIND), key=lambda record: record["round"], default=None
-    )
+    """The last one written: where a round was done again, that of its last time."""
+    return next((record for record in reversed([*records]) if record["kind"] == KIND), None)

@@ -200,7 +200,7 @@ def alone_experiment(experiment: Experiment, client: str) -> Experiment:
             "server": ServerTable(),
             "wire": WireTable(),
             "secure_aggregation": SecureAggregationTable(),
-            "training": experiment.training.model_copy(update={"proximal": 0.0}),
+            "training": experiment.training.model_copy(update={"proximal": 0.0, "importance": False}),
             "rounds": experiment.rounds.model_copy(
                 update={"clients": (client,), "min_clients": 1, "participation": 1.0}
             ),

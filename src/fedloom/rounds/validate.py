@@ -180,9 +180,11 @@ def _check_importance(contribution: Contribution, assignment: Assignment) -> Non
         what = "the module has no score" if module in expected else "a module was scored that the client does not train"
         raise ContributionRefusedError(client, what, module=module, expected=f"the {len(expected)} modules it trains")
     for module, score in found.items():
-        if not _is_number(score) or score < 0:
-            what = "the score is not a finite number of at least 0"
-            raise ContributionRefusedError(client, what, module=module, found=repr(score)[:80])
+        if not _is_number(score) or not 0 <= score <= total * (1 + 1e-6):
+            asked = f"a number from 0 to {total:g}"
+            raise ContributionRefusedError(
+                client, "the score is out of range", module=module, expected=asked, found=repr(score)[:80]
+            )
     if not math.isclose(math.fsum(found.values()), total, rel_tol=1e-6):
         raise ContributionRefusedError(
             client, "the scores have another sum", expected=f"{total:g}", found=f"{math.fsum(found.values()):g}"

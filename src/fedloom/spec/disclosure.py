@@ -29,17 +29,19 @@ def planting(canaries: int) -> str | None:
 
 def _disclosures(experiment: Experiment) -> Iterator[str]:
     method, head = METHODS[experiment.method.name], " and head" if experiment.model.classifies else ""
+    matters = "how much each layer matters there"
+    of, and_ = (f", and of {matters}", f", and {matters}") if experiment.training.importance else ("", "")
     noise = experiment.privacy.unit == "example"
     openly, trained = UNDER_NOISE if noise else OPENLY, "trained under the noise of [privacy]" if noise else "trained"
     kept = "; a part of them stays at the client" if method.personal else ""
     if experiment.secure_aggregation.enabled:
         clients = drawn(experiment)
         least = experiment.secure_aggregation.threshold_of(clients)
-        yield f"the server sees, of each round: the sum of the factors{head} of {least} to {clients} clients{kept}"
+        yield f"the server sees, of each round: the sum of the factors{head} of {least} to {clients} clients{kept}{of}"
         yield f"the server sees, of each client: {openly}"
         yield "a client sees, of the others: their sum as the next start; names, ranks and public keys"
     else:
-        yield f"the server sees, of each client: the factors{head} that it {trained}{kept}; {openly}"
+        yield f"the server sees, of each client: the factors{head} that it {trained}{kept}{and_}; {openly}"
         yield "a client sees, of the others: what the server makes of their factors, as the next start"
     if experiment.model.classifies and experiment.model.labels is None:
         yield "the server sees, of each client: which classes it has (list them in model.labels, and it sees none)"

@@ -79,7 +79,7 @@ def _of_the_server(optimizer: str) -> Iterator[tuple[Path, str]]:
 def _of_privacy(experiment: Experiment) -> Iterator[tuple[Path, str]]:
     unit = experiment.privacy.unit
     if unit != "none":
-        why = "is measured from gradients that have no noise, which [privacy] promises; measure it in a run without"
+        why = "is measured from gradients without the noise that [privacy] promises; set it to false"
         yield ("training", "importance"), why
     if unit == "example":
         yield ("training", "max_grad_norm"), "is replaced by privacy.max_grad_norm, which clips every single example"
