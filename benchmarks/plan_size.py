@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,7 +19,8 @@ from typing import Any
 from measuring import timed
 
 from fedloom.planning.problem import Client, Limits, Problem
-from fedloom.planning.solve import GAP, Solution, solved
+from fedloom.planning.search import GAP
+from fedloom.planning.solve import Solution, solved
 from fedloom.planning.values import Architecture, Machine, Memory, Module, Speed, Work
 
 RESULTS = Path(__file__).parent / "results"
@@ -71,9 +73,17 @@ def problem(clients: int, kinds: int, blocks: int, seed: int = 0) -> Problem:
 
 def measured(clients: int, kinds: int, blocks: int, gap: float) -> dict[str, Any]:
     asked = problem(clients, kinds, blocks)
+    began = time.process_time()
     seconds, found = timed(lambda: solved(asked, gap))
+    processor = time.process_time() - began
     modules = len(asked.architecture.modules)
-    return {"clients": clients, "kinds": kinds, "modules": modules, "seconds": seconds} | described(found)
+    return {
+        "clients": clients,
+        "kinds": kinds,
+        "modules": modules,
+        "seconds": seconds,
+        "processor_seconds": processor,
+    } | described(found)
 
 
 def described(found: Solution) -> dict[str, Any]:
@@ -83,12 +93,14 @@ def described(found: Solution) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "| clients | different | modules | seconds | importance covered | gap | widest gap of a client |",
-        "|--:|--:|--:|--:|--:|--:|--:|",
+        "| clients | different | modules | seconds | processor | importance covered | gap | widest gap of a client |",
+        "|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
-        line = f"| {row['clients']} | {row['kinds']} | {row['modules']} | {row['seconds']:.1f} | {row['worth']:.3f} "
-        lines.append(line + f"| {100 * row['gap']:.3f}% | {100 * row['widest_gap']:.3f}% |")
+        times = f"{row['seconds']:.1f} | {row['processor_seconds']:.1f}"
+        gaps = f"{100 * row['gap']:.3f}% | {100 * row['widest_gap']:.3f}%"
+        counts = f"{row['clients']} | {row['kinds']} | {row['modules']}"
+        lines.append(f"| {counts} | {times} | {row['worth']:.3f} | {gaps} |")
     return "\n".join(lines)
 
 

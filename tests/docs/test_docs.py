@@ -21,7 +21,7 @@ def generator():
     return module
 
 
-@pytest.mark.parametrize("name", ["methods.md", "configuration.md", "evidence.md", "wire.md"])
+@pytest.mark.parametrize("name", ["methods.md", "configuration.md", "evidence.md", "privacy.md", "wire.md"])
 def test_generated_pages_are_fresh(name):
     written = (ROOT / "docs" / name).read_text(encoding="utf-8")
     assert written == generator().PAGES[name](), "run: python docs/generate.py"
@@ -36,7 +36,7 @@ def test_the_algebra_example_runs_and_prints_what_it_says(capsys):
 
 
 def commands_named(page: Path) -> set[str]:
-    return set(re.findall(r"(?:^|`)fedloom ([a-z]+)", page.read_text(), re.MULTILINE))
+    return set(re.findall(r"(?:^|`)fedloom ([a-z]+(?:-[a-z]+)*)", page.read_text(), re.MULTILINE))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

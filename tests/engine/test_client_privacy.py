@@ -1,6 +1,8 @@
 """A run whose server adds noise for whole clients: releases are written first, and the budget ends it."""
 
-from dataclasses import asdict
+import math
+from dataclasses import asdict, replace
+from itertools import pairwise
 
 import pytest
 
@@ -43,6 +45,17 @@ def test_a_round_beyond_the_budget_is_refused_and_says_how_many_are_left(make_lo
     with pytest.raises(RunError, match=r"round 4: .*budget does not allow this round.*spent in 4 rounds.*noise: 0\."):
         drive(loop)
     assert loop.directory.latest() == 3
+
+
+def test_a_bound_that_adapts_is_that_of_the_next_release_also_after_a_resume(make_loop):
+    privacy = PrivacyTable(unit="client", noise_multiplier=0.01, delta=1e-5, max_change_norm=50.0, clip_quantile=0.5)
+    experiment = pretend_experiment("fedit", rounds={"weighting": "uniform"}).model_copy(update={"privacy": privacy})
+    loop = make_loop(experiment, last_round=2)
+    drive(loop)
+    drive(replace(loop, last_round=4))
+    released = [record["max_change_norm"] for record in loop.records() if record["kind"] == SumRelease.KIND]
+    assert released[0] == 50.0
+    assert all(later / earlier == pytest.approx(math.exp(-0.1), rel=0.05) for earlier, later in pairwise(released))
 
 
 @pytest.mark.parametrize(

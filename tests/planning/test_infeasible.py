@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fedloom.errors import PlanError
 from fedloom.planning.infeasible import amount, explained, shortages, smallest_choices
 from fedloom.planning.problem import Limits
-from fedloom.planning.solve import best_of
+from fedloom.planning.search import best_of
 from tests.oracles.brute import best_worth
 from tests.planning.small import client_of, problem_of
 

@@ -43,6 +43,7 @@ def test_limits_stand_beside_what_is_used(plan):
 def test_the_straggler_is_the_slowest(plan):
     assert plan.straggler.client == "small"
     assert plan.round_seconds == plan.of("small").seconds > plan.of("big").seconds
+    assert plan.total_bytes == sum(one.up_bytes + one.down_bytes for one in plan.clients)
 
 
 def test_the_gain_over_the_best_uniform_configuration(plan):
@@ -124,7 +125,7 @@ def test_wrong_values_are_named_with_their_place(plan):
     for old, new, named in (
         ('"bits":32', '"bits":5', r"clients\.0\.bits: .* 32, 16, 8 or 4"),
         ('"client":"small"', '"client":"big"', "'big' has two plans"),
-        ('"format":1', '"format":2', "format: .* 1"),
+        ('"format":1', '"format":2', "format: .* equal to 1"),
         ('"batch":', '"bitch":', r"clients\.0\.batch"),
         ('["1.q",', '["1.up",', "a module has two ranks"),
     ):

@@ -61,3 +61,12 @@ def test_a_rank_ends_at_the_full_rank_of_a_module():
     problem = problem_of(client_of(), ranks=(8, 16), gains=(0.5, 0.6))
     found = best_uniform(problem)
     assert {rank for _, rank in found.choice.ranks} == {8}
+
+
+def test_the_server_must_bear_it_too():
+    """At rank 1 there are 96 numbers of 4 bytes each way, and 400 bytes around them, for each of two clients."""
+    problem = problem_of(client_of("a"), client_of("b"))
+    free = best_uniform(problem)
+    assert free.rank == 4
+    assert best_uniform(replace(problem, server_bytes=2.0 * (400 + 2 * 4 * 96))).rank == 1
+    assert best_uniform(replace(problem, server_bytes=2000.0)) is None

@@ -52,6 +52,15 @@ def test_the_page_has_a_row_for_each_client_and_none_without_noise(summary):
     assert all(number in page for number in (">3<", ">1.1<", ">0.2500<", ">3.500<", ">1e-05<", "bound pld"))
 
 
+def test_the_page_says_that_rows_were_planted_with_noise_and_without(summary):
+    planted = {"privacy": {"canaries": 12}}
+    for page in (
+        privacy_section(replace(summary, settings=planted)),
+        privacy_section(replace(summary, settings=planted, releases=releases(RECORDS))),
+    ):
+        assert "Canaries: 12 made-up rows are planted at each client" in page
+
+
 def test_a_summary_has_the_releases_of_its_journal(experiment, journal):
     journal.add(**sent("north", 2, 1.5))
     assert [one.epsilon for one in summarise(experiment, journal).releases] == [1.5]

@@ -12,7 +12,7 @@ from fedloom.aggregation.registry import METHODS
 from fedloom.aggregation.summand import RunningSum
 from fedloom.aggregation.world import ClientFacts, Slot, Start, World
 from fedloom.privacy.entropy import Entropy
-from fedloom.rounds.client_noise import ClientNoise, change_norm, clipped
+from fedloom.rounds.client_noise import BOUND, ClientNoise, change_norm, clipped
 from fedloom.rounds.messages import Assignment, Contribution
 
 FITTING = ["fedit", "fedsvd", "ffa", "rbla", "rolora", "zeropad"]
@@ -70,9 +70,37 @@ def test_the_noise_has_the_size_that_was_promised_and_owners_get_none():
     total = running.value()
     source = np.random.default_rng(3)
     noise = ClientNoise(bound=2.0, noise_multiplier=1.5, entropy=Entropy(source.bytes))
-    draws = [noise.total(total) for _ in range(300)]
+    draws = [noise.total(total, 3) for _ in range(300)]
     for key in ("q|a", "q|b"):
         moved = torch.stack([draw.sums[key] - total.sums[key] for draw in draws])
         assert float(moved.std()) == pytest.approx(3.0, rel=0.05)
         assert abs(float(moved.mean())) < 0.2
     assert all(torch.equal(draw.sums["q|owners"], total.sums["q|owners"]) for draw in draws)
+
+
+def source(seed):
+    return Entropy(np.random.default_rng(seed).bytes)
+
+
+@pytest.mark.parametrize(("sigma", "clients"), [(0.3, 3), (1.0, 10), (1.0, 100), (4.0, 50)])
+def test_sum_and_count_together_spend_what_the_sum_alone_did(sigma, clients):
+    """Two Gaussian releases are one whose inverse variances add: of the sum with sensitivity 1, the count with 1/2."""
+    noise = ClientNoise(1.0, sigma, quantile=0.5)
+    together = noise.of_the_sum(clients) ** -2 + (noise.of_the_count(clients) / 0.5) ** -2
+    assert together == pytest.approx(sigma**-2)
+    assert sigma < noise.of_the_sum(clients) <= 1.155 * sigma
+    assert ClientNoise(1.0, sigma).of_the_sum(clients) == sigma
+
+
+@pytest.mark.parametrize("start", [0.05, 40.0])
+def test_the_bound_finds_the_quantile_of_what_clients_send(start):
+    norms = torch.rand(400, generator=torch.Generator().manual_seed(1)) + 0.5  # the middle one is 1
+    bound = start
+    for round in range(80):
+        noise = ClientNoise(bound, 0.5, quantile=0.5, entropy=source(round))
+        bound = float(noise.next_bound(int((norms <= bound).sum()), len(norms))[BOUND])
+    assert bound == pytest.approx(1.0, abs=0.1)
+
+
+def test_without_a_quantile_the_bound_stays():
+    assert ClientNoise(2.0, 1.0).next_bound(1, 3) == {}

@@ -60,7 +60,7 @@ CASES = {
     ),
     "client by name": (
         '[[clients]]\nname = "a"\ndata = "hf:x"\n[[clients]]\nname = "site.b"\ndata = "hf:x"\nrank = 0',
-        "line 7: [[clients]] site.b, rank: expected at least 1, found 0",
+        "line 7: [[clients]] site.b, rank: expected at least 1 or 'auto', found 0",
     ),
     "client by number": ('[[clients]]\ndata = "hf:x"', "line 1: [[clients]] number 1, name: missing"),
     "inside a client": (

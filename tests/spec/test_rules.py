@@ -45,6 +45,10 @@ FAULTS = {
         '[method]\nname = "flor"',
         f"line 2: [method] name: there is no method 'flor'; expected one of {', '.join(METHODS)}; did you mean flora?",
     ),
+    "canaries of images": (
+        'model.task = "image-classification"\nprivacy.canaries = 3',
+        "line 2: [privacy] canaries: are texts, and [model] task is image-classification; set it to 0",
+    ),
     "unknown setting": ('[method]\nname = "flora"\nx = 1', "line 3: [method] x: unknown setting 'x'"),
     "bad setting": (
         '[method]\nname = "loom"\ndirections = "up"',

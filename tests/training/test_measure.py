@@ -1,14 +1,16 @@
 """Held-out loss, accuracy and greedy answers."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from fedloom.aggregation.world import Start
+from fedloom.data.batches import Batch
 from fedloom.data.examples import Message
 from fedloom.training.lora_layer import load_start
-from fedloom.training.measure import answer, held_out_loss
+from fedloom.training.measure import answer, example_losses, held_out_loss
 
 
 def test_loss_is_the_mean_over_labels_not_over_batches(load, kit):
@@ -68,3 +70,16 @@ def test_a_prompt_is_cut_so_that_the_answer_fits_the_positions(load, kit):
     base = load("gpt2")
     load_start(base, Start(kit.random_adapter(base)), {})
     assert len(answer(base, [[Message("user", "long " * 400)]], 8, max_tokens=504)) == 1
+
+
+@pytest.mark.parametrize("kind", ["llama", "bert"])
+def test_the_loss_of_each_example_is_its_mean_in_the_order_of_the_examples(load, kit, kind):
+    base = load(kind)
+    batches = [replace(kit.random_batch(base, rows=2, seed=1), rows=(3, 0)), kit.random_batch(base, rows=1, seed=2)]
+    batches[1] = replace(batches[1], rows=(2,))
+    found = example_losses(base, batches, 4)
+    for batch in batches:
+        for place, row in enumerate(batch.rows):
+            alone = Batch(batch.input_ids[place : place + 1], batch.labels[place : place + 1])
+            assert found[row] == pytest.approx(held_out_loss(base, [alone])["loss"], rel=1e-5)
+    assert math.isnan(found[1])  # no batch had it

@@ -79,6 +79,7 @@ class Method:
     change(total, state, facts): what `finish` will add to the delta, in few factors, for server optimizers and for what
         is sent; None: the difference of the two states, which is as wide as both.
     refactors: whether `finish` changes sides that nobody trains, so that they must travel in every round.
+    replans: whether clients' ranks may change between rounds: no value of the state has them in its shape.
     server(clients): the server optimizer that goes with it unless the user names another, for so many clients in a run.
     """
 
@@ -101,6 +102,7 @@ class Method:
     change: Callable[[Summand, GlobalState, RoundFacts], Adapter] | None = None
     server: Callable[[int], ServerOptimizer] = no_server_rule
     refactors: bool = False
+    replans: bool = False
     settings: type = field(default=NoSettings)
 
     @property

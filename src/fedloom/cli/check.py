@@ -10,7 +10,7 @@ from fedloom.spec.load import load
 
 if TYPE_CHECKING:
     from fedloom.engine.base import Federation
-    from fedloom.spec.experiment import Experiment
+    from fedloom.spec.experiment import Experiment, PrivacyTable
 
 NAME = "check"
 
@@ -56,6 +56,12 @@ def _client_noise(experiment: Experiment) -> str:
     epsilon = epsilon_of([each.times(rounds)], privacy.checked_delta, privacy.accountant)
     return (
         f"  privacy of each client as a whole: noise multiplier {each.noise_multiplier:g} on sums of changes of norm "
-        f"{privacy.max_change_norm:g}, added by the server; {rounds} rounds spend epsilon {epsilon:.3f} at delta "
+        f"{_bound(privacy)}, added by the server; {rounds} rounds spend epsilon {epsilon:.3f} at delta "
         f"{privacy.checked_delta:g}"
     )
+
+
+def _bound(privacy: PrivacyTable) -> str:
+    if privacy.clip_quantile is None:
+        return f"{privacy.max_change_norm:g}"
+    return f"{privacy.max_change_norm:g} at first (then what {100 * privacy.clip_quantile:g}% of the clients keep)"

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from fedloom.cli import (
+    audit_privacy,
     check,
     compare,
     demo,
@@ -16,6 +17,7 @@ from fedloom.cli import (
     init,
     join,
     methods,
+    plan,
     privacy,
     probe,
     provision,
@@ -45,7 +47,9 @@ for command in (
     report,
     export,
     methods,
+    plan,
     privacy,
+    audit_privacy,
     probe,
     provision,
     serve,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fedloom import rng
+from fedloom.data.canaries import Canary, planted
 from fedloom.data.columns import examples_of
 from fedloom.data.examples import Classification, Example, Generation, Labelled
 from fedloom.data.partition import partition
@@ -20,11 +21,15 @@ from fedloom.spec.experiment import Experiment
 
 @dataclass(frozen=True)
 class ClientData:
-    """One client's examples. dropped: rows that were left out because a text or an image in them is empty."""
+    """One client's examples. dropped: rows that were left out because a text or an image in them is empty.
+
+    canaries: made-up rows for an audit; those that are included are the last of `train`, and none is held out.
+    """
 
     train: tuple[Example, ...]
     held_out: tuple[Example, ...]
     dropped: int = 0
+    canaries: tuple[Canary, ...] = ()
 
     def digest(self) -> str:
         """SHA-256 over all examples in order, and over which of them are held out."""
@@ -62,7 +67,9 @@ class Sources:
         kept = _drawn(examples, experiment.data.max_rows, rng.child(experiment.seed, "max_rows", name))
         seed = rng.child(experiment.seed, "held_out", name)
         train, held_out = split(kept, experiment.data.holdout, seed, where=f"client {name!r}, {source}")
-        return ClientData(train, held_out, dropped)
+        canaries = planted(experiment, name, [item.label for item in kept if isinstance(item, Labelled)])
+        included = tuple(canary.example for canary in canaries if canary.included)
+        return ClientData((*train, *included), held_out, dropped, canaries)
 
     def _rows(self, name: str) -> tuple[list[dict[str, Any]], list[int] | None, str]:
         """A client's rows, their numbers in the source where it has only a share of it, and the source."""

@@ -7,18 +7,21 @@ from fedloom.engine.promises import client_spending
 from fedloom.privacy.accounting import Spending
 from fedloom.privacy.ledger import afforded
 from fedloom.report.values import SumRelease
-from fedloom.rounds.client_noise import ClientNoise
+from fedloom.rounds.client_noise import BOUND, ClientNoise
+from fedloom.rounds.state import RunState
 from fedloom.spec.experiment import Experiment
 
 
-def client_noise(experiment: Experiment) -> ClientNoise | None:
-    """The noise of a round; None unless whole clients are protected."""
-    if experiment.privacy.unit != "client":
+def client_noise(experiment: Experiment, state: RunState) -> ClientNoise | None:
+    """The noise of the round after `state`; None unless whole clients are protected."""
+    privacy = experiment.privacy
+    if privacy.unit != "client":
         return None
-    return ClientNoise(experiment.privacy.max_change_norm, client_spending(experiment).noise_multiplier)
+    bound = state.learned.extras.get(BOUND, privacy.max_change_norm)
+    return ClientNoise(float(bound), client_spending(experiment).noise_multiplier, privacy.clip_quantile)
 
 
-def spend(loop: Loop, round: int) -> None:
+def spend(loop: Loop, round: int, noise: ClientNoise) -> None:
     """Write the release of a round before it is made: what was spent stays, also when a crash undoes the round.
 
     Raises: RunError if the budget does not allow it.
@@ -37,7 +40,7 @@ def spend(loop: Loop, round: int) -> None:
         SumRelease.KIND,
         round=round,
         noise_multiplier=each.noise_multiplier,
-        max_change_norm=privacy.max_change_norm,
+        max_change_norm=noise.bound,
         epsilon=epsilon,
         delta=privacy.checked_delta,
     )

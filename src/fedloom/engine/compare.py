@@ -67,7 +67,7 @@ def _variant(experiment: Experiment, name: str) -> tuple[Experiment, str]:
         "evaluation": experiment.evaluation.model_copy(update={"baselines": False}),
     }
     note = ""
-    ranks = {rank for client in experiment.clients for rank in (client.rank, *client.rank_pattern.values())}
+    ranks = {rank for client in experiment.clients for rank in (client.known_rank, *client.rank_pattern.values())}
     if Law.UNEQUAL_RANKS not in method_named(name).laws and len(ranks) > 1:
         note = f"rank {min(ranks)} for all: {name} needs equal ranks"
         update["clients"] = tuple(

@@ -13,9 +13,10 @@ from fedloom.engine.client_privacy import client_noise, spend
 from fedloom.engine.loop import Loop, server_optimizer
 from fedloom.engine.losses import pooled_losses
 from fedloom.engine.privacy_extra import privacy_part
+from fedloom.engine.replanning import REPLANNED, as_replanned, replanned
 from fedloom.errors import ContributionRefusedError
 from fedloom.rounds.assign import masking_of
-from fedloom.rounds.client_noise import clipped
+from fedloom.rounds.client_noise import ClientNoise, clipped
 from fedloom.rounds.messages import Assignment, Contribution, Dropout, Masking, holding
 from fedloom.rounds.roster import roster
 from fedloom.rounds.state import RunState
@@ -25,6 +26,7 @@ from fedloom.rounds.validate import update_norm, validate, validate_masked, vali
 
 def drive(loop: Loop) -> RunState:
     """Run all rounds that are still to be done, commit each, measure each, and return the last state."""
+    loop = as_replanned(loop, [record for record in loop.records() if record["kind"] == REPLANNED])
     states = [_begin(loop)]  # the latest alone, as nobody holds one while the next is being saved: they may be large
     # A run that was killed after a commit has not measured that round yet.
     due = "base" if states[-1].round == 0 else "round"
@@ -33,6 +35,7 @@ def drive(loop: Loop) -> RunState:
             _measure(loop, states[-1], due)
             if _out_of_patience(loop):
                 break
+        loop = replanned(loop, states[-1].round)
         states.append(_one_round(loop, states.pop(), due))
         due = "round"
     _measure(loop, states[-1], due, "final")
@@ -82,20 +85,21 @@ def _stepped(
 ) -> tuple[RunState, list[str]]:
     """The next state and who contributed; the sums are forgotten before it is saved."""
     masked: list[Reply] = []
-    tally = _collect(loop, asked, masked)
+    noise = client_noise(loop.experiment, state)
+    tally = _collect(loop, asked, masked, noise)
     if masking is not None:
         tally = privacy_part("secure_round").secure_tally(loop.engine, loop.journal, masking, masked)
     minimum, optimizer = loop.experiment.rounds.min_clients, server_optimizer(loop)
-    noise = client_noise(loop.experiment)
     if noise is not None:
         require_enough(tally, state.round + 1, minimum)
-        spend(loop, state.round + 1)
+        spend(loop, state.round + 1, noise)
     after = step(tally, loop.method, loop.world, state, min_clients=minimum, optimizer=optimizer, noise=noise)
     return after, list(tally.clients)
 
 
-def _collect(loop: Loop, asked: Iterable[Asked], masked: list[Reply]) -> Tally:
-    """Ask, fold what was trained, and write down what was measured. masked: gets replies that wait for a secure sum."""
+def _collect(loop: Loop, asked: Iterable[Asked], masked: list[Reply], noise: ClientNoise | None = None) -> Tally:
+    """Ask, fold what was trained, and write down what was measured. masked: gets replies that wait for a secure sum.
+    noise: what is folded is clipped for it."""
     tally, purposes = Tally(), []
 
     def assignments() -> Iterator[Assignment]:
@@ -104,11 +108,18 @@ def _collect(loop: Loop, asked: Iterable[Asked], masked: list[Reply]) -> Tally:
             yield assignment
 
     for number, answer in enumerate(loop.engine.exchange(assignments())):
-        tally = _taken(loop, tally, purposes[number], answer, masked)
+        tally = _taken(loop, tally, purposes[number], answer, masked, noise)
     return tally
 
 
-def _taken(loop: Loop, tally: Tally, purpose: str, answer: Reply | Dropout, masked: list[Reply]) -> Tally:
+def _taken(
+    loop: Loop,
+    tally: Tally,
+    purpose: str,
+    answer: Reply | Dropout,
+    masked: list[Reply],
+    noise: ClientNoise | None,
+) -> Tally:
     """The tally after one answer, which is journaled."""
     _journal_asking(loop, answer)
     if isinstance(answer, Dropout):
@@ -129,12 +140,12 @@ def _taken(loop: Loop, tally: Tally, purpose: str, answer: Reply | Dropout, mask
     if answer.assignment.masking is not None:
         masked.append(answer)
         return tally
-    weighting, privacy = loop.experiment.rounds.weighting, loop.experiment.privacy
-    added, more = answer.contribution, dict[str, float]()
-    if privacy.unit == "client":
-        added, norm = clipped(added, answer.assignment, loop.method, loop.world, privacy.max_change_norm)
-        more = {"change_norm": norm}
-    tally = fold(tally, loop.method, loop.world, answer.assignment, added, weighting)
+    weighting = loop.experiment.rounds.weighting
+    added, more, within = answer.contribution, dict[str, float](), False
+    if noise is not None:
+        added, norm = clipped(added, answer.assignment, loop.method, loop.world, noise.bound)
+        more, within = {"change_norm": norm}, norm <= noise.bound
+    tally = fold(tally, loop.method, loop.world, answer.assignment, added, weighting, within=within)
     _journal_contribution(loop, answer, **held, **more)
     return tally
 

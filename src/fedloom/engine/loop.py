@@ -12,6 +12,7 @@ from fedloom.aggregation.server_rule import ServerOptimizer
 from fedloom.aggregation.world import World
 from fedloom.engine.base import Engine, Federation
 from fedloom.engine.events import Event, Journaled, Observer, silent
+from fedloom.engine.planner import FACT, Planner, from_text
 from fedloom.engine.promises import require_promise
 from fedloom.rounds.world import world_of
 from fedloom.spec.experiment import Experiment
@@ -27,6 +28,7 @@ class Loop:
 
     stages: which evaluations are made ("base" before round 1, "round" after each, "final" with generation).
     last_round: where the run ends, at most experiment.training.rounds.
+    planner: of a run that was planned.
     holds: client -> which pieces of the global delta it said it has, as of `messages.holding`.
     """
 
@@ -40,6 +42,7 @@ class Loop:
     stages: frozenset[str]
     last_round: int
     holds: dict[str, str] = field(default_factory=dict)
+    planner: Planner | None = None
 
     @property
     def clients(self) -> tuple[str, ...]:
@@ -83,6 +86,7 @@ def loop_of(
         stages=stages,
         last_round=last_round or experiment.training.rounds,
         holds=confirmations(directory.journal.records()),
+        planner=None if FACT not in directory.facts else from_text(directory.facts[FACT]),
     )
 
 

@@ -14,6 +14,8 @@ from fedloom.aggregation.world import Start
 from fedloom.engine.base import Engine
 from fedloom.engine.events import Observer, silent
 from fedloom.engine.local import LocalEngine
+from fedloom.engine.planned import planner_of, write_plan
+from fedloom.engine.planner import FACT, to_text
 from fedloom.engine.promises import require_noise, require_promise
 from fedloom.engine.sites import Sites, lasting_facts, load_sites, refuse_changed
 from fedloom.engine.whole_run import Result, carry_on, records_of
@@ -59,11 +61,18 @@ def run(
     check(experiment)
     path = Path(root) / experiment.name
     refuse_existing(path)
+    planner = None if experiment.is_planned else planner_of(experiment, None)
+    plan = planner and planner.plan(experiment)
+    if planner and plan:
+        experiment = planner.applied(experiment, plan)
     sites = sites or load_sites(experiment, observe)
     rows = sites.federation().rows
     require_promise(experiment, rows)
     require_noise(experiment, rows)
-    with RunDirectory.create(path, dump(experiment), lasting_facts(sites)) as directory:
+    facts = {**lasting_facts(sites), **({FACT: to_text(planner)} if planner else {})}
+    with RunDirectory.create(path, dump(experiment), facts) as directory:
+        if plan:
+            write_plan(directory.plan, plan)
         return carry_on(experiment, directory, _host(experiment, sites, observe), observe)
 
 

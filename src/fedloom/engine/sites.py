@@ -39,6 +39,7 @@ class Site:
     """One client's rows, encoded; `questions` are the held-out rows that may be answered, as text (generation).
 
     digest: of all its examples and of which of them are held out.
+    canaries: made-up rows for an audit, encoded; included: whether each is trained on, as one of the last of `train`.
     """
 
     train: Sequence[Row]
@@ -46,6 +47,13 @@ class Site:
     questions: Sequence[Example]
     dropped: int
     digest: str
+    canaries: Sequence[Row] = ()
+    included: tuple[bool, ...] = ()
+
+    @property
+    def own(self) -> Sequence[Row]:
+        """Those of `train` that are the client's own rows."""
+        return self.train[: len(self.train) - sum(self.included)] if any(self.included) else self.train
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,9 @@ def load_sites(experiment: Experiment, observe: Observer = silent, base: BaseMod
     sources = Sources(experiment)
     for name in names:
         observe(Stage(f"reading the rows of {name}"))
-        sources.client(name)
+        planted = sources.client(name).canaries
+        if planted:
+            observe(Stage(f"{len(planted)} canaries are planted at {name}, for fedloom audit-privacy"))
     classes = labels(experiment, sources) if experiment.model.classifies else ()
     bits = {name: experiment.bits_of(name) for name in names}
     most, *others = sorted(set(bits.values()), key=MOST_BITS.index)
@@ -175,7 +185,15 @@ def _site(experiment: Experiment, sources: Sources, base: BaseModel, classes: Se
         return encode_all(examples, base.tokenizer, experiment.training.max_tokens, numbers or None, client=name)
 
     questions = [] if base.classifies else drawn[: experiment.evaluation.generate_rows]
-    return Site(encoded(rows.train), encoded(drawn), questions, rows.dropped, rows.digest())
+    canaries = encoded([canary.example for canary in rows.canaries]) if rows.canaries else ()
+    if len(canaries) != len(rows.canaries):
+        raise DataError(
+            "canaries do not fit into max_tokens",
+            where=f"client {name!r}",
+            do=f"Raise max_tokens above {experiment.training.max_tokens}, or set [privacy] canaries = 0",
+        )
+    included = tuple(canary.included for canary in rows.canaries)
+    return Site(encoded(rows.train), encoded(drawn), questions, rows.dropped, rows.digest(), canaries, included)
 
 
 def _drawn(examples: Sequence[Example], count: int, seed: int) -> list[Example]:

@@ -126,7 +126,7 @@ def _read_clients(path: Path) -> dict[str, RegisteredClient]:
 
 def _check_everyone(kit: ServerKit) -> None:
     """pilot.toml and clients.json tell the same clients and ranks."""
-    wanted = {client.name: client.rank for client in kit.experiment.clients}
+    wanted = {client.name: client.known_rank for client in kit.experiment.clients}
     known = {name: client.rank for name, client in kit.clients.items()}
     if wanted != known:
         raise KitError(

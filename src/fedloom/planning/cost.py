@@ -101,6 +101,11 @@ class Usage:
     up_bytes: float
     down_bytes: float
 
+    @property
+    def both_ways(self) -> float:
+        """Bytes up and down."""
+        return self.up_bytes + self.down_bytes
+
     def values(self) -> tuple[float, float, float, float]:
         return self.memory_bytes, self.seconds, self.up_bytes, self.down_bytes
 

@@ -10,7 +10,8 @@ from fedloom.planning.bounds import Priced
 from fedloom.planning.extra import optimizers, silenced
 from fedloom.planning.knapsack import IMPOSSIBLE, Array, Knapsack
 
-NODES = 2_000  # of the tree, then what was found is taken with its gap: as a limit of time it would not repeat
+# Of the tree; then what was found is taken with its gap. As a limit of time it would not repeat.
+NODES, NODES_WITHOUT_GAP = 100, 100_000
 SCALE = 1e4  # of the objective, as the solver is content with an absolute gap of 1e-6
 TIGHTER = 2e-6  # the solver keeps a limit to 1e-6 only
 OPTIMAL, LIMIT_REACHED, INFEASIBLE = 0, 1, 2
@@ -59,15 +60,14 @@ def improved(sack: Knapsack, about: Priced, least: float, gap: float) -> Found:
     if not len(core.modules):
         better = sack.holds(used) and offset > least and bool((base >= 0).any())
         return Found(base if better else None, max(offset, least) if better else least)
-    for room in (sack.room, sack.room - TIGHTER):
-        found = _solved(sack, core, room - used, offset, least, gap)
-        if found.picked is None or sack.holds(sack.total(found.picked)[1]):
-            break
-    else:
-        found = Found(None, found.bound)
+    found = _solved(sack, core, sack.room - used, offset, least, gap)
+    bound = found.bound
+    if found.picked is not None and not sack.holds(sack.total(found.picked)[1]):
+        found = _solved(sack, core, sack.room - TIGHTER - used, offset, least, gap)
+        if found.picked is not None and not sack.holds(sack.total(found.picked)[1]):
+            found = Found(None, bound)
     worth = least if found.picked is None else sack.total(found.picked)[0]
-    bound = max(least, worth, min(found.bound, about.bound))
-    return Found(found.picked if worth > least else None, bound)
+    return Found(found.picked if worth > least else None, max(least, worth, min(bound, about.bound)))
 
 
 def _solved(sack: Knapsack, core: Core, room: Array, offset: float, least: float, gap: float) -> Found:
@@ -83,7 +83,7 @@ def _solved(sack: Knapsack, core: Core, room: Array, offset: float, least: float
             integrality=np.ones(len(worth)),
             bounds=optimize.Bounds(0, 1),
             constraints=optimize.LinearConstraint(matrix, low, high),
-            options={"mip_rel_gap": min(gap / expected, 1.0), "node_limit": NODES},
+            options={"mip_rel_gap": min(gap / expected, 1.0), "node_limit": NODES if gap > 0 else NODES_WITHOUT_GAP},
         )
     if result.status == INFEASIBLE:
         return Found(None, -np.inf)

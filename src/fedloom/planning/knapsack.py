@@ -69,8 +69,8 @@ class Knapsack:
         return bool((used <= self.room).all())
 
 
-def knapsacks(problem: Problem, client: Client) -> Knapsacks:
-    """Raises: PlanError where the client has no settings at all."""
+def knapsacks(problem: Problem, client: Client, byte_price: float = 0.0) -> Knapsacks:
+    """byte_price: worth that a byte up or down takes away. Raises: PlanError where the client has no settings."""
     menu, chosen = problem.menu, tuple(pairs(problem, client))
     blocks = tuple(sorted({module.block for module in problem.architecture.modules}))
     limits = np.array(client.allowed())
@@ -82,14 +82,15 @@ def knapsacks(problem: Problem, client: Client) -> Knapsacks:
     room = 1 + ROUNDING - fixed * shares
     kept = np.array([menu.kept_at(bits) for bits, _, _ in chosen])
     gained = problem.values()[:, None] * np.array(menu.gains)
-    priced = menu.second_price * np.tensordot(each[:, SECONDS], features, 1)
+    prices = np.array([0.0, menu.second_price, byte_price, byte_price])
+    priced = np.tensordot(prices @ each, features, 1)
     at_least = np.array([[module.block for module in problem.architecture.modules]]).T
     return Knapsacks(
         worth=np.where(full, kept[:, None, None] * gained - priced, IMPOSSIBLE),
         rates=each * shares[:, None],
         features=features,
         room=room,
-        constant=-menu.second_price * fixed[:, :, SECONDS],
+        constant=-fixed @ prices,
         inside=at_least >= np.array(blocks),
         seconds=fixed[:, :, SECONDS],
         possible=np.asarray((room >= 0).all(2)),

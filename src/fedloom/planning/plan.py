@@ -10,10 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fedloom.errors import PlanError
 from fedloom.planning.problem import Client, Problem, covered
-from fedloom.planning.solve import GAP, Best, solved
+from fedloom.planning.search import GAP, Best
+from fedloom.planning.solve import solved
 from fedloom.planning.uniform import UniformChoice, best_uniform
 from fedloom.planning.values import Choice
 
+FORMAT = 1
+Format = Annotated[int, Field(ge=FORMAT, le=FORMAT)]
 Bits = Literal[32, 16, 8, 4]
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -81,7 +84,7 @@ class Plan(Value):
     worth, bound: of the objective; no plan is worth more than bound.  uniform: None where no uniform one fits.
     """
 
-    format: Literal[1]
+    format: Format
     clients: Annotated[tuple[ClientPlan, ...], Field(min_length=1)]
     covered: Share
     worth: Annotated[float, Field(allow_inf_nan=False)]
@@ -110,6 +113,11 @@ class Plan(Value):
     def round_seconds(self) -> float:
         return self.straggler.seconds
 
+    @property
+    def total_bytes(self) -> float:
+        """Of all messages of a round, up and down."""
+        return sum(one.up_bytes + one.down_bytes for one in self.clients)
+
     def of(self, client: str) -> ClientPlan:
         """Raises: PlanError for a client that is not planned for."""
         found = next((one for one in self.clients if one.client == client), None)
@@ -133,7 +141,7 @@ def planned(problem: Problem, gap: float = GAP) -> Plan:
     shared = sum(weights[one.client] * one.covered for one in clients)
     uniform = best_uniform(problem)
     return Plan(
-        format=1,
+        format=FORMAT,
         clients=clients,
         covered=min(1.0, shared),
         worth=found.worth,

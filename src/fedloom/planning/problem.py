@@ -10,6 +10,7 @@ Given (sets and numbers):
     u_l        costs l: peak memory, seconds of a round, bytes up, bytes down: fixed_ls + sum over modules of
                cost_lsmr (`cost.Rates`);  limit_lc
     w          price of a second, in shares of all importance (0: time counts only against its limit)
+    B          bytes of all messages of a round, up and down, that the server may have
 
 Chosen, all binary:
 
@@ -24,16 +25,17 @@ Chosen, all binary:
     (first)    y_csmr = 0 where m lies below block d of s                         the backward pass ends at block d
     (fits)     fixed_ls x_cs + sum_mr cost_lsmr y_csmr <= limit_lc x_cs      for each c, s, l
     (full)     y_csmr = 0 where r > min(in_m, out_m)
+    (server)   sum over c, s of what up and down cost in (fits) <= B             the only limit that clients share
 
 Why it is linear: memory has products of batch and rank, and of bits and batch, time of passes and depth. With the
 setting as one index they are constants. (rank) says the same as rungs z_1 >= z_2 >= .. with y_r = z_r - z_next: a
 one-to-one linear map, so both relaxations are equally tight; this one has one row for a module instead of one for each
 rung. What is left fractional in the relaxation of one setting is at most one module for each limit that binds.
 
-Without a limit that clients share, the program falls apart: one maximum over settings of a knapsack with four limits,
-for each kind of client (`solve`). How much a module gains does not depend on who else trains it: the objective is a sum
-over clients, as every method averages a module over those that trained it, by data. A bonus for modules that nobody
-else trains would give clones different plans, and is left out on purpose.
+Without (server) the program falls apart: one maximum over settings of a knapsack with four limits, for each kind of
+client (`search`); with it, it does so once a byte has a price (`solve`). How much a module gains does not depend on who
+else trains it: the objective is a sum over clients, as every method averages a module over those that trained it, by
+data. A bonus for modules that nobody else trains would give clones different plans, and is left out on purpose.
 
 The program is ours: FedPipe (arXiv 2404.06448) states such a program, but no formula of it was available to us.
 """
@@ -130,21 +132,27 @@ class Limits:
 
 @dataclass(frozen=True)
 class Client:
-    """share: its part of the data of all clients; only the proportions count."""
+    """share: its part of the data of all clients; only the proportions count.
+
+    batches: those that it may have; none for all on the menu.
+    """
 
     name: str
     share: float
     machine: Machine
     work: Work
     limits: Limits = Limits()
+    batches: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         positive(self, "share")
+        if self.batches:
+            _check_whole("batches", self.batches)
 
     @property
-    def kind(self) -> tuple[Machine, Work, Limits]:
+    def kind(self) -> tuple[Machine, Work, Limits, tuple[int, ...]]:
         """Clients of one kind have one plan."""
-        return self.machine, self.work, self.limits
+        return self.machine, self.work, self.limits, self.batches
 
     def allowed(self) -> tuple[float, float, float, float]:
         """In the order of LIMITS; of memory what the machine has, if that is less than the limit."""
@@ -155,15 +163,19 @@ class Client:
 
 @dataclass(frozen=True)
 class Problem:
-    """importance: of each module, in the order of the architecture; only the proportions count."""
+    """importance: of each module, in the order of the architecture; only the proportions count.
+    server_bytes: that all messages of a round may have together, up and down; inf for no limit.
+    """
 
     architecture: Architecture
     importance: tuple[float, ...]
     clients: tuple[Client, ...]
     menu: Menu = Menu()
+    server_bytes: float = float("inf")
 
     def __post_init__(self) -> None:
         distinct(self, "clients", [client.name for client in self.clients])
+        positive(self, "server_bytes", infinite=True)
         found = np.asarray(self.importance, dtype=float)
         if len(found) != len(self.architecture.modules):
             expected = f"one number for each of {len(self.architecture.modules)} modules"
@@ -204,13 +216,14 @@ def pairs(problem: Problem, client: Client) -> list[tuple[int, int, int]]:
     Raises: PlanError where no batch divides the examples of a step, or no bits were measured.
     """
     examples = client.work.examples
-    batches = [batch for batch in problem.menu.batches if examples % batch == 0]
+    allowed = client.batches or problem.menu.batches
+    batches = [batch for batch in allowed if examples % batch == 0]
     measured = [speed.bits for speed in client.machine.speeds]
     bits = [number for number, _ in problem.menu.kept if number in measured]
     if not batches or not bits:
         what = "no batch on the menu divides the examples of a step" if not batches else "no bits were measured"
         expected = f"a divisor of {examples}" if not batches else [number for number, _ in problem.menu.kept]
-        found = problem.menu.batches if not batches else measured
+        found = allowed if not batches else measured
         raise PlanError(what, where=f"client {client.name!r}", expected=expected, found=found)
     return [(number, batch, examples // batch) for number in bits for batch in batches]
 

@@ -1,58 +1,39 @@
-"""The best choice for every client: settings by their bounds, the best of them solved by HiGHS.
+"""The plan of all clients: each kind of client once, and a price for what they share.
 
-Without shared limits clients are independent, so each kind of client is solved once (`problem`). For one client:
+Without a shared limit clients are independent (`problem`), and the plan is the best choice of each (`search`). Where
+the server's link limits the bytes of a round, sum_c bytes_c <= B, a price mu >= 0 of a byte takes the limit's place:
 
-1. every setting gets a bound, in one descent for each pair of bits and batch (`bounds`);
-2. the setting with the highest bound is taken, until that bound is not above the best choice so far:
-   a. for the first time: the prices of its limits by descent, and if need be by the linear relaxation (HiGHS), with
-      items excluded that the best choice so far rules out (by reduced worth). They give a lower bound for this and
-      other settings, and suggest a choice that fits;
-   b. for the second time: HiGHS solves the integer program over the items that are left (`highs`).
+    L(mu) = mu B + sum_c max over choices of (p_c worth_c - mu bytes_c)
 
-The gap that is reported is what bounds leave open: no choice is worth more than worth + gap.
+is a bound for every mu, and again falls apart (Lagrangian relaxation, Everett, 1963). mu is raised until the choices
+keep the limit, then halved between what keeps it and what does not; the best plan that kept it is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable
 from dataclasses import dataclass
 
-import numpy as np
-
-from fedloom.planning.bounds import Priced, bounds_of_all, bounds_with, chosen_at, priced, priced_at
-from fedloom.planning.cost import Usage, usage
+from fedloom.errors import PlanError
 from fedloom.planning.extra import optimizers
-from fedloom.planning.highs import improved, relaxed_prices
-from fedloom.planning.infeasible import explained
-from fedloom.planning.knapsack import Array, Knapsack, Knapsacks, knapsack, knapsacks
-from fedloom.planning.problem import Client, Problem, worth
-from fedloom.planning.values import Choice
+from fedloom.planning.infeasible import amount, explained, smallest_choices
+from fedloom.planning.problem import ROUNDING, Client, Problem, fits
+from fedloom.planning.search import GAP, Best, best_of
 
-GAP = 1e-3
-ROUNDS_OF_ALL, ROUNDS_OF_ONE = 16, 30
-EXACT = 1e-12
-
-
-@dataclass(frozen=True)
-class Best:
-    """A client's best choice. worth: its term of the objective, without its share; no choice has more than bound."""
-
-    choice: Choice
-    cost: Usage
-    worth: float
-    bound: float
+HALVINGS = 12
 
 
 @dataclass(frozen=True)
 class Solution:
-    """best: of each client, in the order of the problem.  worth, bound: of the whole objective.
-    kinds: how many different clients were solved.
+    """best: of each client, in the order of the problem.  worth, bound: of the whole objective; no plan is worth more.
+    kinds: how many different clients were solved.  total_bytes: of all messages of a round.
     """
 
     best: tuple[tuple[str, Best], ...]
     worth: float
     bound: float
     kinds: int
+    total_bytes: float
 
     @property
     def gap(self) -> float:
@@ -64,106 +45,72 @@ def solved(problem: Problem, gap: float = GAP) -> Solution:
     """The plan of every client. gap: relative, of each client's worth, that need not be closed.
 
     Deterministic: the same problem gives the same plan.
-    Raises: PlanError naming every client that cannot train anything, and the limit that must move (`infeasible`); or
-        where scipy is missing.
+    Raises: PlanError naming every client that cannot train anything, and the limit that must move (`infeasible`); for
+        a limit of the server's that cannot be kept; or where scipy is missing.
     """
     optimizers()  # what is missing is said always, not only where a choice is hard
-    kinds = {client.kind: client for client in problem.clients}
-    found = {kind: best_of(problem, client, gap) for kind, client in kinds.items()}
-    lacking = [client for client in problem.clients if found[client.kind] is None]
+    free = _at_price(problem, gap, 0.0)
+    return free if _kept(problem, free) else _shared(problem, gap, free)
+
+
+def _at_price(problem: Problem, gap: float, price: float) -> Solution:
+    """Every client's best choice where a byte costs `price` of the objective."""
+    weights, found = problem.weights(), dict[Hashable, Best | None]()
+    for client in problem.clients:
+        key = _key(client, price)
+        if key not in found:
+            found[key] = best_of(problem, client, gap, price / weights[client.name])
+    best, lacking = [], []
+    for client in problem.clients:
+        one = found[_key(client, price)]
+        lacking += [client] if one is None else []
+        best += [] if one is None else [(client.name, one)]
     if lacking:
         raise explained(problem, lacking)
-    best = tuple((client.name, one) for client in problem.clients if (one := found[client.kind]) is not None)
-    weights = problem.weights()
-    total = sum(weights[name] * one.worth for name, one in best)
+    worth = sum(weights[name] * one.worth for name, one in best)
     bound = sum(weights[name] * one.bound for name, one in best)
-    return Solution(best, total, bound, len(kinds))
+    bound += price * problem.server_bytes if price else 0.0
+    return Solution(tuple(best), worth, bound, len(found), sum(one.cost.both_ways for _, one in best))
 
 
-def best_of(problem: Problem, client: Client, gap: float = GAP) -> Best | None:
-    """The best choice of one client, or None where nothing fits. Raises: as `solved`."""
-    search = Search(knapsacks(problem, client), gap)
-    while search.advance():
-        pass
-    if search.picked is None:
-        return None
-    return _described(problem, client, search)
+def _key(client: Client, price: float) -> Hashable:
+    """Clients that have one plan: with a price of bytes, which counts for all alike, also by their share."""
+    return (client.kind, client.share) if price else client.kind
 
 
-class Search:
-    """The settings of one client, the one with the highest bound first: refined once, then solved, then closed."""
-
-    def __init__(self, sacks: Knapsacks, gap: float) -> None:
-        self.sacks, self.gap = sacks, gap
-        self.bounds, self.prices = bounds_of_all(sacks, ROUNDS_OF_ALL)
-        self.refined: dict[tuple[int, int], Priced] = {}
-        self.picked: Array | None = None
-        self.setting, self.least, self.closed = (0, 0), -np.inf, -np.inf
-
-    @property
-    def bound(self) -> float:
-        """No choice is worth more."""
-        return max(self.least, self.closed, float(self.bounds.max()))
-
-    def advance(self) -> bool:
-        """One more step; False where there is nothing left that could be better by more than the gap."""
-        k, d = self._next()
-        bound = self.bounds[k, d]
-        if bound == -np.inf or self._enough(bound):
-            return False
-        sack = knapsack(self.sacks, k, d)
-        if not sack.has_items:
-            self.bounds[k, d] = -np.inf
-        elif (k, d) in self.refined:
-            self._solve(sack, k, d)
-        else:
-            self._refine(sack, k, d)
-        return True
-
-    def _next(self) -> tuple[int, int]:
-        """The highest bound; of equal ones the fastest setting."""
-        best = self.bounds >= self.bounds.max() - EXACT
-        index = np.where(best, self.sacks.seconds, np.inf).argmin()
-        k, d = np.unravel_index(index, self.bounds.shape)
-        return int(k), int(d)
-
-    def _enough(self, bound: float) -> bool:
-        return self.least > -np.inf and bound <= self.least + self.gap * abs(self.least) + EXACT
-
-    def _refine(self, sack: Knapsack, k: int, d: int) -> None:
-        """Prices for this setting alone, by descent and then by the linear relaxation, and what they suggest."""
-        about = priced(sack, self.prices[k], ROUNDS_OF_ONE)
-        for prices in (self.prices[k], about.prices):
-            self._offer(sack, k, d, chosen_at(sack, prices))
-        if not self._enough(about.bound):
-            exact = relaxed_prices(sack, about, self.least)
-            if exact is not None:
-                about = min(about, priced_at(sack, exact), key=lambda one: one.bound)
-                self._offer(sack, k, d, chosen_at(sack, exact))
-        self.refined[k, d] = about
-        self.bounds = np.minimum(self.bounds, bounds_with(self.sacks, about.prices))
-        self.bounds[k, d] = min(self.bounds[k, d], about.bound)
-
-    def _solve(self, sack: Knapsack, k: int, d: int) -> None:
-        """HiGHS over what is left of this setting; what its bound leaves open then stays open."""
-        found = improved(sack, self.refined[k, d], self.least, self.gap * abs(self.least))
-        if found.picked is not None:
-            self._offer(sack, k, d, found.picked)
-        self.closed = max(self.closed, min(found.bound, self.bounds[k, d]))
-        self.bounds[k, d] = -np.inf
-
-    def _offer(self, sack: Knapsack, k: int, d: int, picked: Array) -> None:
-        value = sack.total(picked)[0]
-        if value > self.least:
-            self.picked, self.setting, self.least = picked, (k, d), value
+def _kept(problem: Problem, found: Solution) -> bool:
+    return found.total_bytes <= problem.server_bytes * (1 + ROUNDING)
 
 
-def _described(problem: Problem, client: Client, search: Search) -> Best:
-    bits, batch, accumulation = search.sacks.pairs[search.setting[0]]
-    modules, ladder = problem.architecture.modules, problem.menu.ranks
-    picked: Iterable[int] = () if search.picked is None else search.picked
-    ranks = tuple((module.name, ladder[j]) for module, j in zip(modules, picked, strict=True) if j >= 0)
-    choice = Choice(ranks, bits, batch, accumulation)
-    cost = usage(problem.architecture, client.machine, client.work, choice)
-    value = worth(problem, choice, cost)
-    return Best(choice, cost, value, max(search.bound, value))
+def _shared(problem: Problem, gap: float, free: Solution) -> Solution:
+    """The best plan that keeps the server's limit, of those at all prices that were tried, with the least bound."""
+    _check_server(problem)
+    low, high, tried = 0.0, max(abs(free.worth), 1e-9) / free.total_bytes, [free]
+    while not _kept(problem, tried[-1]):
+        low, high = (high, 2 * high) if len(tried) > 1 else (low, high)
+        tried.append(_at_price(problem, gap, high))
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        tried.append(_at_price(problem, gap, middle))
+        low, high = (low, middle) if _kept(problem, tried[-1]) else (middle, high)
+    best = max((one for one in tried if _kept(problem, one)), key=lambda one: one.worth)
+    bound = min(one.bound for one in tried)
+    return Solution(best.best, best.worth, max(bound, best.worth), best.kinds, best.total_bytes)
+
+
+def _check_server(problem: Problem) -> None:
+    """Raises: PlanError where even the smallest messages of all clients are too many bytes."""
+    least = dict[Hashable, float]()
+    for client in problem.clients:
+        if client.kind not in least:
+            fitting = (cost.both_ways for _, cost in smallest_choices(problem, client) if fits(client, cost))
+            least[client.kind] = min(fitting)
+    needs, has = sum(least[client.kind] for client in problem.clients), problem.server_bytes
+    if needs > has * (1 + ROUNDING):
+        raise PlanError(
+            "the bytes of a round are too few even for the smallest messages of all clients",
+            where="server_bytes",
+            expected=f"at least {amount('up', needs)}",
+            found=amount("up", has),
+            do=f"{amount('up', needs - has)} more are needed, or fewer clients in a round",
+        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from fedloom.planning.cost import Usage, amounts, ranked, usage_at
-from fedloom.planning.problem import Client, Problem, covered, fits, pairs, rates_of
+from fedloom.planning.problem import ROUNDING, Client, Problem, covered, fits, pairs, rates_of
 from fedloom.planning.values import Choice, Setting
 
 
@@ -56,6 +56,8 @@ def _tried(problem: Problem, choice: Choice, rank: int) -> UniformChoice | None:
             used[client.kind] = usage_at(rates_of(problem, client, setting), sums)
         if not fits(client, used[client.kind]):
             return None
+    if sum(used[client.kind].both_ways for client in problem.clients) > problem.server_bytes * (1 + ROUNDING):
+        return None
     share = covered(problem, choice)
     kept, price = problem.menu.kept_at(choice.bits) * share, problem.menu.second_price
     worth = sum(weights[client.name] * (kept - price * used[client.kind].seconds) for client in problem.clients)

@@ -9,6 +9,7 @@ from typing import Any
 
 from fedloom.report.markup import Html, element, section, table
 from fedloom.report.values import Release, RunSummary, SumRelease
+from fedloom.spec.disclosure import planting
 
 
 def releases(records: Iterable[Mapping[str, Any]]) -> tuple[Release, ...]:
@@ -91,7 +92,9 @@ def sum_rows(sums: Iterable[SumRelease]) -> list[list[str]]:
 
 
 def privacy_section(summary: RunSummary) -> Html:
-    """The promise and what was spent of it; nothing for a run without noise."""
+    """The promise and what was spent of it, and the canaries; nothing for a run with neither."""
+    planted = planting(summary.settings.get("privacy", {}).get("canaries", 0))
+    canaries = (element("p", planted[0].upper() + planted[1:] + "."),) if planted else ()
     bound = summary.settings.get("privacy", {}).get("accountant", "rdp")
     open_all_the_same = (
         "Measurements on held-out rows, numbers of rows and class names are sent as they are and are not covered."
@@ -101,11 +104,13 @@ def privacy_section(summary: RunSummary) -> Html:
             "The promise is about each client as a whole, and the server keeps it: it clips what each one changed and "
             f"adds noise to the sum of a round. Epsilon counts every round, by the bound {bound}. {open_all_the_same}"
         )
-        return section("Privacy spent", element("p", said), table(SUM_HEADS, sum_rows(summary.sums)))
+        return section("Privacy spent", element("p", said), table(SUM_HEADS, sum_rows(summary.sums)), *canaries)
     if summary.releases:
         said = (
             "The promise is about each example that a client trains on. Epsilon counts every release since the "
             f"client's ledger began, by the bound {bound}. {open_all_the_same}"
         )
-        return section("Privacy spent", element("p", said), table(CLIENT_HEADS, client_rows(summary.releases)))
-    return Html()
+        return section(
+            "Privacy spent", element("p", said), table(CLIENT_HEADS, client_rows(summary.releases)), *canaries
+        )
+    return section("Privacy", *canaries) if canaries else Html()

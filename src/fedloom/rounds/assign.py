@@ -47,7 +47,7 @@ def training_assignment(
         trains=_trained_sides(method, start.trainable, round),
         head=state.head,
         seed=rng.child(experiment.seed, "client", client, round),
-        work=local_work(experiment, round, method.rules(world.settings)),
+        work=local_work(experiment, round, method.rules(world.settings), client),
         keeps=method.kept_sides(start.trainable),
         kept_round=state.last_rounds.get(client, 0),
         constant=constant,
@@ -166,16 +166,19 @@ def evaluation_assignment(
     )
 
 
-def local_work(experiment: Experiment, round: int, rules: LocalRules = NO_RULES) -> LocalWork:
-    """The work of any client in one round; the schedule runs over all rounds."""
+def local_work(
+    experiment: Experiment, round: int, rules: LocalRules = NO_RULES, client: str | None = None
+) -> LocalWork:
+    """The work of a client in one round; the schedule runs over all rounds. client: None for one like all others."""
     training = experiment.training
+    size, batches = (training.batch_size, training.accumulation) if client is None else experiment.batch_of(client)
     proximal = (Penalty("proximal", training.proximal),) if training.proximal > 0 else ()
     return LocalWork(
         steps=training.local_steps,
         first_step=(round - 1) * training.local_steps,
         total_steps=training.rounds * training.local_steps,
-        batch_size=training.batch_size,
-        accumulation=training.accumulation,
+        batch_size=size,
+        accumulation=batches,
         learning_rate=training.learning_rate,
         head_learning_rate=training.head_learning_rate,
         schedule=training.schedule,

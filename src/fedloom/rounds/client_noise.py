@@ -3,6 +3,13 @@
 S = sum_k (start_k + clip_C(new_k - start_k)) + sigma C N(0, I), in the numbers that a method adds up (a, scaling x b,
 the head), every client of weight 1: adding or leaving out one client moves S by at most C (McMahan et al., 2018,
 arXiv 1710.06963, with the number of participants known). For methods whose summand is linear in what was trained.
+
+With `quantile` the bound follows what clients send (Andrew et al., 2021, arXiv 1905.03871, algorithm 1). Of m clients,
+
+    share = 1/2 + (sum_k ([norm_k <= C] - 1/2) + sigma_b N(0, 1)) / m        C' = C exp(-rate (share - quantile))
+
+The count has sensitivity 1/2. With sigma_b = max(m / 20, sigma) for it and sigma_s = (sigma^-2 - (2 sigma_b)^-2)^-1/2
+for the sum, both together spend what the sum alone spends with sigma; sigma_s is at most 1.155 sigma.
 """
 
 from __future__ import annotations
@@ -22,23 +29,52 @@ from fedloom.aggregation.world import ClientFacts, World
 from fedloom.privacy.entropy import Entropy
 from fedloom.rounds.messages import Assignment, Contribution
 
+BOUND = "privacy.max_change_norm"  # what the bound has become, in the state
+RATE = 0.2  # of the bound's steps
+COUNTED = 20  # clients for each one that the noise of their count stands for
+
 
 @dataclass(frozen=True)
 class ClientNoise:
-    """bound: C, the norm of one client's change.  noise_multiplier: sigma."""
+    """bound: C, the norm of one client's change.  noise_multiplier: sigma.
+
+    clients (of its functions): m, whose changes are summed.
+    quantile: share of the clients that the bound is to hold; None: it stays as it is.
+    """
 
     bound: float
     noise_multiplier: float
+    quantile: float | None = None
     entropy: Entropy = field(default_factory=Entropy, compare=False)
 
-    def total(self, summed: Summand) -> Summand:
+    def of_the_count(self, clients: int) -> float:
+        """sigma_b."""
+        return max(clients / COUNTED, self.noise_multiplier)
+
+    def of_the_sum(self, clients: int) -> float:
+        """sigma_s; sigma where nothing is counted."""
+        if self.quantile is None:
+            return self.noise_multiplier
+        return (self.noise_multiplier**-2 - (2 * self.of_the_count(clients)) ** -2) ** -0.5
+
+    def next_bound(self, within: int, clients: int) -> dict[str, Tensor]:
+        """For the state: C', of which `within` of the clients kept C; nothing where the bound stays."""
+        if self.quantile is None:
+            return {}
+        noise = float(self.entropy.gaussian((1,), self.of_the_count(clients)))
+        share = 0.5 + (within - clients / 2 + noise) / clients
+        return {BOUND: torch.tensor(self.bound * math.exp(-RATE * (share - self.quantile)), dtype=torch.float64)}
+
+    def total(self, summed: Summand, clients: int) -> Summand:
         """The sum of a round under noise; what only counts owners and weights tells nothing that was learned."""
         names = {sum_name(module, side) for module in summed.weights for side in ("a", "b")} & summed.sums.keys()
-        return replace(summed, sums={**summed.sums, **self.tensors({name: summed.sums[name] for name in names})})
+        return replace(
+            summed, sums={**summed.sums, **self.tensors({name: summed.sums[name] for name in names}, clients)}
+        )
 
-    def tensors(self, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def tensors(self, sums: Mapping[str, Tensor], clients: int) -> dict[str, Tensor]:
         """Each with noise of its own."""
-        deviation = self.bound * self.noise_multiplier
+        deviation = self.bound * self.of_the_sum(clients)
         return {
             name: summed + self.entropy.gaussian(tuple(summed.shape), deviation).to(summed)
             for name, summed in sorted(sums.items())

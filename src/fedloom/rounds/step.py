@@ -25,6 +25,7 @@ NO_OPTIMIZER = ServerOptimizer()
 class Tally:
     """What has been folded in so far: a sum of summands, a weighted sum of heads, the weight of both, and by whom.
 
+    within: how many of the clients were not clipped, where they are.
     The two sums grow in place and pass on from one tally to the next: only the last one may be folded into.
     """
 
@@ -32,6 +33,7 @@ class Tally:
     head: RunningSum = field(default_factory=RunningSum)
     weight: float = 0.0
     clients: tuple[str, ...] = ()
+    within: int = 0
 
 
 def fold(
@@ -41,10 +43,12 @@ def fold(
     assignment: Assignment,
     contribution: Contribution,
     weighting: Weighting = "examples",
+    *,
+    within: bool = False,
 ) -> Tally:
     """The tally with one more (validated) contribution; the one given is used up.
 
-    weighting: by its examples, or "uniform": all alike.
+    weighting: by its examples, or "uniform": all alike.  within: whether it is one that did not need to be clipped.
     """
     assert tally.summed.count == len(tally.clients), "this tally was folded into before"
     weight = float(contribution.examples) if weighting == "examples" else 1.0
@@ -52,7 +56,8 @@ def fold(
     tally.summed.add_(method.lift(contribution.adapter, weight, facts))
     head = {name: Term(tensor, weight, tuple(tensor.shape)) for name, tensor in contribution.head.items()}
     tally.head.add_(Summand(terms=head))
-    return replace(tally, weight=tally.weight + weight, clients=(*tally.clients, contribution.client))
+    clients = (*tally.clients, contribution.client)
+    return replace(tally, weight=tally.weight + weight, clients=clients, within=tally.within + within)
 
 
 def require_enough(tally: Tally, round: int, min_clients: int) -> None:
@@ -84,16 +89,17 @@ def step(
     round = state.round + 1
     require_enough(tally, round, min_clients)
     facts = RoundFacts(world, round, tally.clients)
-    total = tally.summed.total() if noise is None else noise.total(tally.summed.total())
+    total = tally.summed.total() if noise is None else noise.total(tally.summed.total(), len(tally.clients))
     change = method.change(total, state.learned, facts) if method.change else None
     finished = method.finish(total, state.learned, facts)
     learned = optimized(optimizer, method, state.learned, finished, world, change)
     change = worth_sending(change, learned)
-    heads = tally.head.value().sums if noise is None else noise.tensors(tally.head.value().sums)
+    heads = tally.head.value().sums if noise is None else noise.tensors(tally.head.value().sums, len(tally.clients))
     mean = {name: (tensor / tally.weight).to(state.head[name].dtype) for name, tensor in heads.items()}
     head, moments = optimized_head(optimizer, state.head, mean, state.learned.extras)
+    bound = {} if noise is None else noise.next_bound(tally.within, len(tally.clients))
     return RunState(
-        learned=replace(learned, extras={**learned.extras, **moments}).as_read_back(),
+        learned=replace(learned, extras={**learned.extras, **moments, **bound}).as_read_back(),
         head=head,
         last_rounds={**state.last_rounds, **dict.fromkeys(tally.clients, round)},
         chain=state.chain,

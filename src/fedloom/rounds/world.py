@@ -45,7 +45,7 @@ def slots_of(client: ClientTable, lora: LoraTable, modules: Shapes) -> dict[str,
 def rank_of(client: ClientTable, module: str) -> int:
     """The client's rank in a module: that of the longest pattern that ends its name, else the common one."""
     fitting = [pattern for pattern in client.rank_pattern if _fits(pattern, module)]
-    return client.rank_pattern[max(fitting, key=len)] if fitting else client.rank
+    return client.rank_pattern[max(fitting, key=len)] if fitting else client.known_rank
 
 
 def _slot(rank: int, lora: LoraTable) -> Slot:

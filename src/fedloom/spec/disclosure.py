@@ -10,12 +10,21 @@ from fedloom.spec.secure_rules import drawn
 
 ALWAYS = "its numbers of rows and a digest of them, loss and scores on the rows held out"
 OPENLY = f"{ALWAYS}, training loss, gradient norms, numbers of tokens, times"
+PLANTED = (
+    "canaries: {count} made-up rows are planted at each client for fedloom audit-privacy; a coin decides for each "
+    "whether it is trained on, as one of the client's rows, and no measurement on held-out rows has any"
+)
 UNDER_NOISE = f"{ALWAYS} (exactly, no noise covers them), seconds of training"
 
 
 def disclosures(experiment: Experiment) -> tuple[str, ...]:
     """One line for each receiver, of an experiment without problems."""
     return tuple(_disclosures(experiment))
+
+
+def planting(canaries: int) -> str | None:
+    """That made-up rows are trained on, in words; None where none are. canaries: of each client."""
+    return PLANTED.format(count=canaries) if canaries else None
 
 
 def _disclosures(experiment: Experiment) -> Iterator[str]:
@@ -34,3 +43,6 @@ def _disclosures(experiment: Experiment) -> Iterator[str]:
         yield "a client sees, of the others: what the server makes of their factors, as the next start"
     if experiment.model.classifies and experiment.model.labels is None:
         yield "the server sees, of each client: which classes it has (list them in model.labels, and it sees none)"
+    planted = planting(experiment.privacy.canaries)
+    if planted:
+        yield planted

@@ -5,18 +5,25 @@ Every field states its unit; `fedloom init` writes the descriptions below as com
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from fedloom.adapters.packing import BLOCK, MAX_BLOCK, Format
 from fedloom.aggregation.server_rule import NONE, ServerOptimizer
+from fedloom.errors import ConfigError
+from fedloom.spec.planning_table import PlanningTable
 from fedloom.spec.privacy_table import PrivacyTable
+from fedloom.spec.quantities import Duration, Size
 from fedloom.spec.secure_table import SecureAggregationTable
 from fedloom.spec.table import Table
 
 Task = Literal["generation", "classification", "image-classification"]
 Bits = Literal["none", 8, 4]
+Auto = Literal["auto"]
+Rank = Annotated[int, Field(ge=1)]
+Rows = Annotated[int, Field(ge=1)]
+T = TypeVar("T")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
@@ -252,16 +259,51 @@ class ClientTable(Table):
         None,
         description="JSONL, JSON, CSV or Parquet file, hf:<data set>[:<split>], or docstrings:<package>[,<package>]",
     )
-    rank: int = Field(8, ge=1, description="of the factors that this client can afford")
+    rank: Rank | Auto = Field(
+        8,
+        description="of the factors that this client can afford; auto: the planner chooses layers and ranks within the "
+        "limits below (see `fedloom plan`)",
+    )
     rank_pattern: dict[str, int] = Field(
         default_factory=dict,
         examples=[{"mlp.down_proj": 16}],
         description="other ranks for some layers, by dotted suffix; 0: this client does not train them",
     )
-    bits: Bits | None = Field(None, examples=[4], description="of the base at this client; left out: as [model] bits")
+    batch_size: Rows | Auto | None = Field(
+        None,
+        examples=[2],
+        description="rows in a batch at this client; a step still has all rows of [training]: batches are accumulated. "
+        "auto: the planner chooses",
+    )
+    bits: Bits | Auto | None = Field(
+        None,
+        examples=[4],
+        description="of the base at this client; left out: as [model] bits; auto: the planner chooses",
+    )
+    memory: Size | None = Field(None, examples=["6 GB"], description="as in [planning], for this client")
+    deadline: Duration | None = Field(None, examples=["10 min"], description="as in [planning], for this client")
+    upload: Size | None = Field(None, examples=["20 MB"], description="as in [planning], for this client")
+    download: Size | None = Field(None, examples=["50 MB"], description="as in [planning], for this client")
     columns: ColumnsTable | None = Field(
         None, description="where this client's rows are named otherwise than [data.columns]"
     )
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether nothing of it is left to the planner."""
+        return "auto" not in (self.rank, self.batch_size, self.bits)
+
+    @property
+    def known_rank(self) -> int:
+        """The rank of layers without one of their own. Raises: ConfigError while it is left to the planner."""
+        return _known(self.name, "rank", self.rank)
+
+
+def _known(client: str, key: str, value: T | Auto) -> T:
+    if value == "auto":
+        what = f'client {client!r}: {key} is "auto": it is not planned yet (expected a value; found "auto"). '
+        raise ConfigError([what + "`fedloom plan CONFIG --out PLANNED.toml` writes what the planner chooses"])
+    return value
 
 
 class Experiment(Table):
@@ -279,6 +321,7 @@ class Experiment(Table):
     privacy: PrivacyTable = PrivacyTable()
     secure_aggregation: SecureAggregationTable = SecureAggregationTable()
     data: DataTable = DataTable()
+    planning: PlanningTable = PlanningTable()
     evaluation: EvaluationTable = EvaluationTable()
     clients: tuple[ClientTable, ...] = Field(min_length=1)
 
@@ -289,8 +332,22 @@ class Experiment(Table):
         return tuple(client for client in self.clients if only is None or client.name in only)
 
     def bits_of(self, name: str) -> Bits:
-        """Of the base at one client. Raises: KeyError for a name that is not there."""
-        return self.client(name).bits or self.model.bits
+        """Of the base at one client. Raises: KeyError for a name that is not there; ConfigError as `known_rank`."""
+        return _known(name, "bits", self.client(name).bits or self.model.bits)
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether nothing of the clients that may take part is left to the planner."""
+        return all(client.is_planned for client in self.active)
+
+    def batch_of(self, name: str) -> tuple[int, int]:
+        """(rows in a batch, batches of an optimizer step) at one client: together always the rows of [training].
+
+        Raises: as `bits_of`.
+        """
+        rows = self.training.batch_size * self.training.accumulation
+        size = _known(name, "batch_size", self.client(name).batch_size or self.training.batch_size)
+        return size, rows // size
 
     def client(self, name: str) -> ClientTable:
         """The table of one client. Raises: KeyError for a name that is not there."""

@@ -80,12 +80,21 @@ def _of_privacy(experiment: Experiment) -> Iterator[tuple[Path, str]]:
     unit = experiment.privacy.unit
     if unit == "example":
         yield ("training", "max_grad_norm"), "is replaced by privacy.max_grad_norm, which clips every single example"
-        yield ("privacy", "max_change_norm"), 'is for the unit "client"; found "example"'
+        for key in ("max_change_norm", "clip_quantile"):
+            yield ("privacy", key), 'is for the unit "client"; found "example"'
     if unit == "client":
         yield ("privacy", "max_grad_norm"), 'is for the unit "example"; found "client"'
     if unit != "none":
         return
-    for key in ("epsilon", "delta", "noise_multiplier", "max_grad_norm", "max_change_norm", "accountant"):
+    for key in (
+        "epsilon",
+        "delta",
+        "noise_multiplier",
+        "max_grad_norm",
+        "max_change_norm",
+        "clip_quantile",
+        "accountant",
+    ):
         yield ("privacy", key), 'means nothing without noise; say whose data it protects, as in unit = "example"'
 
 

@@ -13,9 +13,9 @@ from fedloom.spec.problem import Problem
 def problems_of_privacy(experiment: Experiment) -> list[Problem]:
     """[privacy] says all that a promise needs, once, and nothing in the run breaks it."""
     privacy = experiment.privacy
+    found = [*_of_canaries(experiment)]
     if privacy.unit == "none":
-        return []
-    found = []
+        return found
     if privacy.delta is None:
         found.append(Problem(("privacy", "delta"), "missing; expected a chance below 1 / rows of any client: 1e-5"))
     if (privacy.epsilon is None) == (privacy.noise_multiplier is None):
@@ -25,6 +25,12 @@ def problems_of_privacy(experiment: Experiment) -> list[Problem]:
         message = "trains every client's rows a second time, which would spend as much again; set it to false"
         found.append(Problem(("evaluation", "baselines"), message))
     return [*found, *_of_clients(experiment)]
+
+
+def _of_canaries(experiment: Experiment) -> Iterator[Problem]:
+    """There are made-up texts, and no made-up images."""
+    if experiment.privacy.canaries and experiment.model.task == "image-classification":
+        yield Problem(("privacy", "canaries"), "are texts, and [model] task is image-classification; set it to 0")
 
 
 def _of_clients(experiment: Experiment) -> Iterator[Problem]:

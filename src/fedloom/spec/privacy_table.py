@@ -43,8 +43,23 @@ class PrivacyTable(Table):
         gt=0,
         description="client: all that one changes in a round, head and factors together, is scaled down to it",
     )
+    clip_quantile: float | None = Field(
+        None,
+        examples=[0.5],
+        gt=0,
+        lt=1,
+        description="client: max_change_norm follows what clients send, so that about this share of them stays within "
+        "it, by a count under noise that is part of the promise; left out: it stays as it is",
+    )
     accountant: Accountant = Field(
         "rdp", description="which bound counts: rdp (Renyi), or pld (privacy loss distributions: tighter, slower)"
+    )
+    canaries: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="made-up rows that are planted at each client for fedloom audit-privacy: each is trained on or "
+        "left out by a coin, which the seed tosses; those that are in count as rows, and the model learns from them",
     )
 
     @property

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from fedloom.aggregation.method import Law
 from fedloom.aggregation.registry import METHODS, settings_problems
 from fedloom.spec.experiment import ColumnsTable, Experiment
+from fedloom.spec.planning_rules import problems_of_planning
 from fedloom.spec.pointless import COLUMNS_OF, pointless
 from fedloom.spec.privacy_rules import problems_of_privacy
 from fedloom.spec.problem import Path, Problem, nearest
@@ -96,8 +97,9 @@ def ranks_the_method_accepts(experiment: Experiment) -> list[Problem]:
     ranks = {
         (client.rank, *sorted((pattern, rank) for pattern, rank in client.rank_pattern.items() if rank > 0))
         for client in experiment.active
+        if client.rank != "auto"
     }
-    if method is None or Law.UNEQUAL_RANKS in method.laws or len(ranks) == 1:
+    if method is None or Law.UNEQUAL_RANKS in method.laws or len(ranks) <= 1:
         return []
     accepting = [name for name, other in METHODS.items() if Law.UNEQUAL_RANKS in other.laws]
     found = ", ".join(f"{client.name} {client.rank}" for client in experiment.active)
@@ -187,6 +189,11 @@ def whole_promise(experiment: Experiment) -> list[Problem]:
     return problems_of_privacy(experiment)
 
 
+def what_is_planned(experiment: Experiment) -> list[Problem]:
+    """What is left to the planner can be planned, and batches make whole steps."""
+    return problems_of_planning(experiment)
+
+
 def secure_sums(experiment: Experiment) -> list[Problem]:
     """Secure aggregation has what it needs."""
     return problems_of_secure_sums(experiment)
@@ -199,6 +206,7 @@ RULES: tuple[Rule, ...] = (
     positive_ranks,
     known_method,
     ranks_the_method_accepts,
+    what_is_planned,
     data_for_everyone,
     partition_column,
     one_kind_of_columns,

@@ -37,6 +37,17 @@ def cross_entropy_sum(logits: Tensor, labels: Tensor, weight: float | Tensor = 1
     return CrossEntropySum.apply(logits, labels, weight)
 
 
+def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log softmax(z_i)[label_i] of each label, in float32, without a float32 copy of all logits. Shape: (n,)."""
+    blocks = range(0, len(labels), ROWS_AT_ONCE)
+    parts = [
+        torch.nn.functional.cross_entropy(logits[start : start + ROWS_AT_ONCE].float(), part, reduction="none")
+        for start in blocks
+        for part in (labels[start : start + ROWS_AT_ONCE],)
+    ]
+    return torch.cat(parts)
+
+
 def labelled_logits(base: BaseModel, batch: AnyBatch) -> tuple[Tensor, Tensor]:
     """Logits (labels, classes or vocabulary) and what they should have predicted (labels,).
 
@@ -70,6 +81,13 @@ def _only(model: Any, chosen: Tensor) -> Iterator[None]:
         yield
     finally:
         hook.remove()
+
+
+def label_counts(base: BaseModel, batch: AnyBatch) -> list[int]:
+    """Over how many labels the loss of each row is taken."""
+    if base.classifies:
+        return [1] * len(batch.labels)
+    return (batch.labels[:, 1:] != IGNORED).sum(1).tolist()
 
 
 def label_count(base: BaseModel, batch: AnyBatch) -> int:

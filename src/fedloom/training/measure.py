@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from fedloom.data.examples import Message
 from fedloom.data.tokens import prompt_ids
 from fedloom.training.base_model import BaseModel
-from fedloom.training.losses import cross_entropy_sum, labelled_logits
+from fedloom.training.losses import cross_entropies, cross_entropy_sum, label_counts, labelled_logits
 
 if TYPE_CHECKING:
     from fedloom.data.batches import AnyBatch
@@ -35,6 +36,19 @@ def held_out_loss(base: BaseModel, batches: Iterable[AnyBatch]) -> dict[str, flo
         found |= {"accuracy": correct / count if count else float("nan"), "correct": float(correct)}
         found["examples"] = float(count)
     return found
+
+
+@torch.inference_mode()
+def example_losses(base: BaseModel, batches: Iterable[AnyBatch], rows: int) -> np.ndarray:
+    """Mean cross entropy of each of `rows` examples over its labels, in the order of the examples. Shape: (rows,)."""
+    losses = np.full(rows, np.nan)
+    for batch in batches:
+        logits, labels = labelled_logits(base, batch)
+        of_labels = cross_entropies(logits, labels)
+        counts = label_counts(base, batch)
+        means = [part.mean() for part in of_labels.split(counts)]
+        losses[list(batch.rows)] = torch.stack(means).cpu().numpy()
+    return losses
 
 
 def answer(

@@ -66,5 +66,6 @@ see a sum, clients add sketches ([secure_aggregation]); not where bytes decide, 
     finish=_finish,
     dispatch=dispatch_leading,
     moved=_moved,
+    replans=True,
     settings=FlexLoraSettings,
 )

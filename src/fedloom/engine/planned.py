@@ -1,0 +1,103 @@
+"""Planning a configuration: from the files of probes to the configuration that follows the plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedloom.engine.planner import Planner, what_is_left
+from fedloom.engine.planning import Known
+from fedloom.engine.sites import longest_text
+from fedloom.errors import ConfigError, PlanError
+from fedloom.planning.plan import Plan, to_json
+from fedloom.planning.probe_file import Histogram, Probe, from_json, require_base
+from fedloom.spec.dump import dump
+from fedloom.spec.experiment import Experiment
+from fedloom.store.unfinished import replace_file
+from fedloom.training.architecture import architecture_of
+from fedloom.training.base_model import BaseModel, load_base
+
+LONG = 0.9  # share of the rows that are no longer than those that batches are planned with
+TWO_CLASSES = ("0", "1")  # how many there are matters little to what a classifier costs
+
+
+def planner_of(experiment: Experiment, folder: Path | None) -> Planner:
+    """From the files of `fedloom probe` in a folder; None: that of [planning] probes.
+
+    Raises: ConfigError without a folder, PlanError for files that are none, or of another base.
+    """
+    folder = Path(experiment.planning.probes) if folder is None and experiment.planning.probes else folder
+    if folder is None:
+        what = "no folder with the files of `fedloom probe` is named (expected [planning] probes, or --probes DIR)"
+        raise ConfigError([what])
+    base = base_for_planning(experiment)
+    return planner_from(experiment, base, probes_in(folder))
+
+
+def planner_from(experiment: Experiment, base: BaseModel, probes: Sequence[Probe]) -> Planner:
+    """Raises: PlanError for a probe of another base."""
+    architecture = architecture_of(base)
+    for probe in probes:
+        require_base(probe, base.digest, architecture, where=f"probe of {probe.client!r}")
+    head = float(sum(tensor.numel() * tensor.element_size() for tensor in base.head_tensors().values()))
+    known = {probe.client: known_of(experiment, probe, head) for probe in probes}
+    return Planner(architecture, known, None, what_is_left(experiment))
+
+
+def known_of(experiment: Experiment, probe: Probe, head_bytes: float = 0.0) -> Known:
+    """What a probe says of a client, with rows as long as all but the longest tenth are at most."""
+    tokens = min(experiment.training.max_tokens, quantile(probe.rows.lengths, LONG))
+    labels = 1 if experiment.model.classifies else min(tokens, quantile(probe.rows.learned, LONG))
+    return Known(probe.measured_machine(), probe.rows.train, tokens, labels, head_bytes)
+
+
+def quantile(histogram: Histogram, share: float) -> int:
+    """So many tokens that this share of the rows has at most; 1 without rows."""
+    wanted = math.ceil(share * sum(bucket.rows for bucket in histogram))
+    seen = 0
+    for bucket in histogram:
+        seen += bucket.rows
+        if seen >= wanted:
+            return bucket.up_to
+    return 1
+
+
+def probes_in(folder: Path) -> list[Probe]:
+    """All files of a folder that end in .json. Raises: PlanError for none, for one that is no probe, and for two of
+    one client."""
+    found: dict[str, tuple[Path, Probe]] = {}
+    for path in sorted(folder.glob("*.json")):
+        probe = _read(path)
+        if probe.client in found:
+            files = f"{found[probe.client][0].name} and {path.name}"
+            raise PlanError(
+                f"two probes of client {probe.client!r}", where=folder, found=files, do="Remove one of them"
+            )
+        found[probe.client] = path, probe
+    if not found:
+        raise PlanError("there are no probes", where=folder, expected="files that `fedloom probe` wrote", found="none")
+    return [probe for _, probe in found.values()]
+
+
+def _read(path: Path) -> Probe:
+    try:
+        return from_json(path.read_text(encoding="utf-8"), where=path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError("the probe cannot be read", where=path, found=str(error)) from error
+
+
+def base_for_planning(experiment: Experiment) -> BaseModel:
+    """The base, with as many classes as are known. Raises: ModelError."""
+    labels = (experiment.model.labels or TWO_CLASSES) if experiment.model.classifies else None
+    return load_base(experiment.model, experiment.lora, labels, longest_text(experiment))
+
+
+def write_planned(path: Path, experiment: Experiment) -> None:
+    """Write a configuration to a file. Raises: RunError if it cannot be written."""
+    replace_file(path, dump(experiment).encode(), intact="The plan is above", again="plan again")
+
+
+def write_plan(path: Path, plan: Plan) -> None:
+    """Write plan.json into a run. Raises: RunError if it cannot be written."""
+    replace_file(path, to_json(plan).encode(), intact="Nothing was trained yet", again="run again")

@@ -1,0 +1,98 @@
+"""What a run is planned from, kept with the run: so that it can be planned anew when machines turn out otherwise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from fedloom.engine.planning import Known, plan_for, problem_of, with_plan
+from fedloom.planning.applied import client_keys
+from fedloom.planning.cost import step_seconds
+from fedloom.planning.plan import Plan
+from fedloom.planning.values import Architecture, Choice, Machine, Speed, Work
+from fedloom.spec.experiment import Experiment
+
+SURPRISE = 1.25  # times the planned time, or less than its inverse: what is not planned for
+FACT = "planning"  # among the facts of a run
+V = TypeVar("V", Machine, Speed)
+
+
+@dataclass(frozen=True)
+class Planner:
+    """known: of every client that is planned for.  importance: None for all modules alike, by their size.
+    left: client -> the keys of its table that were "auto"."""
+
+    architecture: Architecture
+    known: Mapping[str, Known]
+    importance: Mapping[str, float] | None = None
+    left: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def plan(self, experiment: Experiment) -> Plan:
+        """Raises: PlanError, ConfigError as of `problem_of`."""
+        return plan_for(problem_of(experiment, self.architecture, self.known, self.importance))
+
+    def applied(self, experiment: Experiment, plan: Plan) -> Experiment:
+        return with_plan(experiment, plan, self.architecture)
+
+    def keys(self, plan: Plan) -> dict[str, dict[str, Any]]:
+        """client -> what its table says then."""
+        modules = [module.name for module in self.architecture.modules]
+        return {one.client: client_keys(one, modules) for one in plan.clients}
+
+    def expected_seconds(self, client: str, choice: Choice, work: Work) -> float:
+        """Of the training of one round, without messages."""
+        return work.steps * step_seconds(self.architecture, self.known[client].machine, work, choice)
+
+    def slower(self, factors: Mapping[str, float]) -> Planner:
+        """With machines that take so many times longer. factors: client -> measured over expected seconds."""
+        known = {
+            client: replace(one, machine=_slower(one.machine, factors[client])) if client in factors else one
+            for client, one in self.known.items()
+        }
+        return replace(self, known=known)
+
+    def open_again(self, experiment: Experiment) -> Experiment:
+        """The experiment with everything left to the planner again, but the bits: those bases are loaded."""
+
+        def opened(client: Any) -> Any:
+            keys = [key for key in self.left.get(client.name, ()) if key != "bits"]
+            update: dict[str, Any] = dict.fromkeys(keys, "auto")
+            return client.model_copy(update={**update, "rank_pattern": {}} if "rank" in keys else update)
+
+        return experiment.model_copy(update={"clients": tuple(map(opened, experiment.clients))})
+
+
+def what_is_left(experiment: Experiment) -> dict[str, tuple[str, ...]]:
+    """client -> its keys that are "auto"."""
+    keys = ("rank", "batch_size", "bits")
+    found = {client.name: tuple(key for key in keys if getattr(client, key) == "auto") for client in experiment.clients}
+    return {name: left for name, left in found.items() if left}
+
+
+def to_text(planner: Planner) -> str:
+    return json.dumps(asdict(planner), sort_keys=True)
+
+
+def from_text(text: str) -> Planner:
+    return TypeAdapter(Planner).validate_python(_tuples(json.loads(text)))
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _tuples(part) for name, part in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _slower(machine: Machine, factor: float) -> Machine:
+    """All its seconds times the factor, but for those that come once in a round."""
+    speeds = tuple(_times(speed, factor) for speed in machine.speeds)
+    return replace(_times(machine, factor), speeds=speeds, round_seconds=machine.round_seconds)
+
+
+def _times(values: V, factor: float) -> V:
+    seconds = [one.name for one in fields(values) if one.name.endswith("_seconds")]
+    return replace(values, **{name: factor * getattr(values, name) for name in seconds})
