@@ -89,7 +89,7 @@ def probe(
     bandwidth = (link or Link()).facts()
     found = _measured(experiment, clients, began + seconds, observe)
     first = found.loaded["none"]
-    room = total_bytes() if first.device == "cuda" else before
+    room = before if first.gpu_free is None else first.gpu_free
     calibration, trials = _calibration(found, min(room, memory_limit or room))
     probes = [
         Probe(
@@ -97,7 +97,7 @@ def probe(
             client=name,
             base=_base_facts(first),
             machine=facts_of(calibration.machine),
-            memory_total=total_bytes(),
+            memory_total=first.gpu_total or total_bytes(),
             memory_available=int(calibration.machine.memory_bytes),
             cores=os.cpu_count() or 1,
             device=first.device,
