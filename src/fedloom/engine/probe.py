@@ -16,7 +16,7 @@ from fedloom.engine.events import Observer, Stage, silent
 from fedloom.engine.planned import TWO_CLASSES
 from fedloom.engine.sites import MOST_BITS, longest_text, versions
 from fedloom.errors import ConfigError, FedLoomError, ModelError, PlanError
-from fedloom.planning.calibrate import Calibration, Measurement, calibrated
+from fedloom.planning.calibrate import KNOWN, Calibration, Measurement, calibrated, known_memory
 from fedloom.planning.probe_file import (
     Bandwidth,
     BaseFacts,
@@ -200,8 +200,10 @@ def _calibration(found: Measured, memory_bytes: float) -> tuple[Calibration, int
         for one in probed.tried
     ]
     speeds = tuple(Speed(probed.number, 0.0, 0.0) for probed in found.probed.values())
-    machine = Machine(float(memory_bytes), speeds, compute_bytes=first.number_bytes)
-    return calibrated(first.architecture, machine, trials), len(trials)
+    memory = known_memory(first.number_bytes)
+    machine = Machine(float(memory_bytes), speeds, compute_bytes=first.number_bytes, memory=memory)
+    held = KNOWN if first.keeps_scores else (*KNOWN, "score_values")
+    return calibrated(first.architecture, machine, trials, held), len(trials)
 
 
 def _base_facts(loaded: Loaded) -> BaseFacts:

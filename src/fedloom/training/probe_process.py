@@ -44,6 +44,7 @@ class Job:
 @dataclass(frozen=True)
 class Loaded:
     """The base in the process. load_bytes: the peak of loading it.  image_tokens: of an image, else None.
+    keeps_scores: whether attention keeps its scores for the backward pass.
     gpu_total, gpu_free: bytes of the GPU, and those that were free before the base was there; None without one."""
 
     architecture: Architecture
@@ -55,6 +56,7 @@ class Loaded:
     load_seconds: float
     load_bytes: int
     image_tokens: int | None
+    keeps_scores: bool
     gpu_total: int | None = None
     gpu_free: int | None = None
 
@@ -140,6 +142,7 @@ def _work(connection: Connection, job: Job) -> None:
             load_seconds=time.monotonic() - began,
             load_bytes=peak_so_far(),
             image_tokens=tokens_of_image(base) if base.task == "image-classification" else None,
+            keeps_scores=base.model.config._attn_implementation == "eager",
             gpu_total=total_bytes(gpu) if gpu else None,
             gpu_free=free,
         )
