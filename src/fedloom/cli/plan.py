@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
 from rich.table import Table
 
 from fedloom.cli.console import Config, console
@@ -63,7 +64,7 @@ def _layers(plan: Plan, client: str) -> Table:
 
 
 def _table(title: str, heads: tuple[str, ...]) -> Table:
-    table = Table(title=title)
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for head in heads:
         table.add_column(head, justify="left" if head in ("client", "layer", "blocks", "ranks") else "right")
     return table

@@ -8,6 +8,7 @@ from functools import partial
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.aggregation.world import Start
+from fedloom.engine.importance import importance_before
 from fedloom.engine.loop import Loop, server_optimizer
 from fedloom.rounds.assign import (
     common_start,
@@ -39,12 +40,13 @@ def asked_of(
     # Not where there is nothing to measure: it is as large as the trunk, and would be there while clients train.
     common = _common(loop, state) if any(missing.values()) else None
     chain = _complete(loop, state) if loop.in_pieces else state.chain
+    importance = importance_before(loop, state.round + 1)
     for client in loop.clients:
         for stage in missing:
             if client in missing[stage]:
                 yield stage, _sent(loop, chain, _to_measure(loop, state, client, common, stage))
         if client in participants:
-            asked = training_assignment(loop.experiment, loop.method, loop.world, state, client, masking)
+            asked = training_assignment(loop.experiment, loop.method, loop.world, state, client, masking, importance)
             yield TRAIN, _sent(loop, chain, asked)
 
 

@@ -14,12 +14,25 @@ from fedloom.training.base_model import load_base
 
 
 def check_sites(experiment: Experiment, *, where: str | Path) -> Federation:
-    """The facts of a federation that can run. Raises: ConfigError with one line per client, base or rank at fault."""
+    """The facts of a federation that can run. Raises: ConfigError with one line per client, base or rank at fault.
+
+    What is left to the planner is checked as the least that it could choose.
+    """
+    experiment = _with_the_least(experiment)
     sources = Sources(experiment)
     problems = _problems_of(experiment, sources)
     if problems:
         raise ConfigError(problems, where=where)
     return load_sites(experiment).federation()
+
+
+def _with_the_least(experiment: Experiment) -> Experiment:
+    least = {"rank": 1, "batch_size": 1, "bits": "none"}
+    clients = tuple(
+        client.model_copy(update={key: value for key, value in least.items() if getattr(client, key) == "auto"})
+        for client in experiment.clients
+    )
+    return experiment.model_copy(update={"clients": clients})
 
 
 def _problems_of(experiment: Experiment, sources: Sources) -> list[str]:

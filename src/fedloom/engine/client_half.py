@@ -25,6 +25,7 @@ from fedloom.engine.releasing import (
 from fedloom.engine.sites import Site, Sites
 from fedloom.errors import FedLoomError
 from fedloom.evaluation.scores import answer_scores
+from fedloom.planning.importance import scaled
 from fedloom.privacy.entropy import Entropy
 from fedloom.rounds.contribute import prepared
 from fedloom.rounds.messages import WORK_UNITS, Assignment, Contribution
@@ -154,6 +155,7 @@ class ClientHalf:
             metrics={**trained.metrics, **_speeds(trained.metrics)},
             adapter=prepared(assignment, trained.adapter),
             head=trained.head,
+            importance=scaled(trained.importance, work_of(assignment).importance or 0.0),
         )
 
     def _evaluate(self, site: Site, assignment: Assignment) -> Contribution:

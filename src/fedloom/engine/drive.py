@@ -10,6 +10,7 @@ from fedloom.engine.asking import TRAIN, Asked, asked_of, with_chain
 from fedloom.engine.base import Reply
 from fedloom.engine.checkpoints import load_state, save_state
 from fedloom.engine.client_privacy import client_noise, spend
+from fedloom.engine.importance import journal_importance
 from fedloom.engine.loop import Loop, server_optimizer
 from fedloom.engine.losses import pooled_losses
 from fedloom.engine.privacy_extra import privacy_part
@@ -94,6 +95,7 @@ def _stepped(
         require_enough(tally, state.round + 1, minimum)
         spend(loop, state.round + 1, noise)
     after = step(tally, loop.method, loop.world, state, min_clients=minimum, optimizer=optimizer, noise=noise)
+    journal_importance(loop, state.round + 1, tally.importance)
     return after, list(tally.clients)
 
 

@@ -49,7 +49,7 @@ def masked(sessions: Sessions, assignment: Assignment, trained: Contribution, st
         known=identities.known,
     )
     sessions[assignment.client] = session
-    return replace(trained, adapter=Adapter(), head={}, examples=0, advertisement=own.hex())
+    return replace(trained, adapter=Adapter(), head={}, examples=0, importance={}, advertisement=own.hex())
 
 
 def masked_answer(sessions: Sessions, client: str, step: str, body: bytes, store: Path | None) -> bytes:

@@ -6,12 +6,15 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedloom.engine.events import Observer, silent
 from fedloom.engine.planner import Planner, what_is_left
 from fedloom.engine.planning import Known
+from fedloom.engine.probe import probe
 from fedloom.engine.sites import longest_text
 from fedloom.errors import ConfigError, PlanError
 from fedloom.planning.plan import Plan, to_json
 from fedloom.planning.probe_file import Histogram, Probe, from_json, require_base
+from fedloom.planning.values import Architecture
 from fedloom.spec.dump import dump
 from fedloom.spec.experiment import Experiment
 from fedloom.store.unfinished import replace_file
@@ -32,16 +35,27 @@ def planner_of(experiment: Experiment, folder: Path | None) -> Planner:
         what = "no folder with the files of `fedloom probe` is named (expected [planning] probes, or --probes DIR)"
         raise ConfigError([what])
     base = base_for_planning(experiment)
-    return planner_from(experiment, base, probes_in(folder))
-
-
-def planner_from(experiment: Experiment, base: BaseModel, probes: Sequence[Probe]) -> Planner:
-    """Raises: PlanError for a probe of another base."""
-    architecture = architecture_of(base)
-    for probe in probes:
-        require_base(probe, base.digest, architecture, where=f"probe of {probe.client!r}")
+    architecture, probes = architecture_of(base), probes_in(folder)
+    for one in probes:
+        require_base(one, base.digest, architecture, where=f"probe of {one.client!r}")
     head = float(sum(tensor.numel() * tensor.element_size() for tensor in base.head_tensors().values()))
-    known = {probe.client: known_of(experiment, probe, head) for probe in probes}
+    return _planner(experiment, architecture, probes, head)
+
+
+def planner_here(experiment: Experiment, observe: Observer = silent) -> Planner:
+    """From [planning] probes if it names a folder, else by probing this machine for all clients: under a minute.
+
+    Raises: as `planner_of` and `probe`.
+    """
+    if experiment.planning.probes:
+        return planner_of(experiment, None)
+    names = [client.name for client in experiment.active if client.rank == "auto"]
+    probes, architecture = probe(experiment, names, observe=observe)
+    return _planner(experiment, architecture, probes, 0.0)
+
+
+def _planner(experiment: Experiment, architecture: Architecture, probes: Sequence[Probe], head_bytes: float) -> Planner:
+    known = {one.client: known_of(experiment, one, head_bytes) for one in probes}
     return Planner(architecture, known, None, what_is_left(experiment))
 
 
@@ -68,16 +82,14 @@ def probes_in(folder: Path) -> list[Probe]:
     one client."""
     found: dict[str, tuple[Path, Probe]] = {}
     for path in sorted(folder.glob("*.json")):
-        probe = _read(path)
-        if probe.client in found:
-            files = f"{found[probe.client][0].name} and {path.name}"
-            raise PlanError(
-                f"two probes of client {probe.client!r}", where=folder, found=files, do="Remove one of them"
-            )
-        found[probe.client] = path, probe
+        one = _read(path)
+        if one.client in found:
+            files = f"{found[one.client][0].name} and {path.name}"
+            raise PlanError(f"two probes of client {one.client!r}", where=folder, found=files, do="Remove one of them")
+        found[one.client] = path, one
     if not found:
         raise PlanError("there are no probes", where=folder, expected="files that `fedloom probe` wrote", found="none")
-    return [probe for _, probe in found.values()]
+    return [one for _, one in found.values()]
 
 
 def _read(path: Path) -> Probe:

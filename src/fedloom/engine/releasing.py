@@ -76,7 +76,7 @@ def identified(assignment: Assignment, *here: str) -> Assignment:
         "trains": dict(assignment.trains),
         "seed": assignment.seed,
         "kept_round": assignment.kept_round,
-        "work": asdict(assignment.work) if assignment.work else None,
+        "work": assignment.work.table() if assignment.work else None,
         "wire": asdict(assignment.wire),
         "trainable": start.trainable.digest(),
         "trunk": [start.trunk.digest(), *(asdict(piece) for piece in assignment.pieces)],

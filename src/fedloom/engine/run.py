@@ -14,7 +14,7 @@ from fedloom.aggregation.world import Start
 from fedloom.engine.base import Engine
 from fedloom.engine.events import Observer, silent
 from fedloom.engine.local import LocalEngine
-from fedloom.engine.planned import planner_of, write_plan
+from fedloom.engine.planned import planner_here, write_plan
 from fedloom.engine.planner import FACT, to_text
 from fedloom.engine.promises import require_noise, require_promise
 from fedloom.engine.sites import Sites, lasting_facts, load_sites, refuse_changed
@@ -61,7 +61,7 @@ def run(
     check(experiment)
     path = Path(root) / experiment.name
     refuse_existing(path)
-    planner = None if experiment.is_planned else planner_of(experiment, None)
+    planner = None if experiment.is_planned else planner_here(experiment, observe)
     plan = planner and planner.plan(experiment)
     if planner and plan:
         experiment = planner.applied(experiment, plan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
 from fedloom.planning.plan import ClientPlan, Plan
@@ -11,7 +11,7 @@ from fedloom.report.document import Figures, document
 from fedloom.report.markup import Html, element, join, section, table
 from fedloom.report.units import bytes_text, plural, seconds_text
 
-HEADS = ("client", "layers", "ranks", "batch", "bits", "memory", "a round", "up", "down", "importance")
+HEADS = ("client", "layers", "ranks", "batch", "bits", "memory", "round", "up", "down", "covers")
 LAYER_HEADS = ("layer", "rank", "blocks")
 STRAGGLER = "*"
 MOST_SHOWN = 50  # clients whose layers are listed one by one
@@ -19,7 +19,10 @@ Text = Callable[[float], str]
 
 
 def client_rows(plan: Plan, modules: int) -> list[list[str]]:
-    """A row of HEADS for each client; the one that a round waits for is marked. modules: that could carry factors."""
+    """A row of HEADS for each client, what it uses of a limit in percent; the one that is waited for is marked.
+
+    modules: that could carry factors.
+    """
     slowest = plan.straggler.client
     return [
         _row(one, modules, STRAGGLER if one.client == slowest and len(plan.clients) > 1 else "") for one in plan.clients
@@ -27,31 +30,29 @@ def client_rows(plan: Plan, modules: int) -> list[list[str]]:
 
 
 def _row(one: ClientPlan, modules: int, mark: str) -> list[str]:
-    accumulated = f" x {one.accumulation}" if one.accumulation > 1 else ""
+    accumulated = f"x{one.accumulation}" if one.accumulation > 1 else ""
     return [
         f"{one.client}{mark}",
-        f"{len(one.ranks)} of {modules}",
+        f"{len(one.ranks)}/{modules}",
         ranks_text(one),
         f"{one.batch}{accumulated}",
         str(one.bits),
-        _within(bytes_text(one.memory_bytes), one.allowed.memory_bytes, bytes_text),
-        _within(seconds_text(one.seconds), one.allowed.seconds, seconds_text),
-        _within(bytes_text(one.up_bytes), one.allowed.up_bytes, bytes_text),
-        _within(bytes_text(one.down_bytes), one.allowed.down_bytes, bytes_text),
+        _within(one.memory_bytes, one.allowed.memory_bytes, bytes_text),
+        _within(one.seconds, one.allowed.seconds, seconds_text),
+        _within(one.up_bytes, one.allowed.up_bytes, bytes_text),
+        _within(one.down_bytes, one.allowed.down_bytes, bytes_text),
         f"{100 * one.covered:.0f}%",
     ]
 
 
-def _within(used: str, limit: float | None, text: Text) -> str:
-    return used if limit is None else f"{used} of {text(limit)}"
+def _within(used: float, limit: float | None, text: Text) -> str:
+    return text(used) if limit is None else f"{text(used)} {100 * used / limit:.0f}%"
 
 
 def ranks_text(one: ClientPlan) -> str:
-    """Such as "8 (24 layers), 16 (6)"."""
-    counts = Counter(rank for _, rank in one.ranks)
-    if len(counts) == 1:
-        return str(next(iter(counts)))
-    return ", ".join(f"{rank} ({count})" for rank, count in sorted(counts.items()))
+    """Such as "4", or "4-16" from the lowest to the highest."""
+    ranks = {rank for _, rank in one.ranks}
+    return str(min(ranks)) if len(ranks) == 1 else f"{min(ranks)}-{max(ranks)}"
 
 
 def layer_rows(one: ClientPlan) -> list[list[str]]:
@@ -71,7 +72,10 @@ def _numbers(names: Iterable[str]) -> list[str]:
 def sentences(plan: Plan) -> list[str]:
     """Who is waited for, how good the plan is at least, and what it gains."""
     slow = plan.straggler
-    said = [f"A round takes {seconds_text(plan.round_seconds)}: it waits for {slow.client}."]
+    said = [
+        f"A round takes {seconds_text(plan.round_seconds)}: it waits for {slow.client}. Percentages are of a client's "
+        "limit; the last column is the share of all layers' importance that it covers."
+    ]
     said.append(f"No plan within these limits is better by more than {100 * plan.gap:.2g}% (optimality gap).")
     uniform, gain = plan.uniform, plan.gain
     if uniform is None or gain is None:

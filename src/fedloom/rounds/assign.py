@@ -11,6 +11,7 @@ from fedloom.adapters.packing import Coding
 from fedloom.aggregation.local_rules import LocalRules, Penalty
 from fedloom.aggregation.method import Method
 from fedloom.aggregation.world import Slot, Start, World
+from fedloom.planning.importance import Importance, unknown
 from fedloom.rounds.chain import Chain
 from fedloom.rounds.contribute import constant_digest
 from fedloom.rounds.messages import Assignment, LocalWork, Masking, Wire
@@ -34,20 +35,29 @@ def training_assignment(
     state: RunState,
     client: str,
     masking: Masking | None = None,
+    importance: Importance | None = None,
 ) -> Assignment:
-    """What one client is to train in the round after `state`. masking: of the round's secure sum, if there is one."""
+    """What one client is to train in the round after `state`. masking: of the round's secure sum, if there is one.
+
+    importance: of all modules so far, where it is measured; None: not measured yet.
+    """
     round, start = state.round + 1, method.dispatch(state.learned, world, client)
     constant = _constant_sides(experiment, method, start.trainable)
+    trains = _trained_sides(method, start.trainable, round)
+    work = local_work(experiment, round, method.rules(world.settings), client)
+    if experiment.training.importance:
+        known = importance or unknown(world.modules)
+        work = replace(work, importance=known.of(module for module, sides in trains.items() if sides))
     return Assignment(
         masking=masking,
         kind="train",
         round=round,
         client=client,
         start=start,
-        trains=_trained_sides(method, start.trainable, round),
+        trains=trains,
         head=state.head,
         seed=rng.child(experiment.seed, "client", client, round),
-        work=local_work(experiment, round, method.rules(world.settings), client),
+        work=work,
         keeps=method.kept_sides(start.trainable),
         kept_round=state.last_rounds.get(client, 0),
         constant=constant,

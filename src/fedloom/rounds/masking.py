@@ -1,8 +1,10 @@
 """What is added over clients as one vector, so that it can be masked: the client's half, and the way back.
 
-    vector = (sums of the summand | weight of each module | weight * head | weight | sketches of its deltas)
+    vector = (sums of the summand | weight of each module | weight * head | weight | sketches of its deltas
+              | weight * score of each module | weight of each module that it scored)
 
-A client makes of what it trained what `lift` makes of it, times its weight; the sum of the vectors is a `Tally`.
+A client makes of what it trained what `lift` makes of it, times its weight; the sum of the vectors is a `Tally`. The
+last two are there where importance is measured.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from fedloom.aggregation.sketch import Sketch, relative
 from fedloom.aggregation.summand import RunningSum, Summand
 from fedloom.aggregation.world import ClientFacts, Slot, Start, World
 from fedloom.errors import RunError
+from fedloom.planning.importance import ScoreSum
 from fedloom.privacy.secagg.fixed_point import FixedPoint
 from fedloom.privacy.secagg.terms import Terms
 from fedloom.rounds.messages import Assignment, Contribution, Masking
@@ -37,18 +40,20 @@ class Layout:
     """What is where in a vector: the same for all clients of a round, whatever their ranks.
 
     sums, head: name -> (shape, dtype), in sorted order.  modules, sketches: in sorted order of the modules.
+    scored: modules that clients may score, in sorted order; empty where importance is not measured.
     """
 
     sums: Mapping[str, tuple[tuple[int, ...], torch.dtype]]
     modules: tuple[str, ...]
     head: Mapping[str, tuple[tuple[int, ...], torch.dtype]]
     sketches: Mapping[str, Sketch]
+    scored: tuple[str, ...] = ()
 
     @property
     def length(self) -> int:
         tensors = sum(math.prod(shape) for table in (self.sums, self.head) for shape, _ in table.values())
         parts = sum(math.prod(shape) for sketch in self.sketches.values() for shape in sketch.sizes.values())
-        return tensors + len(self.modules) + 1 + parts
+        return tensors + len(self.modules) + 1 + parts + 2 * len(self.scored)
 
 
 def layout_of(masking: Masking, assignment: Assignment) -> Layout:
@@ -57,7 +62,9 @@ def layout_of(masking: Masking, assignment: Assignment) -> Layout:
     facts = ClientFacts(_world(masking), assignment.client, assignment.round, Start(everything))
     lifted = method_named(masking.method).lift(everything, 1.0, facts).dense()
     sketches = {module: _sketch(masking, assignment, module) for module in sorted(lifted.stack)}
-    return Layout(_table(lifted.sums), tuple(sorted(lifted.weights)), _table(assignment.head), sketches)
+    asked = assignment.work is not None and assignment.work.importance is not None
+    scored = tuple(sorted(masking.modules)) if asked else ()
+    return Layout(_table(lifted.sums), tuple(sorted(lifted.weights)), _table(assignment.head), sketches, scored)
 
 
 def _everything(masking: Masking) -> Adapter:
@@ -98,7 +105,15 @@ def to_vector(contribution: Contribution, assignment: Assignment) -> Vector:
     weights = np.array([lifted.weights.get(module, 0.0) for module in layout.modules])
     head = [_flat(contribution.head[name]) * weight for name in sorted(contribution.head)]
     sketched = [_parts(sketch, lifted.stack.get(module)) for module, sketch in layout.sketches.items()]
-    return np.concatenate([*sums, weights, *head, [weight], *(part for parts in sketched for part in parts)])
+    parts = (part for sketch in sketched for part in sketch)
+    scores = _scores(contribution.importance, weight, layout)
+    return np.concatenate([*sums, weights, *head, [weight], *parts, scores])
+
+
+def _scores(importance: Mapping[str, float], weight: float, layout: Layout) -> Vector:
+    """weight * score of each module, then the weight of each that has one. A score is at most 1: it has room."""
+    scores = [weight * importance.get(module, 0.0) for module in layout.scored]
+    return np.array([*scores, *(weight * (module in importance) for module in layout.scored)])
 
 
 def _parts(sketch: Sketch, factors: Factors | None) -> list[Vector]:
@@ -162,10 +177,11 @@ def to_tally(vector: Vector, layout: Layout, clients: tuple[str, ...]) -> tuple[
         errors.append(sketch.error(parts, found))
         if module in weights:
             stack[module] = Factors(found.a.float(), found.b.float())
+    scores, scorers = ({module: float(reading.tensor(())) for module in layout.scored} for _ in range(2))
     summed, heads = RunningSum(), RunningSum()
     summed.add_(Summand(sums, Adapter(stack), weights))
     heads.add_(Summand(sums=head))
-    return Tally(summed, heads, weight, clients), relative(errors)
+    return Tally(summed, heads, weight, clients, importance=ScoreSum(scores, scorers)), relative(errors)
 
 
 class _Reading:

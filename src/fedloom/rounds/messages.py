@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from torch import Tensor
@@ -26,6 +26,8 @@ class LocalWork:
     batch_size in rows; max_tokens per row; rates are peaks; warmup is a share of total_steps.
     penalties: added to the loss.  prune: share of a rank that stays if its tail shrank; None: ranks stay.
     privacy: what the client is to hold by noise of its own; None: no noise.
+    importance: also measure which modules matter. The scores have this sum: what its modules are known to matter
+        together. None: not measured.
     """
 
     steps: int
@@ -44,11 +46,19 @@ class LocalWork:
     penalties: tuple[Penalty, ...] = ()
     prune: float | None = None
     privacy: PrivacyPromise | None = None
+    importance: float | None = None
 
     @property
     def rows_per_step(self) -> int:
         """Rows of one optimizer step; their expected number where they are sampled."""
         return self.batch_size * self.accumulation
+
+    def table(self) -> dict[str, Any]:
+        """As it travels and is digested: without what is not asked for, and was not there in earlier versions."""
+        table = asdict(self)
+        if self.importance is None:
+            del table["importance"]
+        return table
 
 
 @dataclass(frozen=True)
@@ -155,6 +165,11 @@ class Assignment:
         }
 
     @property
+    def trained_modules(self) -> tuple[str, ...]:
+        """The modules of which something trains, in sorted order."""
+        return tuple(sorted(module for module, sides in self.trains.items() if sides))
+
+    @property
     def is_personal(self) -> bool:
         """Whether the client has something for itself."""
         return any(self.keeps.values())
@@ -189,8 +204,10 @@ class Contribution:
 
     metrics: numbers by name; a name ends in its unit where it has one (seconds, tokens, bytes).
     holds: as of `holding`, of the pieces that the client has on its disk now; empty for none.
-    advertisement: hexadecimal, of a client that goes on to add adapter, head and examples to a secure sum; they are not
-        here then.
+    importance: module -> score of what it trained, where that was asked for (`LocalWork.importance`) and there was
+        something to measure; else empty.
+    advertisement: hexadecimal, of a client that goes on to add adapter, head, examples and importance to a secure sum;
+        they are not here then.
     """
 
     round: int
@@ -201,6 +218,7 @@ class Contribution:
     head: Mapping[str, Tensor] = field(default_factory=dict)
     holds: str = ""
     advertisement: str = ""
+    importance: Mapping[str, float] = field(default_factory=dict)
 
 
 def holding(pieces: Sequence[Piece]) -> str:

@@ -12,6 +12,7 @@ from fedloom.aggregation.summand import RunningSum, Summand
 from fedloom.aggregation.term import Term
 from fedloom.aggregation.world import ClientFacts, RoundFacts, World
 from fedloom.errors import RunError
+from fedloom.planning.importance import ScoreSum
 from fedloom.rounds.chain import worth_sending
 from fedloom.rounds.client_noise import ClientNoise
 from fedloom.rounds.messages import Assignment, Contribution
@@ -23,7 +24,8 @@ NO_OPTIMIZER = ServerOptimizer()
 
 @dataclass(frozen=True)
 class Tally:
-    """What has been folded in so far: a sum of summands, a weighted sum of heads, the weight of both, and by whom.
+    """What has been folded in so far: a sum of summands, a weighted sum of heads, the weight of both, and by whom; and
+    the weighted sums of what clients measured of their modules.
 
     within: how many of the clients were not clipped, where they are.
     The two sums grow in place and pass on from one tally to the next: only the last one may be folded into.
@@ -34,6 +36,7 @@ class Tally:
     weight: float = 0.0
     clients: tuple[str, ...] = ()
     within: int = 0
+    importance: ScoreSum = field(default_factory=ScoreSum)
 
 
 def fold(
@@ -56,8 +59,13 @@ def fold(
     tally.summed.add_(method.lift(contribution.adapter, weight, facts))
     head = {name: Term(tensor, weight, tuple(tensor.shape)) for name, tensor in contribution.head.items()}
     tally.head.add_(Summand(terms=head))
-    clients = (*tally.clients, contribution.client)
-    return replace(tally, weight=tally.weight + weight, clients=clients, within=tally.within + within)
+    return replace(
+        tally,
+        weight=tally.weight + weight,
+        clients=(*tally.clients, contribution.client),
+        within=tally.within + within,
+        importance=tally.importance.plus(contribution.importance, weight),
+    )
 
 
 def require_enough(tally: Tally, round: int, min_clients: int) -> None:

@@ -33,7 +33,8 @@ def validate(
     Raises: ContributionRefusedError naming client and module for another round or client, examples that were not
         registered, missing or unknown modules, other shapes, ranks, scalings or dtypes, changed frozen factors,
         factors that were to stay at the client, numbers that are not finite or absurdly large, a head that does not
-        fit, an update above the bound, or metrics that are no numbers or have names of the journal.
+        fit, an update above the bound, metrics that are no numbers or have names of the journal, or scores of modules
+        that were not asked for.
     """
     client = assignment.client
     _check_identity(contribution, assignment)
@@ -54,6 +55,7 @@ def validate(
         _check_untouched(client, module, factors, start, assignment)
     _check_head(contribution, assignment)
     _check_metrics(contribution, client)
+    _check_importance(contribution, assignment)
     bound = ABSURD if max_update_norm is None else min(max_update_norm, ABSURD)
     moved = update_norm(contribution, assignment)
     if not moved <= bound:
@@ -69,9 +71,12 @@ def validate_masked(contribution: Contribution, assignment: Assignment) -> None:
     """
     client = assignment.client
     _check_identity(contribution, assignment)
-    if contribution.adapter or contribution.head or contribution.examples:
+    if contribution.adapter or contribution.head or contribution.examples or contribution.importance:
         raise ContributionRefusedError(
-            client, "what was to be masked was sent as it is", expected="a secure sum", found="factors, head or counts"
+            client,
+            "what was to be masked was sent as it is",
+            expected="a secure sum",
+            found="factors, head, counts or scores",
         )
     if not isinstance(contribution.advertisement, str) or not contribution.advertisement:
         raise ContributionRefusedError(client, "the keys for the secure sum are missing")
@@ -158,6 +163,30 @@ def _check_head(contribution: Contribution, assignment: Assignment) -> None:
                 expected=f"at most {ABSURD:g}",
                 found=f"{_largest(tensor):g}",
             )
+
+
+def _check_importance(contribution: Contribution, assignment: Assignment) -> None:
+    """Scores are of all modules that the client trains, or of none, and have the sum that was asked for."""
+    client, found = contribution.client, contribution.importance
+    total = None if assignment.work is None else assignment.work.importance
+    if not isinstance(found, Mapping):
+        raise ContributionRefusedError(client, "the importance is no table", expected="scores by module")
+    if not found:
+        return
+    if total is None:
+        raise ContributionRefusedError(client, "importance was measured, which was not asked for", expected="no scores")
+    expected = set(assignment.trained_modules)
+    for module in sorted(expected ^ set(found)):
+        what = "the module has no score" if module in expected else "a module was scored that the client does not train"
+        raise ContributionRefusedError(client, what, module=module, expected=f"the {len(expected)} modules it trains")
+    for module, score in found.items():
+        if not _is_number(score) or score < 0:
+            what = "the score is not a finite number of at least 0"
+            raise ContributionRefusedError(client, what, module=module, found=repr(score)[:80])
+    if not math.isclose(math.fsum(found.values()), total, rel_tol=1e-6):
+        raise ContributionRefusedError(
+            client, "the scores have another sum", expected=f"{total:g}", found=f"{math.fsum(found.values()):g}"
+        )
 
 
 def _largest(tensor: Tensor) -> float:

@@ -54,7 +54,7 @@ def assignment_to_bytes(assignment: Assignment) -> bytes:
         "wire": asdict(assignment.wire),
         "masking": None if assignment.masking is None else asdict(assignment.masking),
         "seed": assignment.seed,
-        "work": None if assignment.work is None else asdict(assignment.work),
+        "work": None if assignment.work is None else assignment.work.table(),
         "generate_rows": assignment.generate_rows,
         "pieces": [[piece.digest, piece.weight] for piece in assignment.pieces],
     }
@@ -176,6 +176,7 @@ def contribution_to_bytes(
         "metrics": dict(contribution.metrics),
         "holds": contribution.holds,
         "advertisement": contribution.advertisement,
+        **({"importance": dict(contribution.importance)} if contribution.importance else {}),
     }
     name, sent, coding = _WHOLE, contribution, EXACT
     if asked is not None and contribution.adapter and not asked.wire.is_exact:

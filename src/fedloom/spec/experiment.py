@@ -160,6 +160,9 @@ class TrainingTable(Table):
         ge=1,
         description="stop after this many rounds without a better held-out loss; left out: never",
     )
+    importance: bool = Field(
+        False, description="also measure which layers matter, for the planner; not together with [privacy]"
+    )
 
 
 class RoundsTable(Table):

@@ -78,6 +78,9 @@ def _of_the_server(optimizer: str) -> Iterator[tuple[Path, str]]:
 
 def _of_privacy(experiment: Experiment) -> Iterator[tuple[Path, str]]:
     unit = experiment.privacy.unit
+    if unit != "none":
+        why = "is measured from gradients that have no noise, which [privacy] promises; measure it in a run without"
+        yield ("training", "importance"), why
     if unit == "example":
         yield ("training", "max_grad_norm"), "is replaced by privacy.max_grad_norm, which clips every single example"
         for key in ("max_change_norm", "clip_quantile"):

@@ -20,6 +20,7 @@ from fedloom.engine.forming import confirmed, with_trunk
 from fedloom.engine.keeping import begun, leaving, store_of
 from fedloom.engine.privacy_extra import privacy_part
 from fedloom.errors import FedLoomError
+from fedloom.planning.importance import scaled
 from fedloom.rounds.contribute import prepared
 from fedloom.rounds.messages import Assignment, Contribution, Dropout
 from fedloom.rounds.wire import (
@@ -119,6 +120,7 @@ class PretendEngine:
             metrics={"loss": 1.0, "seconds": 0.5, "tokens_per_second": 1.0},
             adapter=prepared(assignment, assignment.start.trainable.map(moved)),
             head={name: tensor + 1 for name, tensor in assignment.head.items()},
+            importance=_scores(assignment),
         )
 
     def _measured(self, assignment: Assignment) -> Contribution:
@@ -143,6 +145,14 @@ def pretend_experiment(
         training=TrainingTable(**{"rounds": 4, **(training or {})}),
         rounds=RoundsTable(**(rounds or {})),
     )
+
+
+def _scores(assignment: Assignment) -> dict[str, float]:
+    """Of modules in sorted order 1, 2, .. where importance is asked for, with the sum that is."""
+    total = None if assignment.work is None else assignment.work.importance
+    if total is None:
+        return {}
+    return scaled({module: float(place) for place, module in enumerate(assignment.trained_modules, 1)}, total)
 
 
 def _target(modules: Mapping[str, tuple[int, int]]) -> Adapter:

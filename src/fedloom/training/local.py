@@ -22,6 +22,7 @@ from fedloom.training.lora_layer import load_start, trained
 from fedloom.training.losses import amounts, batch_loss, label_count
 from fedloom.training.penalties import penalty
 from fedloom.training.schedule import rate_factor
+from fedloom.training.sensitivity import Sensitivity, trained_layers
 
 if TYPE_CHECKING:
     from fedloom.data.batches import AnyBatch
@@ -33,11 +34,15 @@ class DivergedError(RunError):
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What a client has learned in a round, in float32 on the CPU, and what it cost."""
+    """What a client has learned in a round, in float32 on the CPU, and what it cost.
+
+    importance: module -> what the loss was sensitive to, in its units; empty where that was not asked for.
+    """
 
     adapter: Adapter
     head: Mapping[str, Tensor]
     metrics: Mapping[str, float]
+    importance: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -95,23 +100,28 @@ def train_loaded(
     The penalties of the work are added to the loss that is minimised, not to the one that is reported.
     Takes work.steps * work.accumulation batches. The gradient of a step is that of the mean loss over all its labels.
     metrics: loss (mean over the round's labels), last_loss, label_tokens, tokens and padding_tokens (or images),
-        seconds, steps, grad_norm (mean over steps, before clipping).
+        seconds, steps, grad_norm (mean over steps, before clipping); importance_seconds, where that is measured.
     Raises: DivergedError if a loss or the norm of a gradient is not finite.
     """
     work = work_of(assignment)
     groups = groups_of(base, assignment, work)
-    tally = Tally()
+    tally, sensitivity = Tally(), None
+    if work.importance is not None:
+        sensitivity = Sensitivity(trained_layers(base.layers), work.steps)
     with seeded(assignment.seed), training_mode(base):
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
         for step in range(work.steps):
             taken = list(islice(batches, work.accumulation))
             set_rates(optimizer, rate_factor(work, step))
-            _one_step(base, optimizer, taken, assignment, tally)
+            _one_step(base, optimizer, taken, assignment, tally, sensitivity)
             check_finite(base, assignment, step, tally)
             observe(
                 StepDone(assignment.client, assignment.round, step + 1, work.steps, tally.last_loss, *tally.speed())
             )
-    return Trained(trained(base), base.head_tensors(), tally.metrics())
+    if sensitivity is None:
+        return Trained(trained(base), base.head_tensors(), tally.metrics())
+    metrics = {**tally.metrics(), "importance_seconds": sensitivity.seconds}
+    return Trained(trained(base), base.head_tensors(), metrics, sensitivity.scores())
 
 
 def check_finite(base: BaseModel, assignment: Assignment, step: int, tally: Tally) -> None:
@@ -196,7 +206,12 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def _one_step(
-    base: BaseModel, optimizer: torch.optim.Optimizer, taken: list[AnyBatch], assignment: Assignment, tally: Tally
+    base: BaseModel,
+    optimizer: torch.optim.Optimizer,
+    taken: list[AnyBatch],
+    assignment: Assignment,
+    tally: Tally,
+    sensitivity: Sensitivity | None,
 ) -> None:
     work = work_of(assignment)
     labels = sum(label_count(base, batch) for batch in taken)
@@ -206,6 +221,8 @@ def _one_step(
         loss.backward()
         mean += loss.item()
         tally.amounts.update(amounts(base, batch))
+    if sensitivity is not None:
+        sensitivity.measure(tally.steps)
     added = penalty(work.penalties, base.layers, assignment.start.trainable)
     if added is not None:
         added.backward()
