@@ -13,8 +13,7 @@ from fedloom.data.clients import ClientData, Sources
 from fedloom.data.examples import Labelled
 from fedloom.data.tokens import IGNORED, encode_all
 from fedloom.engine.events import Observer, Stage, silent
-from fedloom.engine.planned import TWO_CLASSES
-from fedloom.engine.sites import MOST_BITS, longest_text, versions
+from fedloom.engine.sites import MOST_BITS, TWO_CLASSES, longest_text, versions
 from fedloom.errors import ConfigError, FedLoomError, ModelError, PlanError
 from fedloom.planning.calibrate import KNOWN, Calibration, Measurement, calibrated, known_memory
 from fedloom.planning.probe_file import (
