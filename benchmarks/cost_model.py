@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from fedloom.planning.calibrate import Calibration, Measurement, calibrated
+from fedloom.planning.calibrate import KNOWN, Calibration, Measurement, calibrated, known_memory
 from fedloom.planning.cost import step_seconds, usage
 from fedloom.planning.values import Architecture, Choice, Machine, Module, Speed, Work
 
@@ -111,8 +111,9 @@ def measurement(found: dict[str, Any], bits: int) -> Measurement:
 def calibration(parts: list[dict[str, Any]]) -> Calibration:
     architecture = architecture_from(parts[0])
     trials = [measurement(one, part["bits"]) for part in parts for one in part["calibration"]]
-    speeds = tuple(Speed(part["bits"], 0.0, 0.0) for part in parts)
-    return calibrated(architecture, Machine(1e12, speeds, compute_bytes=parts[0]["number_bytes"]), trials)
+    speeds, width = tuple(Speed(part["bits"], 0.0, 0.0) for part in parts), parts[0]["number_bytes"]
+    machine = Machine(1e12, speeds, compute_bytes=width, memory=known_memory(width))
+    return calibrated(architecture, machine, trials, (*KNOWN, "score_values"))
 
 
 def compared(identity: str, parts: list[dict[str, Any]], machine: Machine) -> list[dict[str, Any]]:
@@ -177,8 +178,18 @@ def main() -> None:
         errors = summary(rows)
         print(f"{identity}: " + ", ".join(f"{name} {100 * value:.1f}%" for name, value in errors.items()))
         fitted = {"memory_error": found.memory_error, "seconds_error": found.seconds_error, "assumed": found.assumed}
+        trials = [{"bits": part["bits"], **one} for part in parts for one in part["calibration"]]
+        for one in trials:
+            ranks = one["trial"].pop("ranks")
+            one |= {"layers": len(ranks), "rank": ranks[0][1], **one.pop("trial")}
         machine = asdict(replace(found.machine, upload_bandwidth=1.0, download_bandwidth=1.0))
-        record["bases"][identity] = {"errors": errors, "calibration": fitted, "machine": machine, "rows": rows}
+        record["bases"][identity] = {
+            "errors": errors,
+            "calibration": fitted,
+            "machine": machine,
+            "trials": trials,
+            "rows": rows,
+        }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "cost_model.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

@@ -26,7 +26,13 @@ def test_a_file_for_each_client_from_one_measurement(fedloom, pilot, tmp_path):
     assert "not available" not in said
 
 
-def test_the_kit_of_a_client_with_what_its_site_says(fedloom, pilot, tmp_path):
+@pytest.fixture
+def plain_only(monkeypatch):
+    """Only the base as it is: the quantised ones take as long again, and are measured above."""
+    monkeypatch.setattr("fedloom.engine.probe.MOST_BITS", ("none",))
+
+
+def test_the_kit_of_a_client_with_what_its_site_says(fedloom, pilot, tmp_path, plain_only):
     provision(load(pilot), tmp_path / "kits", "fedloom.example.org:8443", days=30)
     kit = tmp_path / "kits" / "clients" / "site-1"
     site = kit / "site.toml"
@@ -84,7 +90,7 @@ def test_rows_and_kits_that_are_not_there(fedloom, pilot, tmp_path, monkeypatch)
     assert str(kit) in refused(fedloom, tmp_path, monkeypatch, kit)
 
 
-def test_a_place_that_cannot_be_written_is_named(fedloom, pilot, tmp_path, monkeypatch):
+def test_a_place_that_cannot_be_written_is_named(fedloom, pilot, tmp_path, monkeypatch, plain_only):
     (tmp_path / "afile").write_text("x")
     place = tmp_path / "afile" / "x.json"
     said = refused(fedloom, tmp_path, monkeypatch, pilot, "--client", "site-0", "--seconds", 1, "--out", place)

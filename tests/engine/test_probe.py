@@ -8,11 +8,13 @@ from contextlib import contextmanager
 import pytest
 
 from fedloom.engine import probe as probing
+from fedloom.engine.planned import base_for_planning
 from fedloom.engine.probe import Link, probe
 from fedloom.errors import ConfigError, DataError, ModelError, PlanError
 from fedloom.planning.probe_file import architecture_digest, from_json, require_base, to_json
 from fedloom.spec.load import load
 from fedloom.testing.federation import tiny_federation
+from fedloom.training.architecture import architecture_of
 from fedloom.training.probe_process import Job, Process, begun
 
 
@@ -58,6 +60,18 @@ def test_every_number_of_bits_was_measured_within_what_the_site_allows(found):
     assert one.calibrated.memory_error < 0.05
     assert one.calibrated.trials == 10
     assert one.calibrated.stopped == "the time was used"
+
+
+@pytest.mark.parametrize("task", ["classification", "image-classification"])
+def test_classifiers_are_probed_as_they_are_planned_for(task, tmp_path, monkeypatch):
+    """Without names of classes in the configuration, as many are taken as the planner takes."""
+    monkeypatch.setattr(probing, "MOST_BITS", ("none",))
+    experiment = load(tiny_federation(tmp_path, rows=40, task=task))
+    (one,), _ = probe(experiment, ["site-1"], seconds=1.0)
+    require_base(one, one.base.digest, architecture_of(base_for_planning(experiment)), where="here")
+    assert one.rows.train + one.rows.held_out == 40
+    assert sum(bucket.rows for bucket in one.rows.lengths) == one.rows.train
+    assert one.rows.learned == ()
 
 
 def test_neither_texts_nor_where_they_lie_are_in_the_file(found, folder):

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from fedloom.errors import PlanError
-from fedloom.planning.calibrate import Measurement, calibrated
+from fedloom.planning.calibrate import KNOWN, Measurement, calibrated, known_memory
 from fedloom.planning.cost import step_seconds, usage
 from fedloom.planning.values import Choice, Memory, Speed
 
@@ -88,3 +88,23 @@ def test_nothing_measured_is_an_error(architecture, machine):
         calibrated(architecture, machine, [])
     with pytest.raises(PlanError, match="peak_bytes"):
         Measurement(Choice((("0.q", 1),), 32, 1, 1), None, float("nan"), 1.0)
+
+
+def test_what_is_held_stays_as_it_is_and_the_rest_is_found(architecture, machine, true_machine, work):
+    """Held at their true values, the others are still exact; held at wrong ones, they are left wrong."""
+    held = ("rank_values", "weights_32", "logit_bytes")
+    known = replace(true_machine.memory, runtime_bytes=0.0, block_values=0.0)
+    start = replace(machine, memory=known, speeds=(Speed(32, 0.0, 0.0, 1e-2), Speed(4, 0.0, 0.0)))
+    exact = list(trials(architecture, true_machine, work))
+    found = calibrated(architecture, start, exact, held)
+    assert max(found.memory_error, found.seconds_error) < 1e-9
+    assert found.machine.memory.block_values == pytest.approx(true_machine.memory.block_values)
+    assert not set(held) & set(found.assumed)
+    wrong = replace(start, memory=replace(known, rank_values=77.0))
+    assert calibrated(architecture, wrong, exact, held).machine.memory.rank_values == 77.0
+
+
+def test_logits_are_known_to_be_as_wide_as_activations():
+    assert known_memory(4).logit_bytes - known_memory(2).logit_bytes == pytest.approx(4)
+    assert known_memory(2).score_values == 0
+    assert {"logit_bytes", "input_values", "rank_values"} <= set(KNOWN)

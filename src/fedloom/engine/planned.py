@@ -10,7 +10,7 @@ from fedloom.engine.events import Observer, silent
 from fedloom.engine.planner import Planner, what_is_left
 from fedloom.engine.planning import Known
 from fedloom.engine.probe import probe
-from fedloom.engine.sites import longest_text
+from fedloom.engine.sites import TWO_CLASSES, longest_text
 from fedloom.errors import ConfigError, PlanError
 from fedloom.planning.plan import Plan, to_json
 from fedloom.planning.probe_file import Histogram, Probe, from_json, require_base
@@ -22,7 +22,6 @@ from fedloom.training.architecture import architecture_of
 from fedloom.training.base_model import BaseModel, load_base
 
 LONG = 0.9  # share of the rows that are no longer than those that batches are planned with
-TWO_CLASSES = ("0", "1")  # how many there are matters little to what a classifier costs
 
 
 def planner_of(experiment: Experiment, folder: Path | None) -> Planner:

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedloom.data.clients import ClientData, Sources, labels
+from fedloom.data.clients import ClientData, Sources
+from fedloom.data.examples import Labelled
 from fedloom.data.tokens import IGNORED, encode_all
 from fedloom.engine.events import Observer, Stage, silent
-from fedloom.engine.sites import MOST_BITS, longest_text, versions
+from fedloom.engine.sites import MOST_BITS, TWO_CLASSES, longest_text, versions
 from fedloom.errors import ConfigError, FedLoomError, ModelError, PlanError
-from fedloom.planning.calibrate import Calibration, Measurement, calibrated
+from fedloom.planning.calibrate import KNOWN, Calibration, Measurement, calibrated, known_memory
 from fedloom.planning.probe_file import (
     Bandwidth,
     BaseFacts,
@@ -87,7 +88,7 @@ def probe(
     bandwidth = (link or Link()).facts()
     found = _measured(experiment, clients, began + seconds, observe)
     first = found.loaded["none"]
-    room = total_bytes() if first.device == "cuda" else before
+    room = before if first.gpu_free is None else first.gpu_free
     calibration, trials = _calibration(found, min(room, memory_limit or room))
     probes = [
         Probe(
@@ -95,7 +96,7 @@ def probe(
             client=name,
             base=_base_facts(first),
             machine=facts_of(calibration.machine),
-            memory_total=total_bytes(),
+            memory_total=first.gpu_total or total_bytes(),
             memory_available=int(calibration.machine.memory_bytes),
             cores=os.cpu_count() or 1,
             device=first.device,
@@ -124,16 +125,13 @@ def _measured(experiment: Experiment, clients: Sequence[str], end: float, observ
     """One base after the other. The rows are read while the first one is loaded, and nothing is done while it is
     measured."""
     found, sources = Measured(), Sources(experiment)
-    if experiment.model.classifies:  # the base needs to know how many classes there are
-        observe(Stage("reading the rows"))
-    classes = labels(experiment, sources) if experiment.model.classifies else ()
     for place, bits in enumerate(MOST_BITS):
         observe(Stage(f"loading {experiment.model.id}" + ("" if bits == "none" else f" in {bits} bits")))
         try:
-            with begun(_job(experiment, classes, bits)) as process:
+            with begun(_job(experiment, bits)) as process:
                 data = {} if found.rows else {name: sources.client(name) for name in clients}
                 loaded = process.loaded()
-                found.rows |= {name: _rows(experiment, loaded, rows, classes, name) for name, rows in data.items()}
+                found.rows |= {name: _rows(experiment, loaded, rows, name) for name, rows in data.items()}
                 observe(Stage("measuring training steps"))
                 probed = process.measured(_share(end - time.monotonic(), loaded.load_seconds, MOST_BITS[place + 1 :]))
                 found.loaded[bits], found.probed[bits] = loaded, probed
@@ -144,9 +142,12 @@ def _measured(experiment: Experiment, clients: Sequence[str], end: float, observ
     return found
 
 
-def _job(experiment: Experiment, classes: Sequence[str], bits: Bits) -> Job:
-    longest, tokens = longest_text(experiment), experiment.training.max_tokens
-    return Job(experiment.model, experiment.lora, tuple(classes) or None, longest, tokens, bits)
+def _job(experiment: Experiment, bits: Bits) -> Job:
+    """The base is the one that is planned with: with as many classes as are known without reading anybody's rows."""
+    labels = (experiment.model.labels or TWO_CLASSES) if experiment.model.classifies else None
+    return Job(
+        experiment.model, experiment.lora, labels, longest_text(experiment), experiment.training.max_tokens, bits
+    )
 
 
 def _share(left: float, load_seconds: float, later: Sequence[Bits]) -> float:
@@ -161,13 +162,13 @@ def _reason(error: FedLoomError) -> str:
     return error.what if error.found is None else f"{error.what} ({error.found})"
 
 
-def _rows(experiment: Experiment, loaded: Loaded, data: ClientData, classes: Sequence[str], client: str) -> Rows:
+def _rows(experiment: Experiment, loaded: Loaded, data: ClientData, client: str) -> Rows:
     """Counts only: neither texts nor the length of a single row are kept."""
     learned: list[int] = []
     if loaded.image_tokens is not None:
         train = [loaded.image_tokens] * len(data.train)
     else:
-        numbers = {label: number for number, label in enumerate(classes)} or None
+        numbers = {label: number for number, label in enumerate(_classes(data))} or None
         tokenizer = load_tokenizer(experiment.model)
         encoded = encode_all(data.train, tokenizer, experiment.training.max_tokens, numbers, client=client)
         train = [row.size for row in encoded]
@@ -179,6 +180,10 @@ def _rows(experiment: Experiment, loaded: Loaded, data: ClientData, classes: Seq
         lengths=histogram(train),
         learned=histogram(learned),
     )
+
+
+def _classes(data: ClientData) -> list[str]:
+    return sorted({item.label for item in data.train if isinstance(item, Labelled)})
 
 
 def _calibration(found: Measured, memory_bytes: float) -> tuple[Calibration, int]:
@@ -194,8 +199,10 @@ def _calibration(found: Measured, memory_bytes: float) -> tuple[Calibration, int
         for one in probed.tried
     ]
     speeds = tuple(Speed(probed.number, 0.0, 0.0) for probed in found.probed.values())
-    machine = Machine(float(memory_bytes), speeds, compute_bytes=first.number_bytes)
-    return calibrated(first.architecture, machine, trials), len(trials)
+    memory = known_memory(first.number_bytes)
+    machine = Machine(float(memory_bytes), speeds, compute_bytes=first.number_bytes, memory=memory)
+    held = KNOWN if first.keeps_scores else (*KNOWN, "score_values")
+    return calibrated(first.architecture, machine, trials, held), len(trials)
 
 
 def _base_facts(loaded: Loaded) -> BaseFacts:

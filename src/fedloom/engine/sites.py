@@ -31,6 +31,7 @@ from fedloom.training.measure import answer
 from fedloom.training.quantize import NAMES as QUANTISED_AS
 
 MOST_BITS: tuple[Bits, ...] = ("none", 8, 4)
+TWO_CLASSES = ("0", "1")  # where nobody named them: how many there are matters little to what a classifier costs
 REPORTED_PACKAGES = ("fedloom", "torch", "transformers", "peft")
 
 

@@ -7,7 +7,7 @@ was measured, so that relative errors count alike, and x >= 0 minimises the sum 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -28,6 +28,10 @@ MEMORY = (
 )  # fmt: skip
 OVERHEADS = ("batch_seconds", "product_seconds", "label_seconds", "module_seconds", "optimizer_seconds")
 OF_SPEED = ("forward", "backward", "weights")
+# What the training loop keeps, whatever the machine: to fit it too would let the noise of few trials choose it.
+KNOWN = ("logit_bytes", "input_values", "rank_values", "weights_32", "weights_16")
+SHARED_INPUTS = 0.65  # of the inputs of all layers of a block: q, k and v have one in common, gate and up another
+LOGIT_WORK_BYTES = 2.3  # of a few rows of logits in float32, as measured
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,21 @@ class Calibration:
     assumed: tuple[str, ...]
 
 
-def calibrated(architecture: Architecture, machine: Machine, measurements: Sequence[Measurement]) -> Calibration:
+def known_memory(number_bytes: int) -> Memory:
+    """What is known of memory before anything is measured, at so many bytes of an activation: logits and their gradient
+    are as wide as activations, and no attention scores are kept. The coefficients in KNOWN can be held."""
+    return Memory(logit_bytes=2 * number_bytes + LOGIT_WORK_BYTES, input_values=SHARED_INPUTS)
+
+
+def calibrated(
+    architecture: Architecture,
+    machine: Machine,
+    measurements: Sequence[Measurement],
+    held: Collection[str] = (),
+) -> Calibration:
     """The machine with the coefficients that fit best; everything else of it is left as it is.
+
+    held: names of coefficients that are not fitted.
 
     Raises: PlanError without measurements, for an unknown module, or without scipy.
     """
@@ -73,13 +90,13 @@ def calibrated(architecture: Architecture, machine: Machine, measurements: Seque
     def seconds(one: Measurement, x: Coefficients) -> float:
         return step_seconds(architecture, _with_seconds(machine, x, bits), one.work, one.choice)
 
-    held = {field.name: getattr(machine.memory, field.name) for field in fields(Memory)}
+    before = {field.name: getattr(machine.memory, field.name) for field in fields(Memory)}
     peaks = np.array([one.peak_bytes for one in measurements])
     spent = np.array([one.step_seconds for one in measurements])
     of_memory, memory_error, memory_assumed = _fitted(
-        {name: held[name] for name in MEMORY}, memory, measurements, peaks
+        {name: before[name] for name in MEMORY}, memory, measurements, peaks, held
     )
-    of_time, seconds_error, seconds_assumed = _fitted(prior, seconds, measurements, spent)
+    of_time, seconds_error, seconds_assumed = _fitted(prior, seconds, measurements, spent, held)
     fitted = replace(_with_seconds(machine, of_time, bits), memory=Memory(**of_memory))
     return Calibration(fitted, memory_error, seconds_error, memory_assumed + seconds_assumed)
 
@@ -105,16 +122,18 @@ def _fitted(
     cost: Callable[[Measurement, Coefficients], float],
     measurements: Sequence[Measurement],
     measured: np.ndarray,
+    held: Collection[str],
 ) -> tuple[dict[str, float], float, tuple[str, ...]]:
-    """Coefficients, the largest relative error, and the names of those that keep their prior."""
+    """Coefficients, the largest relative error, and the names of those that are not held and keep their prior still."""
     nothing = dict.fromkeys(prior, 0.0)
     known = np.array([cost(one, nothing) for one in measurements])
     columns = {name: np.array([cost(one, nothing | {name: 1.0}) for one in measurements]) - known for name in prior}
-    told = _independent({name: column / measured for name, column in columns.items()})
-    assumed = tuple(name for name in prior if name not in told)
-    rest = measured - known - _combined(columns, {name: prior[name] for name in assumed})
+    told = _independent({name: column / measured for name, column in columns.items() if name not in held})
+    kept = {name: prior[name] for name in prior if name not in told}
+    rest = measured - known - _combined(columns, kept)
     x: dict[str, float] = {**prior} | _nonnegative({name: columns[name] / measured for name in told}, rest / measured)
     predicted = known + _combined(columns, x)
+    assumed = tuple(name for name in kept if name not in held)
     return x, float(np.abs(predicted / measured - 1).max()), assumed
 
 

@@ -142,7 +142,8 @@ class Calibrated(Value):
 
 
 class Probe(Value):
-    """memory: in bytes; available: when the probe began, within what the site allows.  seconds: the probe took."""
+    """memory: in bytes, of the GPU where there is one; available: when the probe began, within what the site allows.
+    seconds: the probe took."""
 
     format: Literal[1]
     client: Name

@@ -81,11 +81,11 @@ def grid(base: BaseModel, architecture: Architecture, max_tokens: int) -> Iterat
 
     yield trial(every, RANK, 1, SHORT)
     yield trial(upper or every, RANK, 4, MIDDLE)
-    yield trial(every, RANK, 4, MIDDLE)
+    yield trial(every, RANK, 4, LONG)
     if base.bits == "none":
         yield trial(every, WIDE, 1, SHORT)
         yield trial(every[::2], RANK, 4, MIDDLE)
-        yield trial(every, RANK, 4, LONG, 0.1)
+        yield trial(every, RANK, 8, MIDDLE, 0.1)
     yield trial(every, RANK, 8, LONG)
     if base.bits == "none":
         yield trial(every, WIDE, 4, MIDDLE)

@@ -16,11 +16,14 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from typing import Any
 
+import torch
+
 from fedloom.errors import FedLoomError, ModelError, PlanError
 from fedloom.planning.values import Architecture, Module
 from fedloom.spec.experiment import Bits, LoraTable, ModelTable
 from fedloom.training.architecture import architecture_of, tokens_of_image
 from fedloom.training.base_model import load_base
+from fedloom.training.memory import available_bytes, total_bytes
 from fedloom.training.peak import peak_so_far
 from fedloom.training.probe import ProbedBits, probed
 from fedloom.training.trial import Trial, Tried
@@ -40,7 +43,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The base in the process. load_bytes: the peak of loading it.  image_tokens: of an image, else None."""
+    """The base in the process. load_bytes: the peak of loading it.  image_tokens: of an image, else None.
+    keeps_scores: whether attention keeps its scores for the backward pass.
+    gpu_total, gpu_free: bytes of the GPU, and those that were free before the base was there; None without one."""
 
     architecture: Architecture
     digest: str
@@ -51,6 +56,9 @@ class Loaded:
     load_seconds: float
     load_bytes: int
     image_tokens: int | None
+    keeps_scores: bool
+    gpu_total: int | None = None
+    gpu_free: int | None = None
 
 
 @dataclass
@@ -121,7 +129,8 @@ def _context() -> ForkServerContext | SpawnContext:
 def _work(connection: Connection, job: Job) -> None:
     """In the process: load, answer, wait for the seconds, measure, answer."""
     try:
-        began = time.monotonic()
+        began, gpu = time.monotonic(), torch.device("cuda") if torch.cuda.is_available() else None
+        free = available_bytes(gpu) if gpu else None
         base = load_base(job.model, job.lora, job.labels, job.longest, job.bits)
         loaded = Loaded(
             architecture=architecture_of(base),
@@ -133,6 +142,9 @@ def _work(connection: Connection, job: Job) -> None:
             load_seconds=time.monotonic() - began,
             load_bytes=peak_so_far(),
             image_tokens=tokens_of_image(base) if base.task == "image-classification" else None,
+            keeps_scores=base.model.config._attn_implementation == "eager",
+            gpu_total=total_bytes(gpu) if gpu else None,
+            gpu_free=free,
         )
         _send(connection, asdict(loaded))
         seconds = json.loads(connection.recv_bytes())
