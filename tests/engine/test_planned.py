@@ -5,7 +5,15 @@ import json
 import pytest
 
 import fedloom
-from fedloom.engine.planned import base_for_planning, known_of, planner_of, probes_in, quantile, write_planned
+from fedloom.engine.planned import (
+    base_for_planning,
+    known_of,
+    planner_of,
+    probes_in,
+    quantile,
+    with_importance,
+    write_planned,
+)
 from fedloom.engine.planner import FACT, from_text
 from fedloom.errors import ConfigError, PlanError
 from fedloom.planning.plan import from_json
@@ -143,3 +151,22 @@ def test_a_run_of_probes_plans_itself_and_keeps_what_it_was_planned_from(pilot):
     plan = from_json(directory.plan.read_text())
     assert directory.experiment() == planner.applied(experiment, plan)
     assert fedloom.resume(result.directory).digest == result.digest
+
+
+def test_layers_count_as_a_run_measured_them(pilot, tmp_path):
+    path, folder = pilot()
+    measuring = tiny_federation(tmp_path / "measuring", name="measuring", ranks=(2,), rounds=1)
+    measuring.write_text(measuring.read_text().replace("[training]", "[training]\nimportance = true"))
+    measuring.write_text(measuring.read_text().replace('id = "model"', f'id = "{path.parent / "model"}"'))
+    run = fedloom.run(load(measuring), root=tmp_path / "runs").directory
+    planner = planner_of(load(path), folder)
+    counted = with_importance(planner, run)
+    assert set(counted.importance) == {module.name for module in planner.architecture.modules}
+    assert len(set(counted.importance.values())) > 1
+    plain = fedloom.run(within_training(load(measuring), importance=False), root=tmp_path / "plain").directory
+    with pytest.raises(PlanError, match="the run measured no importance"):
+        with_importance(planner, plain)
+
+
+def within_training(experiment, **changes):
+    return experiment.model_copy(update={"training": experiment.training.model_copy(update=changes)})

@@ -24,16 +24,21 @@ def command(
     probes: Annotated[
         Path | None, typer.Option(help="Folder with the files of `fedloom probe`; left out: [planning] probes")
     ] = None,
+    importance: Annotated[
+        Path | None, typer.Option(help="A run with training.importance = true, whose measured layers count as they did")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the configuration that follows the plan to this file")] = None,
     chart: Annotated[Path | None, typer.Option(help="Write the plan with its charts to this HTML file")] = None,
     client: Annotated[str | None, typer.Option(help="Also print this client's rank in every layer")] = None,
 ) -> None:
     """Choose layers, ranks, batch and bits for every client whose rank is "auto"; print what that costs and gains."""
-    from fedloom.engine.planned import planner_of, write_planned
+    from fedloom.engine.planned import planner_of, with_importance, write_planned
 
     experiment = load(config, data_at_sites=probes is not None)
     with console.status("reading what machines were found to do"):
         planner = planner_of(experiment, probes)
+    if importance is not None:
+        planner = with_importance(planner, importance)
     plan = planner.plan(experiment)
     modules = len(planner.architecture.modules)
     console.print(plan_table(plan, modules))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fedloom.engine.events import Observer, silent
+from fedloom.engine.importance import latest_importance
 from fedloom.engine.planner import Planner, what_is_left
 from fedloom.engine.planning import Known
 from fedloom.engine.probe import probe
@@ -17,6 +19,8 @@ from fedloom.planning.probe_file import Histogram, Probe, from_json, require_bas
 from fedloom.planning.values import Architecture
 from fedloom.spec.dump import dump
 from fedloom.spec.experiment import Experiment
+from fedloom.store.in_force import in_force
+from fedloom.store.run_directory import RunDirectory
 from fedloom.store.unfinished import replace_file
 from fedloom.training.architecture import architecture_of
 from fedloom.training.base_model import BaseModel, load_base
@@ -56,6 +60,16 @@ def planner_here(experiment: Experiment, observe: Observer = silent) -> Planner:
 def _planner(experiment: Experiment, architecture: Architecture, probes: Sequence[Probe], head_bytes: float) -> Planner:
     known = {one.client: known_of(experiment, one, head_bytes) for one in probes}
     return Planner(architecture, known, None, what_is_left(experiment))
+
+
+def with_importance(planner: Planner, run: Path) -> Planner:
+    """The planner that counts layers as a run measured them last. Raises: RunError, PlanError for a run that did not."""
+    found = latest_importance(in_force(RunDirectory.open(run).journal.records()))
+    known = {module.name for module in planner.architecture.modules}
+    if found is None or not known & found.keys():
+        what = "the run measured no importance" if found is None else "the run measured other layers"
+        raise PlanError(what, where=run, expected="a run of this base with training.importance = true")
+    return replace(planner, importance=found)
 
 
 def known_of(experiment: Experiment, probe: Probe, head_bytes: float = 0.0) -> Known:

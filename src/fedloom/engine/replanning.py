@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import reduce
 from typing import Any
 
+from fedloom.engine.importance import latest_importance
 from fedloom.engine.loop import Loop
 from fedloom.engine.planner import SURPRISE, Planner
 from fedloom.engine.planning import client_choice, work_of
@@ -30,7 +31,8 @@ def replanned(loop: Loop, round: int) -> Loop:
     factors = surprises(loop, planner, round)
     if not factors:
         return loop
-    changed, reason = _changed(loop, planner.slower(factors))
+    measured = latest_importance(loop.records())
+    changed, reason = _changed(loop, replace(planner.slower(factors), importance=measured or planner.importance))
     loop.journal(REPLANNED, round=round, factors=factors, clients=changed, reason=reason)
     return as_replanned(loop, [{"factors": factors, "clients": changed}])
 
