@@ -63,7 +63,10 @@ def _planner(experiment: Experiment, architecture: Architecture, probes: Sequenc
 
 
 def with_importance(planner: Planner, run: Path) -> Planner:
-    """The planner that counts layers as a run measured them last. Raises: RunError, PlanError for a run that did not."""
+    """The planner that counts layers as a run measured them last.
+
+    Raises: RunError for what is no run, PlanError for one that did not measure them, or those of another base.
+    """
     found = latest_importance(in_force(RunDirectory.open(run).journal.records()))
     known = {module.name for module in planner.architecture.modules}
     if found is None or not known & found.keys():
