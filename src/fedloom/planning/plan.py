@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import Annotated, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fedloom.errors import PlanError
+from fedloom.planning.files import read, written
 from fedloom.planning.problem import Client, Problem, covered
 from fedloom.planning.search import GAP, Best
 from fedloom.planning.solve import solved
@@ -152,19 +152,12 @@ def planned(problem: Problem, gap: float = GAP) -> Plan:
 
 def to_json(plan: Plan) -> str:
     """Canonical: sorted keys, no spaces."""
-    values = plan.model_dump(mode="json")
-    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return written(plan)
 
 
 def from_json(text: str, where: object = "plan.json") -> Plan:
     """Raises: PlanError naming the field that is missing, unknown or cannot be."""
-    try:
-        return Plan.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"]))
-        do = "Make the plan again: the file was changed, or is of another version"
-        raise PlanError(f"{field}: {first['msg']}".lstrip(": "), where=where, do=do) from error
+    return read(Plan, text, where=where, do="Make the plan again: the file was changed, or is of another version")
 
 
 def _client_plan(problem: Problem, client: Client, best: Best) -> ClientPlan:

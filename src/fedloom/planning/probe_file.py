@@ -13,9 +13,10 @@ from dataclasses import asdict
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from fedloom.errors import PlanError
+from fedloom.planning.files import read, written
 from fedloom.planning.plan import Amount, Bits, Count, Name, Value
 from fedloom.planning.values import Architecture, Machine, Memory, Speed
 
@@ -210,19 +211,12 @@ def histogram(lengths: Iterable[int]) -> Histogram:
 
 def to_json(probe: Probe) -> str:
     """Canonical: sorted keys, no spaces."""
-    values = probe.model_dump(mode="json")
-    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return written(probe)
 
 
 def from_json(text: str, where: object = "probe") -> Probe:
     """Raises: PlanError naming the field that is missing, unknown or cannot be."""
-    try:
-        return Probe.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"]))
-        do = "Run fedloom probe again: the file was changed, or is of another version"
-        raise PlanError(f"{field}: {first['msg']}".lstrip(": "), where=where, do=do) from error
+    return read(Probe, text, where=where, do="Run fedloom probe again: the file was changed, or is of another version")
 
 
 def require_base(probe: Probe, digest: str, architecture: Architecture, *, where: object) -> None:
