@@ -8,7 +8,7 @@ as long as its slowest client: measured seconds of training times how much slowe
 
     plan     layers, ranks and batch of each client from the planner, whose deadline is a little above what the slowest
              client needs for the least that it can train
-    uniform  one rank on all layers for all, rank 1, 4, 16: what fits the memory of the weakest
+    uniform  one rank on all layers for all, 2 or 8, in batches of two rows, which fit the weakest
     weakest  everyone trains what the plan gives the weakest
     random   as many layers with the same ranks as in the plan, drawn at random
 
@@ -41,6 +41,7 @@ from fedloom.spec.experiment import (
     ClientTable,
     ColumnsTable,
     DataTable,
+    EvaluationTable,
     Experiment,
     ModelTable,
     PartitionTable,
@@ -50,7 +51,7 @@ from fedloom.spec.planning_table import PlanningTable
 
 RESULTS = Path(__file__).parent / "results"
 SLOWER = {"pc-1": 8, "pc-2": 8, "pc-3": 4, "pc-4": 4, "office": 2, "server": 1}
-UNIFORM = (1, 4, 16)
+UNIFORM = (2, 8)
 ROWS = 16  # of a step
 SLACK = 1.1  # of the deadline over the least that the slowest client needs
 Curve = list[tuple[float, float]]  # (simulated seconds, held-out loss)
@@ -78,14 +79,15 @@ def federation(data: Path, seed: int, rounds: int) -> Experiment:
         seed=seed,
         model=ModelTable(id="minilm-l6", task="classification"),
         training=TrainingTable(
-            rounds=rounds, local_steps=10, batch_size=ROWS, learning_rate=2e-3, schedule="constant", max_tokens=64
+            rounds=rounds, local_steps=5, batch_size=ROWS, learning_rate=2e-3, schedule="constant", max_tokens=64
         ),
         data=DataTable(
             source=str(data / "banking77" / "train.csv"),
             columns=ColumnsTable(text="text", label="category"),
             partition=PartitionTable(kind="dirichlet", column="category", alpha=1.0),
-            max_rows=800,
+            max_rows=600,
         ),
+        evaluation=EvaluationTable(max_rows=60),
         planning=PlanningTable(ranks=(1, 2, 4, 8, 16, 32), replan=False),
         clients=tuple(ClientTable(name=name, rank="auto", batch_size="auto") for name in SLOWER),
     )
@@ -100,14 +102,14 @@ def machines(experiment: Experiment, seconds: float) -> Planner:
 
 
 def with_memory(experiment: Experiment, planner: Planner) -> Experiment:
-    """The weakest have the memory for rank 1 on all layers in batches of two rows; beyond what the least takes, the
+    """The weakest have the memory for rank 8 on all layers in batches of two rows; beyond what the least takes, the
     others have more, as they are faster."""
-    every = tuple((module.name, 1) for module in planner.architecture.modules)
+    every = tuple((module.name, max(UNIFORM)) for module in planner.architecture.modules)
 
     def limit(client: ClientTable) -> float:
         need, least = (
             _usage(experiment, planner, client.name, ranks, batch).memory_bytes
-            for ranks, batch in ((every, 2), (every[-1:], 1))
+            for ranks, batch in ((every, 2), (((every[-1][0], 1),), 1))
         )
         return least + (need - least) * max(SLOWER.values()) / SLOWER[client.name]
 
