@@ -173,6 +173,14 @@ def summary(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"means": means, "better_than_random": f"{sum(wins)} of {len(wins)}", "cost_share": share}
 
 
+def cost_of(wanted: Experiment) -> dict[str, float]:
+    return cost(ran(wanted, load_sites(wanted))[1])
+
+
+def print_cost(seed: int, data: Path | None, rows: int) -> None:
+    print(json.dumps({"minilm": cost_of(experiment(seed, data, rows)), "smollm2": cost_of(generation(seed))}, indent=1))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="directory with train.csv of Banking77; left out: docstrings")
@@ -181,14 +189,17 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=500, help="of each client, with those held out")
     parser.add_argument("--quick", action="store_true", help="one seed, one round, few rows: does it run?")
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--only-cost", action="store_true", help="what measuring costs, and nothing is written")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     if options.quick:
         options.seeds, options.rounds, options.rows = options.seeds[:1], 1, 40
+    if options.only_cost:
+        print_cost(options.seeds[0], options.data, options.rows)
+        return
     data = "docstrings" if options.data is None else options.data.name
     cells = [cell for seed in options.seeds for cell in cells_of(seed, options.data, options.rows, options.rounds)]
-    wide = generation(options.seeds[0])
-    found = summary(cells) | {"smollm2_cost": cost(ran(wide, load_sites(wide))[1])}
+    found = summary(cells) | {"smollm2_cost": cost_of(generation(options.seeds[0]))}
     print(json.dumps(found, indent=1))
     settings = {"data": data, "seeds": options.seeds, "rounds": options.rounds, "rows": options.rows}
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -35,13 +35,14 @@ SVD of Eb^T Ea. The scaling, and penalties on the loss, have no part in it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from fedloom.adapters.threads import threads_for
 from fedloom.training.lora_layer import LoraLayer
 
 SAMPLES, SPACING = 4, 5  # at most so many samples in a round, and one in so many steps, as each costs time
@@ -62,8 +63,10 @@ class Sensitivity:
         if step not in sampled(self.steps) or not self.layers:
             return
         began = time.perf_counter()
-        measured = _first_step if self.steps == 1 else _sensitivity
-        found = torch.stack([measured(layer) for layer in self.layers.values()]).to("cpu", torch.float64)
+        layers = list(self.layers.values())
+        with threads_for(max(side.numel() for layer in layers for side in _sides(layer))):
+            each = [_first_step(layer) for layer in layers] if self.steps == 1 else _sensitivities(layers)
+            found = torch.stack(each).to("cpu", torch.float64)
         if bool(found.isfinite().all()):  # else training is about to fail, and says so
             self.samples.append(found)
         self.seconds += time.perf_counter() - began
@@ -96,38 +99,61 @@ def _sides(layer: LoraLayer) -> tuple[Tensor, ...]:
 
 def _first_step(layer: LoraLayer) -> Tensor:
     """|ga|_1 + |gb|_1."""
-    gradients = [side.grad for side in _sides(layer) if side.grad is not None]
-    parts = [gradient.abs().sum() for gradient in gradients]
-    return torch.stack(parts).sum() if parts else layer.b.new_zeros(())  # type: ignore[union-attr]
+    parts = [side.grad.abs().sum() for side in _sides(layer) if side.grad is not None]
+    return torch.stack(parts).sum() if parts else _zero(layer)
 
 
-def _sensitivity(layer: LoraLayer) -> Tensor:
-    """I of one module."""
-    assert layer.a is not None
-    assert layer.b is not None
-    a, b = layer.a.detach(), layer.b.detach()
-    u, v = _directions(a, b)
-    left, right = b @ u, a.T @ v  # U (out x r), V (in x r)
-    along, spread = None, b.new_zeros(())
-    if layer.b.grad is not None:
-        moved = left * (layer.b.grad @ (b.T @ left))
+def _zero(layer: LoraLayer) -> Tensor:
+    return torch.zeros((), device=layer.weight.device)
+
+
+def _sensitivities(layers: Sequence[LoraLayer]) -> list[Tensor]:
+    """I of each layer; the small algebra of those with one rank is done together, as it would be of many tiny calls."""
+    by_rank: dict[int, list[int]] = {}
+    for place, layer in enumerate(layers):
+        by_rank.setdefault(len(_factors(layer)[0]), []).append(place)
+    found: dict[int, Tensor] = {}
+    for places in by_rank.values():
+        frames = _frames([_factors(layers[place]) for place in places])
+        found |= {place: _sensitivity(layers[place], *frame) for place, *frame in zip(places, *frames, strict=True)}
+    return [found[place] for place in range(len(layers))]
+
+
+def _factors(layer: LoraLayer) -> tuple[Tensor, Tensor]:
+    a, b = _sides(layer)
+    return a.detach(), b.detach()
+
+
+def _sensitivity(layer: LoraLayer, u: Tensor, v: Tensor, b_u: Tensor, a_v: Tensor) -> Tensor:
+    """I of one module. u, v, b_u, a_v: of its frame."""
+    a, b = _sides(layer)
+    along, spread = None, _zero(layer)
+    if b.grad is not None:
+        moved = (b.detach() @ u) * (b.grad @ b_u)  # (out x r)
         along, spread = moved.sum(0), spread + moved.abs().mean(0).sum()
-    if layer.a.grad is not None:
-        moved = right * (layer.a.grad.T @ (a @ right))
+    if a.grad is not None:
+        moved = (a.detach().T @ v) * (a.grad.T @ a_v)  # (in x r)
         along, spread = moved.sum(0) if along is None else along, spread + moved.abs().mean(0).sum()
     return spread if along is None else along.abs().sum() + spread
 
 
-def _directions(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """(r x r, r x r): b times the first is U, and a^T times the second is V; zero columns where there is none."""
-    (root_b, inverse_b), (root_a, inverse_a) = _roots(b.T @ b), _roots(a @ a.T)
-    x, _, y = torch.linalg.svd(root_b.T @ root_a)
-    return (inverse_b @ x).to(b), (inverse_a @ y.T).to(a)
+def _frames(factors: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+    """Of n modules of rank r, each (n x r x r): u, v with U = b u and V = a^T v, then b^T U and a V.
+
+    Columns of directions that are not there are zero.
+    """
+    root_b, inverse_b = _roots(torch.stack([b.T @ b for _, b in factors]))
+    root_a, inverse_a = _roots(torch.stack([a @ a.T for a, _ in factors]))
+    x, _, y = torch.linalg.svd(root_b.mT @ root_a)
+    device = factors[0][0].device
+    frame = (inverse_b @ x, inverse_a @ y.mT, root_b @ x, root_a @ y.mT)
+    return tuple(part.to(device, torch.float32) for part in frame)
 
 
-def _roots(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """E with E E^T = gram (r x r, symmetric), and the transpose of its pseudo-inverse; both on the CPU, in float64."""
-    values, vectors = torch.linalg.eigh(gram.to("cpu", torch.float64).nan_to_num())
-    root = values.clamp_min(0).sqrt()
-    usable = values > NOTHING * values[-1:].clamp_min(torch.finfo(torch.float64).tiny)
-    return vectors * root, vectors * torch.where(usable, 1 / root, 0.0)
+def _roots(grams: Tensor) -> tuple[Tensor, Tensor]:
+    """E with E E^T = gram (n x r x r, symmetric), and the transpose of its pseudo-inverse; on the CPU, in float64."""
+    values, vectors = torch.linalg.eigh(grams.to("cpu", torch.float64).nan_to_num())
+    roots = values.clamp_min(0).sqrt()
+    usable = values > NOTHING * values[:, -1:].clamp_min(torch.finfo(torch.float64).tiny)
+    inverses = torch.where(usable, 1 / roots, 0.0)
+    return vectors * roots[:, None], vectors * inverses[:, None]
