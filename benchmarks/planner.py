@@ -24,7 +24,7 @@ import math
 import random
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -96,7 +96,8 @@ def federation(data: Path, seed: int, rounds: int) -> Experiment:
 def machines(experiment: Experiment, seconds: float) -> Planner:
     """This machine, as each client's is taken to be."""
     probes, architecture = probe(experiment, list(SLOWER), seconds=seconds)
-    known = {one.client: known_of(experiment, one) for one in probes}
+    # Loading is not simulated: beside it, the memory of these small trainings would hardly differ.
+    known = {one.client: replace(known_of(experiment, one), loading={}) for one in probes}
     here = Planner(architecture, known, None, what_is_left(experiment))
     return here.slower({name: float(factor) for name, factor in SLOWER.items()})
 

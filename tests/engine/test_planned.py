@@ -1,6 +1,7 @@
 """From the files of probes to a planned configuration that runs."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -170,3 +171,14 @@ def test_layers_count_as_a_run_measured_them(pilot, tmp_path):
 
 def within_training(experiment, **changes):
     return experiment.model_copy(update={"training": experiment.training.model_copy(update=changes)})
+
+
+def test_bits_that_a_machine_cannot_load_are_not_planned_and_none_is_an_error(pilot):
+    path, folder = pilot()
+    experiment = load(path)
+    planner = planner_of(experiment, folder)
+    heavy = {name: replace(one, loading={32: 5e8, 8: 4e8, 4: 1e5}) for name, one in planner.known.items()}
+    plan = replace(planner, known=heavy).plan(within(experiment, memory=3e8))
+    assert {one.bits for one in plan.clients} == {4}
+    with pytest.raises(ConfigError, match=r"client 'site-0': loading the base takes 0 MB.*found 0 MB"):
+        replace(planner, known=heavy).plan(within(experiment, memory=9e4))

@@ -79,7 +79,8 @@ def known_of(experiment: Experiment, probe: Probe, head_bytes: float = 0.0) -> K
     """What a probe says of a client, with rows as long as all but the longest tenth are at most."""
     tokens = min(experiment.training.max_tokens, quantile(probe.rows.lengths, LONG))
     labels = 1 if experiment.model.classifies else min(tokens, quantile(probe.rows.learned, LONG))
-    return Known(probe.measured_machine(), probe.rows.train, tokens, labels, head_bytes)
+    loading: dict[int, float] = {one.bits: one.peak_bytes for one in probe.loading}
+    return Known(probe.measured_machine(), probe.rows.train, tokens, labels, head_bytes, loading)
 
 
 def quantile(histogram: Histogram, share: float) -> int:

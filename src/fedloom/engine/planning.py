@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedloom.aggregation.world import World
@@ -22,13 +22,14 @@ NO_LIMIT = float("inf")
 @dataclass(frozen=True)
 class Known:
     """What the planner knows of one client. rows: to train.  tokens, labels: of a row in a batch, padding included.
-    head_bytes: of the trainables that are not LoRA."""
+    head_bytes: of the trainables that are not LoRA.  loading: bits -> peak bytes of loading the base, where known."""
 
     machine: Machine
     rows: int
     tokens: int
     labels: int
     head_bytes: float = 0.0
+    loading: Mapping[int, float] = field(default_factory=dict)
 
 
 def problem_of(
@@ -102,24 +103,28 @@ def _client(experiment: Experiment, table: ClientTable, known: Known) -> Client:
     return Client(
         table.name,
         share=float(known.rows) if experiment.rounds.weighting == "examples" else 1.0,
-        machine=_allowed(experiment, table, known.machine),
+        machine=_allowed(experiment, table, known),
         work=work_of(experiment, known),
         limits=_limits(experiment, table),
         batches=() if batch == "auto" else (batch,),
     )
 
 
-def _allowed(experiment: Experiment, table: ClientTable, machine: Machine) -> Machine:
-    """The machine with the bits that the client may have."""
-    bits = table.bits or experiment.model.bits
-    if bits == "auto":
-        return machine
-    speeds = tuple(speed for speed in machine.speeds if BITS[speed.bits] == bits)
-    if not speeds:
+def _allowed(experiment: Experiment, table: ClientTable, known: Known) -> Machine:
+    """The machine with the bits that the client may have, and that its memory suffices to load."""
+    machine, bits = known.machine, table.bits or experiment.model.bits
+    wanted = [speed for speed in machine.speeds if bits in ("auto", BITS[speed.bits])]
+    if not wanted:
         measured = ", ".join(str(BITS[speed.bits]) for speed in machine.speeds)
         what = f'client {table.name!r}: bits = {bits} was not measured (expected one of {measured}, or "auto")'
         raise ConfigError([what])
-    return replace(machine, speeds=speeds)
+    room = min(machine.memory_bytes, _limits(experiment, table).memory_bytes)
+    loaded = tuple(speed for speed in wanted if known.loading.get(speed.bits, 0.0) <= room)
+    if not loaded:
+        least = min(known.loading[speed.bits] for speed in wanted)
+        what = f"client {table.name!r}: loading the base takes {least / 1e6:.0f} MB of memory, more than it may use"
+        raise ConfigError([f"{what} (expected at least that, found {room / 1e6:.0f} MB)"])
+    return replace(machine, speeds=loaded)
 
 
 def _limits(experiment: Experiment, table: ClientTable) -> Limits:
