@@ -19,6 +19,7 @@ from fedloom.rounds.world import world_of
 from fedloom.spec.experiment import Experiment
 
 REPLANNED = "replanned"
+LEAST_SECONDS, MOST_SECONDS = 1e-3, 1e7  # of a round's training: up to four months
 
 
 def replanned(loop: Loop, round: int) -> Loop:
@@ -42,14 +43,21 @@ def surprises(loop: Loop, planner: Planner, round: int) -> dict[str, float]:
     found: dict[str, float] = {}
     for record in loop.records():
         client = record.get("client")
-        if record["kind"] != "contribution" or record["round"] != round or client not in planner.known:
+        if record["kind"] != "contribution" or record["round"] != round or "rank" not in planner.left.get(client, ()):
             continue
         choice = client_choice(loop.experiment, loop.world, client, planner.architecture, planner.known[client].machine)
         expected = planner.expected_seconds(client, choice, work_of(loop.experiment, planner.known[client]))
-        factor = record["seconds"] / expected
+        seconds = _credible(record.get("seconds", 0.0))
+        factor = seconds / expected if seconds and expected > 0 else 1.0
         if not 1 / SURPRISE <= factor <= SURPRISE:
             found[client] = float(f"{factor:.4g}")
     return found
+
+
+def _credible(seconds: float) -> float:
+    """What a client says its training took, within what can be; 0 where it says nothing that can be. It says what it
+    likes: no such number may be one that costs cannot be computed with."""
+    return min(max(seconds, LEAST_SECONDS), MOST_SECONDS) if seconds > 0 else 0.0
 
 
 def _changed(loop: Loop, planner: Planner) -> tuple[dict[str, Any], str]:
