@@ -181,3 +181,12 @@ def test_clients_that_are_not_planned_for_do_not_surprise(make_loop):
     loop = planned_loop(make_loop, seconds=0.1, experiment=experiment.model_copy(update={"clients": fixed}))
     assert drive(loop).round == 4
     assert all("c" not in record["factors"] for record in records(loop))
+
+
+def test_a_client_that_nothing_fits_any_more_does_not_hold_up_the_others(make_loop):
+    loop = planned_loop(make_loop, seconds=0.1, experiment=left_open(deadline=0.3))
+    loop = saying(loop, 1e6)
+    drive(loop)
+    first = records(loop)[0]
+    assert set(first["clients"]) == {"b", "c"}
+    assert "the plan of a stays as it is: there is nothing that a client could train" in first["reason"]

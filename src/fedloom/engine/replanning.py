@@ -61,11 +61,16 @@ def _credible(seconds: float) -> float:
 
 
 def _changed(loop: Loop, planner: Planner) -> tuple[dict[str, Any], str]:
-    """client -> the keys of its table that change, and why."""
+    """client -> the keys of its table that change, and why. A client for which nothing fits any more, or that says so,
+    goes on as it is, and the others are planned for."""
+    opened, lacking = planner.open_again(loop.experiment), dict[str, PlanError]()
     try:
-        plan = planner.plan(planner.open_again(loop.experiment))
+        plan = planner.plan(opened)
     except PlanError as error:
-        return {}, f"the plan stays as it is: {error}"
+        lacking = planner.without_a_plan(opened)
+        if not lacking or len(lacking) == sum(client.rank == "auto" for client in opened.active):
+            return {}, f"the plan stays as it is: {error}"
+        plan = planner.plan(planner.open_again(loop.experiment, but=lacking))
     keys = planner.keys(plan)
     now = {client.name: client for client in loop.experiment.clients}
     changed = {
@@ -73,7 +78,8 @@ def _changed(loop: Loop, planner: Planner) -> tuple[dict[str, Any], str]:
         for client, wanted in keys.items()
         if any(getattr(now[client], key) != value for key, value in wanted.items())
     }
-    return changed, "measured times are not the planned ones" if changed else "the best plan is still the same"
+    reason = "measured times are not the planned ones" if changed else "the best plan is still the same"
+    return changed, "; ".join([reason, *(f"the plan of {name} stays as it is: {why}" for name, why in lacking.items())])
 
 
 def as_replanned(loop: Loop, records: Iterable[Mapping[str, Any]]) -> Loop:
