@@ -152,3 +152,41 @@ def test_bits_that_were_not_measured_are_refused():
     experiment = left_open(bits=4)
     with pytest.raises(ConfigError, match="client 'a': bits = 4 was not measured"):
         planner_of(experiment, 1.0).plan(experiment)
+
+
+def saying(loop, seconds):
+    """The loop in which client a says that its training took so long; None: it does not say."""
+
+    def lie(assignment, contribution):
+        if assignment.kind != "train" or assignment.client != "a":
+            return contribution
+        others = {name: value for name, value in contribution.metrics.items() if name != "seconds"}
+        return replace(contribution, metrics=others if seconds is None else {**others, "seconds": seconds})
+
+    return replace(loop, engine=replace(loop.engine, change=lie))
+
+
+@pytest.mark.parametrize("seconds", [None, 0, 0.0, -3.0, 1e-300, 1e300])
+def test_whatever_a_client_says_of_its_seconds_the_run_goes_on(seconds, make_loop):
+    loop = saying(planned_loop(make_loop, seconds=0.1, experiment=left_open(deadline=None)), seconds)
+    assert drive(loop).round == 4
+    if seconds is None or seconds <= 0:
+        assert all("a" not in record["factors"] for record in records(loop))
+
+
+def test_clients_that_are_not_planned_for_do_not_surprise(make_loop):
+    experiment = left_open()
+    update = {"rank": 2, "batch_size": None, "bits": 8}  # nobody measured 8 bits here
+    fixed = tuple(one.model_copy(update=update) if one.name == "c" else one for one in experiment.clients)
+    loop = planned_loop(make_loop, seconds=0.1, experiment=experiment.model_copy(update={"clients": fixed}))
+    assert drive(loop).round == 4
+    assert all("c" not in record["factors"] for record in records(loop))
+
+
+def test_a_client_that_nothing_fits_any_more_does_not_hold_up_the_others(make_loop):
+    loop = planned_loop(make_loop, seconds=0.1, experiment=left_open(deadline=0.3))
+    loop = saying(loop, 1e6)
+    drive(loop)
+    first = records(loop)[0]
+    assert set(first["clients"]) == {"b", "c"}
+    assert "the plan of a stays as it is: there is nothing that a client could train" in first["reason"]

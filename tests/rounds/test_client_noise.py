@@ -1,5 +1,6 @@
 """Privacy of whole clients: what one client can change in a sum is bounded, and the sum gets noise of that size."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -104,3 +105,9 @@ def test_the_bound_finds_the_quantile_of_what_clients_send(start):
 
 def test_without_a_quantile_the_bound_stays():
     assert ClientNoise(2.0, 1.0).next_bound(1, 3) == {}
+
+
+def test_much_noise_on_few_clients_moves_the_bound_no_further_than_a_share_can():
+    noise = ClientNoise(1.0, 1e5, 0.5)
+    bounds = {float(noise.next_bound(1, 2)[BOUND]) for _ in range(30)}
+    assert bounds <= {math.exp(-0.1), math.exp(0.1)}

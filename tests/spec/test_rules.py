@@ -126,6 +126,14 @@ FAULTS = {
         '[model]\ntask = "classification"\nlabels = ["x", "x"]',
         "line 3: [model] labels: the class 'x' is there",
     ),
+    "a batch to plan without a rank to plan": (
+        CLIENT + 'data = "hf:x"\nbatch_size = "auto"\n[[clients]]\nname = "b"\ndata = "hf:x"\nrank = "auto"',
+        "line 4: [[clients]] a, batch_size: is left to the planner, which plans for clients with rank",
+    ),
+    "bits to plan without a rank to plan": (
+        CLIENT + 'data = "hf:x"\nbits = "auto"',
+        "line 4: [[clients]] a, bits: is left to the planner",
+    ),
     "no target": ("lora.targets = []", "line 1: [lora] targets: expected auto"),
     "infinite": (
         "training.learning_rate = inf",

@@ -14,7 +14,7 @@ from fedloom.engine.sites import load_sites
 from fedloom.errors import ConfigError
 from fedloom.report.compare import comparison_page
 from fedloom.report.summary import RunSummary
-from fedloom.spec.experiment import Experiment
+from fedloom.spec.experiment import ClientTable, Experiment
 from fedloom.spec.load import dump, parse
 from fedloom.store.run_directory import RunDirectory
 from fedloom.store.unfinished import replace_file
@@ -68,10 +68,15 @@ def _variant(experiment: Experiment, name: str) -> tuple[Experiment, str]:
     }
     note = ""
     ranks = {rank for client in experiment.clients for rank in (client.known_rank, *client.rank_pattern.values())}
+    ranks -= {0}  # layers that are left out have no other rank
     if Law.UNEQUAL_RANKS not in method_named(name).laws and len(ranks) > 1:
         note = f"rank {min(ranks)} for all: {name} needs equal ranks"
-        update["clients"] = tuple(
-            client.model_copy(update={"rank": min(ranks), "rank_pattern": {}}) for client in experiment.clients
-        )
+        update["clients"] = tuple(_at_rank(client, min(ranks)) for client in experiment.clients)
     variant = experiment.model_copy(update=update)
     return parse(dump(variant), where=f"method {name}", folder=Path.cwd()), note
+
+
+def _at_rank(client: ClientTable, rank: int) -> ClientTable:
+    """The client with one rank in all the layers that it trains."""
+    left_out = {pattern: 0 for pattern, own in client.rank_pattern.items() if own == 0}
+    return client.model_copy(update={"rank": rank, "rank_pattern": left_out})

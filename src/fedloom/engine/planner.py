@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
 from fedloom.engine.planning import Known, plan_for, problem_of, with_plan
+from fedloom.errors import PlanError
 from fedloom.planning.applied import client_keys
 from fedloom.planning.cost import step_seconds
 from fedloom.planning.plan import Plan
@@ -35,6 +36,16 @@ class Planner:
         """Raises: PlanError, ConfigError as of `problem_of`."""
         return plan_for(problem_of(experiment, self.architecture, self.known, self.importance))
 
+    def without_a_plan(self, experiment: Experiment) -> dict[str, PlanError]:
+        """client -> why nothing can be planned for it, of those for which that is so."""
+        problem, found = problem_of(experiment, self.architecture, self.known, self.importance), dict[str, PlanError]()
+        for client in problem.clients:
+            try:
+                plan_for(replace(problem, clients=(client,)))
+            except PlanError as error:
+                found[client.name] = error
+        return found
+
     def applied(self, experiment: Experiment, plan: Plan) -> Experiment:
         return with_plan(experiment, plan, self.architecture)
 
@@ -55,10 +66,15 @@ class Planner:
         }
         return replace(self, known=known)
 
-    def open_again(self, experiment: Experiment) -> Experiment:
-        """The experiment with everything left to the planner again, but the bits: those bases are loaded."""
+    def open_again(self, experiment: Experiment, but: Collection[str] = ()) -> Experiment:
+        """The experiment with everything left to the planner again, but the bits: those bases are loaded.
+
+        but: clients of which nothing is.
+        """
 
         def opened(client: Any) -> Any:
+            if client.name in but:
+                return client
             keys = [key for key in self.left.get(client.name, ()) if key != "bits"]
             update: dict[str, Any] = dict.fromkeys(keys, "auto")
             return client.model_copy(update={**update, "rank_pattern": {}} if "rank" in keys else update)

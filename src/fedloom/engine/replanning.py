@@ -19,6 +19,7 @@ from fedloom.rounds.world import world_of
 from fedloom.spec.experiment import Experiment
 
 REPLANNED = "replanned"
+LEAST_SECONDS, MOST_SECONDS = 1e-3, 1e7  # of a round's training: up to four months
 
 
 def replanned(loop: Loop, round: int) -> Loop:
@@ -42,22 +43,34 @@ def surprises(loop: Loop, planner: Planner, round: int) -> dict[str, float]:
     found: dict[str, float] = {}
     for record in loop.records():
         client = record.get("client")
-        if record["kind"] != "contribution" or record["round"] != round or client not in planner.known:
+        if record["kind"] != "contribution" or record["round"] != round or "rank" not in planner.left.get(client, ()):
             continue
         choice = client_choice(loop.experiment, loop.world, client, planner.architecture, planner.known[client].machine)
         expected = planner.expected_seconds(client, choice, work_of(loop.experiment, planner.known[client]))
-        factor = record["seconds"] / expected
+        seconds = _credible(record.get("seconds", 0.0))
+        factor = seconds / expected if seconds and expected > 0 else 1.0
         if not 1 / SURPRISE <= factor <= SURPRISE:
             found[client] = float(f"{factor:.4g}")
     return found
 
 
+def _credible(seconds: float) -> float:
+    """What a client says its training took, within what can be; 0 where it says nothing that can be. It says what it
+    likes: no such number may be one that costs cannot be computed with."""
+    return min(max(seconds, LEAST_SECONDS), MOST_SECONDS) if seconds > 0 else 0.0
+
+
 def _changed(loop: Loop, planner: Planner) -> tuple[dict[str, Any], str]:
-    """client -> the keys of its table that change, and why."""
+    """client -> the keys of its table that change, and why. A client for which nothing fits any more, or that says so,
+    goes on as it is, and the others are planned for."""
+    opened, lacking = planner.open_again(loop.experiment), dict[str, PlanError]()
     try:
-        plan = planner.plan(planner.open_again(loop.experiment))
+        plan = planner.plan(opened)
     except PlanError as error:
-        return {}, f"the plan stays as it is: {error}"
+        lacking = planner.without_a_plan(opened)
+        if not lacking or len(lacking) == sum(client.rank == "auto" for client in opened.active):
+            return {}, f"the plan stays as it is: {error}"
+        plan = planner.plan(planner.open_again(loop.experiment, but=lacking))
     keys = planner.keys(plan)
     now = {client.name: client for client in loop.experiment.clients}
     changed = {
@@ -65,7 +78,8 @@ def _changed(loop: Loop, planner: Planner) -> tuple[dict[str, Any], str]:
         for client, wanted in keys.items()
         if any(getattr(now[client], key) != value for key, value in wanted.items())
     }
-    return changed, "measured times are not the planned ones" if changed else "the best plan is still the same"
+    reason = "measured times are not the planned ones" if changed else "the best plan is still the same"
+    return changed, "; ".join([reason, *(f"the plan of {name} stays as it is: {why}" for name, why in lacking.items())])
 
 
 def as_replanned(loop: Loop, records: Iterable[Mapping[str, Any]]) -> Loop:

@@ -8,6 +8,8 @@ With `quantile` the bound follows what clients send (Andrew et al., 2021, arXiv 
 
     share = 1/2 + (sum_k ([norm_k <= C] - 1/2) + sigma_b N(0, 1)) / m        C' = C exp(-rate (share - quantile))
 
+share is held within 0 and 1, which costs no privacy, as it looks at nothing else.
+
 The count has sensitivity 1/2. With sigma_b = max(m / 20, sigma) for it and sigma_s = (sigma^-2 - (2 sigma_b)^-2)^-1/2
 for the sum, both together spend what the sum alone spends with sigma; sigma_s is at most 1.155 sigma.
 """
@@ -62,7 +64,8 @@ class ClientNoise:
         if self.quantile is None:
             return {}
         noise = float(self.entropy.gaussian((1,), self.of_the_count(clients)))
-        share = 0.5 + (within - clients / 2 + noise) / clients
+        # No more than a share can be: much noise on few clients would carry the bound to 0 or beyond all numbers.
+        share = min(max(0.5 + (within - clients / 2 + noise) / clients, 0.0), 1.0)
         return {BOUND: torch.tensor(self.bound * math.exp(-RATE * (share - self.quantile)), dtype=torch.float64)}
 
     def total(self, summed: Summand, clients: int) -> Summand:

@@ -343,6 +343,11 @@ class Experiment(Table):
         """Whether nothing of the clients that may take part is left to the planner."""
         return all(client.is_planned for client in self.active)
 
+    def require_planned(self) -> None:
+        """Raises: ConfigError naming a client that may take part and of which something is left to the planner."""
+        for client in self.active:
+            _ = client.known_rank, self.bits_of(client.name), self.batch_of(client.name)
+
     def batch_of(self, name: str) -> tuple[int, int]:
         """(rows in a batch, batches of an optimizer step) at one client: together always the rows of [training].
 

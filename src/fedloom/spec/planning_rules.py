@@ -10,21 +10,22 @@ from fedloom.spec.problem import Problem
 
 def problems_of_planning(experiment: Experiment) -> list[Problem]:
     """Batches that divide a step, a ladder of ranks that rises, and methods that can carry what is chosen."""
-    return [*_batches(experiment), *_ladder(experiment), *_methods(experiment), *_patterns(experiment)]
+    found = [*_batches(experiment), *_ladder(experiment), *_methods(experiment)]
+    return [*found, *_patterns(experiment), *_without_a_rank(experiment)]
 
 
 def _batches(experiment: Experiment) -> list[Problem]:
     rows = experiment.training.batch_size * experiment.training.accumulation
-    divisors = ", ".join(str(size) for size in range(1, rows + 1) if rows % size == 0)
-    return [
-        Problem(
-            ("clients", index, "batch_size"),
-            f"expected one of {divisors}, as a step has {rows} rows ([training] batch_size x accumulation); "
-            f"found {client.batch_size}",
-        )
+    wrong = {
+        index: client.batch_size
         for index, client in enumerate(experiment.clients)
         if isinstance(client.batch_size, int) and rows % client.batch_size
-    ]
+    }
+    if not wrong:
+        return []  # before all divisors are looked for: of many rows that takes long
+    divisors = ", ".join(str(size) for size in range(1, rows + 1) if rows % size == 0)
+    what = f"expected one of {divisors}, as a step has {rows} rows ([training] batch_size x accumulation); found"
+    return [Problem(("clients", index, "batch_size"), f"{what} {found}") for index, found in wrong.items()]
 
 
 def _ladder(experiment: Experiment) -> list[Problem]:
@@ -53,4 +54,14 @@ def _patterns(experiment: Experiment) -> list[Problem]:
         Problem(("clients", index, "rank_pattern"), message)
         for index, client in enumerate(experiment.clients)
         if client.rank == "auto" and client.rank_pattern
+    ]
+
+
+def _without_a_rank(experiment: Experiment) -> list[Problem]:
+    message = 'is left to the planner, which plans for clients with rank = "auto" alone; name it, or set rank = "auto"'
+    return [
+        Problem(("clients", index, key), message)
+        for index, client in enumerate(experiment.clients)
+        for key in ("batch_size", "bits")
+        if client.rank != "auto" and getattr(client, key) == "auto"
     ]

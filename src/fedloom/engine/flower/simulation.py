@@ -42,8 +42,10 @@ def simulate(
     options: Simulated | None = None,
     resume: bool = False,
 ) -> Result:
-    """Run (or resume) an experiment with simulated clients. Raises: as `run_with` and `resume_with`."""
+    """Run (or resume) an experiment with simulated clients. Raises: as `run_with` and `resume_with`, and ConfigError
+    for what is left to the planner."""
     check(experiment)
+    experiment.require_planned()
     options = options or Simulated()
     if experiment.secure_aggregation.enabled and options.parallel > 1:
         raise RunError(

@@ -58,6 +58,7 @@ def submit(
 ) -> Submitted:
     """Start a run of the experiment. Raises: RunError if Flower does not take it, or the run directory exists."""
     path = server.runs / experiment.name
+    experiment.require_planned()
     if resume:
         RunDirectory.open(path).check_same(experiment)
     else:
