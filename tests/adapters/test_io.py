@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
+from fedloom.adapters.files import load_adapter, save_adapter
 from fedloom.adapters.header import factor_key, tensor_key
-from fedloom.adapters.io import from_bytes, load_adapter, save_adapter, to_bytes, to_file
+from fedloom.adapters.io import from_bytes, to_bytes, to_file
 from fedloom.adapters.packing import FORMATS, Coding, rounded
 from fedloom.errors import AdapterError, WrongBaseError
 

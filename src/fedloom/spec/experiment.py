@@ -5,26 +5,22 @@ Every field states its unit; `fedloom init` writes the descriptions below as com
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from fedloom.adapters.packing import BLOCK, MAX_BLOCK, Format
 from fedloom.aggregation.server_rule import NONE, ServerOptimizer
-from fedloom.errors import ConfigError
+from fedloom.spec.client_table import Bits, ClientTable, Name, known
+from fedloom.spec.data_table import ColumnsTable as ColumnsTable
+from fedloom.spec.data_table import DataTable
+from fedloom.spec.data_table import PartitionTable as PartitionTable
 from fedloom.spec.planning_table import PlanningTable
 from fedloom.spec.privacy_table import PrivacyTable
-from fedloom.spec.quantities import Duration, Size
 from fedloom.spec.secure_table import SecureAggregationTable
 from fedloom.spec.table import Table
 
 Task = Literal["generation", "classification", "image-classification"]
-Bits = Literal["none", 8, 4]
-Auto = Literal["auto"]
-Rank = Annotated[int, Field(ge=1)]
-Rows = Annotated[int, Field(ge=1)]
-T = TypeVar("T")
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
 class ModelTable(Table):
@@ -87,52 +83,6 @@ class MethodTable(BaseModel):
     @property
     def settings(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
-
-
-class ColumnsTable(Table):
-    """Which columns of a row mean what; those left out are looked for under their usual names."""
-
-    prompt: str | None = Field(None, examples=["instruction"], description="generation: what is asked")
-    context: str | None = Field(
-        None, examples=["context"], description="generation: text that goes with the prompt; may be empty"
-    )
-    response: str | None = Field(
-        None, examples=["answer"], description="generation: what should be answered; only it is learned"
-    )
-    messages: str | None = Field(None, examples=["messages"], description="generation: a chat, list of {role, content}")
-    text: str | None = Field(None, examples=["text"], description="classification: the text")
-    image: str | None = Field(
-        None,
-        examples=["image"],
-        description="image-classification: the image, as the path of a file, as the file's bytes, or as its pixels",
-    )
-    label: str | None = Field(None, examples=["label"], description="classification of texts or images: the class")
-
-
-class PartitionTable(Table):
-    """How one common source is divided among the clients (for trials; real sites have data of their own)."""
-
-    kind: Literal["iid", "dirichlet", "column"] = Field("iid", description="iid, dirichlet or column")
-    column: str | None = Field(
-        None, examples=["category"], description="dirichlet, column: the column whose values are divided"
-    )
-    alpha: float = Field(0.3, gt=0, description="dirichlet: concentration; smaller is more unequal")
-
-
-class DataTable(Table):
-    """What the rows look like and what is held out."""
-
-    source: str | None = Field(
-        None, examples=["all.jsonl"], description="one source for all clients, divided by [data.partition]"
-    )
-    columns: ColumnsTable = ColumnsTable()
-    partition: PartitionTable = PartitionTable()
-    holdout: float = Field(
-        0.1, gt=0, lt=1, description="share of each client's rows kept for evaluation, never trained on"
-    )
-    max_rows: int | None = Field(
-        None, examples=[1000], ge=2, description="rows per client, drawn at random; left out: all"
-    )
 
 
 class TrainingTable(Table):
@@ -254,61 +204,6 @@ class EvaluationTable(Table):
     )
 
 
-class ClientTable(Table):
-    """One participant."""
-
-    name: Name = Field(description="letters, digits, dot, dash and underscore")
-    data: str | None = Field(
-        None,
-        description="JSONL, JSON, CSV or Parquet file, hf:<data set>[:<split>], or docstrings:<package>[,<package>]",
-    )
-    rank: Rank | Auto = Field(
-        8,
-        description="of the factors that this client can afford; auto: the planner chooses layers and ranks within the "
-        "limits below (see `fedloom plan`)",
-    )
-    rank_pattern: dict[str, int] = Field(
-        default_factory=dict,
-        examples=[{"mlp.down_proj": 16}],
-        description="other ranks for some layers, by dotted suffix; 0: this client does not train them",
-    )
-    batch_size: Rows | Auto | None = Field(
-        None,
-        examples=[2],
-        description="rows in a batch at this client; a step still has all rows of [training]: batches are accumulated. "
-        "auto: the planner chooses",
-    )
-    bits: Bits | Auto | None = Field(
-        None,
-        examples=[4],
-        description="of the base at this client; left out: as [model] bits; auto: the planner chooses",
-    )
-    memory: Size | None = Field(None, examples=["6 GB"], description="as in [planning], for this client")
-    deadline: Duration | None = Field(None, examples=["10 min"], description="as in [planning], for this client")
-    upload: Size | None = Field(None, examples=["20 MB"], description="as in [planning], for this client")
-    download: Size | None = Field(None, examples=["50 MB"], description="as in [planning], for this client")
-    columns: ColumnsTable | None = Field(
-        None, description="where this client's rows are named otherwise than [data.columns]"
-    )
-
-    @property
-    def is_planned(self) -> bool:
-        """Whether nothing of it is left to the planner."""
-        return "auto" not in (self.rank, self.batch_size, self.bits)
-
-    @property
-    def known_rank(self) -> int:
-        """The rank of layers without one of their own. Raises: ConfigError while it is left to the planner."""
-        return _known(self.name, "rank", self.rank)
-
-
-def _known(client: str, key: str, value: T | Auto) -> T:
-    if value == "auto":
-        what = f'client {client!r}: {key} is "auto": it is not planned yet (expected a value; found "auto"). '
-        raise ConfigError([what + "`fedloom plan CONFIG --out PLANNED.toml` writes what the planner chooses"])
-    return value
-
-
 class Experiment(Table):
     """A whole run, as resolved from a configuration file."""
 
@@ -336,7 +231,7 @@ class Experiment(Table):
 
     def bits_of(self, name: str) -> Bits:
         """Of the base at one client. Raises: KeyError for a name that is not there; ConfigError as `known_rank`."""
-        return _known(name, "bits", self.client(name).bits or self.model.bits)
+        return known(name, "bits", self.client(name).bits or self.model.bits)
 
     @property
     def is_planned(self) -> bool:
@@ -354,7 +249,7 @@ class Experiment(Table):
         Raises: as `bits_of`.
         """
         rows = self.training.batch_size * self.training.accumulation
-        size = _known(name, "batch_size", self.client(name).batch_size or self.training.batch_size)
+        size = known(name, "batch_size", self.client(name).batch_size or self.training.batch_size)
         return size, rows // size
 
     def client(self, name: str) -> ClientTable:
