@@ -89,3 +89,10 @@ def test_impossible_scales_and_values_are_refused(format, part, number):
 def test_four_bits_are_two_numbers_a_byte():
     found = packed({"x": torch.tensor([7.0, -7.0, 1.0])}, Coding("int4"))[CODES]
     assert found.tolist() == [15 + 16 * 1, 9 + 16 * 8]
+
+
+def test_scales_that_are_too_large_for_their_codes_are_refused():
+    parts = packed({"x": torch.ones(8)}, Coding("int8"))
+    parts["scales"] = torch.full_like(parts["scales"], 3e38)
+    with pytest.raises(AdapterError, match="too large for their codes"):
+        unpacked(parts, {"x": 8}, Coding("int8"), "message")

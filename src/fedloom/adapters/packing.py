@@ -68,7 +68,7 @@ def sizes(counts: Sequence[int], coding: Coding) -> dict[str, tuple[int, torch.d
 def unpacked(parts: Mapping[str, Tensor], counts: Mapping[str, int], coding: Coding, where: str) -> dict[str, Tensor]:
     """The tensors again, flat and in float32; parts have the lengths of `sizes`.
 
-    Raises: AdapterError for values or scales that are not finite, and scales below zero.
+    Raises: AdapterError for values or scales that are not finite, or too large, and scales below zero.
     """
     for part in (VALUES, SCALES):
         if part in parts and not bool(torch.isfinite(parts[part]).all()):
@@ -85,6 +85,8 @@ def unpacked(parts: Mapping[str, Tensor], counts: Mapping[str, int], coding: Cod
         codes = _read_codes(parts[CODES][code:after_code], count, coding)
         scales = parts[SCALES][scale:after_scale].float().repeat_interleave(_width(count, coding))[:count]
         found[name] = codes * scales
+        if not bool(torch.isfinite(found[name]).all()):
+            raise AdapterError("the packed scales are too large for their codes", where=where)
         code, scale = after_code, after_scale
     return found
 
