@@ -66,6 +66,9 @@ def refused(fedloom, tmp_path, monkeypatch, *arguments):
         (["--client", "site-9"], "no client 'site-9'"),
         (["--client", "site-0", "--data", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--client", "site-0", "--server", "nonsense"], "no address of a server"),
+        (["--client", "site-0", "--upload-mbit", "nan"], "--upload-mbit: this is no number to measure by"),
+        (["--client", "site-0", "--download-mbit", "inf"], "--download-mbit: this is no number to measure by"),
+        (["--client", "site-0", "--seconds", "nan"], "--seconds: this is no number to measure by"),
     ],
 )
 def test_what_cannot_be_asked_for(arguments, said, fedloom, pilot, tmp_path, monkeypatch):

@@ -78,3 +78,9 @@ def test_clients_that_train_few_modules_do_not_distort_what_matters():
     for own in clients:
         alone = alone.plus(scaled({module: truth[module] for module in own}, 1.0), 1.0)
     assert combined(alone, unknown(truth)).shares["6"] > 5 * truth["6"] / total
+
+
+def test_a_sum_that_somebody_spoilt_leaves_shares_that_can_be_gone_on_from():
+    spoilt = ScoreSum({"q": -1e9, "v": 1e9}, {"q": 1.0, "v": 1.0})
+    after = combined(spoilt, unknown(["q", "v"]))
+    assert all(0 <= share <= 1 for share in after.shares.values())

@@ -133,3 +133,12 @@ def test_every_row_is_counted_once_under_an_edge_that_holds_it(lengths):
         covered += one.rows
         assert sum(length <= one.up_to for length in lengths) >= covered
     assert not found or found[-1].up_to >= max(lengths)
+
+
+@pytest.mark.parametrize("field", ["memory_available", "cores"])
+def test_counts_that_no_number_can_hold_are_refused(probe, field):
+    table = json.loads(to_json(probe))
+    with pytest.raises(PlanError, match=field):
+        from_json(json.dumps({**table, field: 10**400}))
+    with pytest.raises(PlanError, match=r"rows\.train"):
+        from_json(json.dumps({**table, "rows": {**table["rows"], "train": 10**400}}))

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from fedloom.report.summary import summarise
+from fedloom.report.tables import client_table
 
 
 def test_a_finished_run(experiment, journal):
@@ -106,3 +107,12 @@ def test_a_diverged_client_is_the_worst_and_shows_in_the_pooled_loss(experiment,
     federated = summarise(experiment, journal).federated
     assert federated.worst[0] == "north"
     assert math.isnan(federated.pooled.loss)
+
+
+def test_a_client_left_out_whose_rank_nobody_planned_has_none(experiment, journal):
+    north, south = experiment.clients
+    late = south.model_copy(update={"name": "late", "rank": "auto"})
+    experiment = experiment.model_copy(update={"clients": (north, south, late)})
+    run = summarise(experiment, journal)
+    assert [client.rank for client in run.clients][-1] is None
+    assert "late" in map(str, client_table(run).columns[0].cells)  # and it can be shown

@@ -130,6 +130,10 @@ FAULTS = {
         CLIENT + 'data = "hf:x"\nbatch_size = "auto"\n[[clients]]\nname = "b"\ndata = "hf:x"\nrank = "auto"',
         "line 4: [[clients]] a, batch_size: is left to the planner, which plans for clients with rank",
     ),
+    "a second worth more than numbers can hold": (
+        "planning.second_price = 1e300",
+        "line 1: [planning] second_price: expected at most 1000000",
+    ),
     "bits to plan without a rank to plan": (
         CLIENT + 'data = "hf:x"\nbits = "auto"',
         "line 4: [[clients]] a, bits: is left to the planner",

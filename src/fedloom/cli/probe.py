@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,6 +45,7 @@ def command(
     """Measure this machine with the base in under a minute, count the rows, and write a small JSON file."""
     from fedloom.engine.probe import probe
 
+    _finite({"--seconds": seconds, "--upload-mbit": upload_mbit, "--download-mbit": download_mbit})
     link = _link(server, upload_mbit, download_mbit)
     limit: int | None = None
     if source.is_dir():
@@ -55,6 +58,13 @@ def command(
     _show(found, architecture, experiment)
     for one in found:
         _write(one, _place(one, out, all_clients))
+
+
+def _finite(options: Mapping[str, float | None]) -> None:
+    """Raises: FedLoomError for nan and inf, which stand for no time and for no speed."""
+    for name, value in options.items():
+        if value is not None and not value < math.inf:
+            raise FedLoomError("this is no number to measure by", where=name, expected="a finite number", found=value)
 
 
 def _of_config(path: Path, client: str | None, data: str | None, all_clients: bool) -> Experiment:

@@ -45,8 +45,12 @@ class ScoreSum:
         return ScoreSum({**self.scores, **more}, {**self.weights, **weights})
 
     def means(self) -> dict[str, float]:
-        """c_m of the modules that somebody scored."""
-        return {module: self.scores[module] / weight for module, weight in self.weights.items() if weight > 0}
+        """c_m of the modules that somebody scored; within 0 and 1, as nobody can see what is wrong in a secure sum."""
+        return {
+            module: min(max(self.scores[module] / weight, 0.0), 1.0)
+            for module, weight in self.weights.items()
+            if weight > 0
+        }
 
 
 @dataclass(frozen=True)

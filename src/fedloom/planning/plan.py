@@ -18,7 +18,8 @@ from fedloom.planning.values import Choice
 FORMAT = 1
 Format = Annotated[int, Field(ge=FORMAT, le=FORMAT)]
 Bits = Literal[32, 16, 8, 4]
-Count = Annotated[int, Field(ge=1)]
+MOST = 2**53  # a count beyond it is no number to compute with
+Count = Annotated[int, Field(ge=1, le=MOST)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1)]

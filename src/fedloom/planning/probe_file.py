@@ -17,12 +17,12 @@ from pydantic import Field, model_validator
 
 from fedloom.errors import PlanError
 from fedloom.planning.files import read, written
-from fedloom.planning.plan import Amount, Bits, Count, Name, Value
+from fedloom.planning.plan import MOST, Amount, Bits, Count, Name, Value
 from fedloom.planning.values import Architecture, Machine, Memory, Speed
 
 FEWEST = 5  # rows of a bucket
 EDGES = tuple(2**power for power in range(4, 25))  # tokens: 16, 32, 64, ..
-Number = Annotated[int, Field(ge=0)]
+Number = Annotated[int, Field(ge=0, le=MOST)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 

@@ -111,7 +111,7 @@ def _federated(stages: Mapping[tuple[str, int], Stage]) -> tuple[int | None, Sta
 
 def _clients(experiment: Experiment, started: Record, kinds: Mapping[str, list[Record]]) -> tuple[ClientSummary, ...]:
     """All clients in the order of the experiment; those that only the journal knows come last."""
-    facts = {client.name: {"rank": client.rank} for client in experiment.clients}
+    facts = {client.name: {"rank": None if client.rank == "auto" else client.rank} for client in experiment.clients}
     for name, known in (started.get("clients") or {}).items():
         facts[name] = {**facts.get(name, {}), **known}
     for record in kinds["contribution"]:

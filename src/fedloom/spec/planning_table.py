@@ -30,6 +30,7 @@ class PlanningTable(Table):
     second_price: float = Field(
         1e-4,
         ge=0,
+        le=1e6,
         description="what a second of a round is worth, in shares of all importance; 0: it counts against the "
         "deadline alone, and small batches leave the most memory for ranks",
     )
