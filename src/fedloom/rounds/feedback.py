@@ -115,7 +115,7 @@ def _inverse(factor: Tensor) -> Tensor:
 
 
 def _unsent(assignment: Assignment, trained: Contribution, owed: Owed, arrives: Contribution) -> tuple[Adapter, float]:
-    """R' in the directions that are kept, and the norm of the others, those of modules that are trained no more included.
+    """R' in the directions that are kept, and the norm of the others and of what no module that is trained can pay.
 
     Formula: s b a - s b2 a2 = s (b - b2) a + s b2 (a - a2), whose parts do not cancel each other.
     """
