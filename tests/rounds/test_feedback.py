@@ -158,3 +158,14 @@ def test_what_is_not_finite_is_refused():
     wild = replace(after, b=after.b / 0)
     with pytest.raises(AdapterError, match="cannot be packed"):
         offered(assignment(Adapter({"m": start}), "ab", "int4"), answer(wild), NOTHING)
+
+
+def test_what_is_owed_of_a_module_that_is_trained_no_more_is_said_to_be_lost():
+    start, after = next(fresh(torch.Generator().manual_seed(1), "ab"))
+    asked = assignment(Adapter({"m": start}), "ab", "int4", 100.0)
+    sent, owed = offered(asked, answer(after), NOTHING)
+    assert sent.metrics[LOST] == pytest.approx(0.0, abs=1e-6)
+    elsewhere = replace(owed, delta=Adapter({"gone": owed.delta["m"]}))
+    sent, left = offered(asked, answer(after), elsewhere)
+    assert "gone" not in left.delta
+    assert sent.metrics[LOST] == pytest.approx(norm(owed.delta))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fedloom.errors import CheckpointDamagedError, RunError
 from fedloom.store import checkpoint
+from fedloom.store.unfinished import unfinished_name
 
 FILES = {"adapter.safetensors": b"a" * 100, "state.json": b"{}"}
 
@@ -140,3 +141,12 @@ def test_a_disk_that_is_full_in_the_middle_of_a_large_file(rounds):
     with pytest.raises(RunError, match=r"0004: the disk is full .expected 1234 bytes free"):
         checkpoint.commit(rounds, 4, {"large": checkpoint.Written(full, 1234)})
     assert sorted(entry.name for entry in rounds.iterdir()) == ["0001", "0002", "0003"]
+
+
+def test_what_a_killed_process_of_the_same_number_left_is_in_nobodys_way(tmp_path):
+    left = unfinished_name(tmp_path / "0001")
+    left.mkdir()
+    (left / "half").write_bytes(b"a")
+    digest = checkpoint.commit(tmp_path, 1, {"a": b"1"})
+    assert checkpoint.read(tmp_path, 1, digest) == {"a": b"1"}
+    assert not left.exists()

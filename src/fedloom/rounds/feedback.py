@@ -115,7 +115,7 @@ def _inverse(factor: Tensor) -> Tensor:
 
 
 def _unsent(assignment: Assignment, trained: Contribution, owed: Owed, arrives: Contribution) -> tuple[Adapter, float]:
-    """R' in the directions that are kept, and the norm of the others.
+    """R' in the directions that are kept, and the norm of the others and of what no module that is trained can pay.
 
     Formula: s b a - s b2 a2 = s (b - b2) a + s b2 (a - a2), whose parts do not cancel each other.
     """
@@ -125,7 +125,10 @@ def _unsent(assignment: Assignment, trained: Contribution, owed: Owed, arrives: 
             sums[module].append(factors.to(torch.float32))
     found = spectra_of_sums(sums)
     kept = {module: every.leading(_most(assignment, module)) for module, every in found.items()}
-    lost = math.sqrt(sum(_square(every) - _square(kept[module]) for module, every in found.items()))
+    never = Adapter({module: factors for module, factors in owed.delta.items() if module not in sums})
+    lost = math.hypot(
+        math.sqrt(sum(_square(every) - _square(kept[module]) for module, every in found.items())), norm(never)
+    )
     return Adapter({module: some.factors() for module, some in kept.items() if len(some.s)}), lost
 
 

@@ -38,6 +38,8 @@ def commit(directory: Path, round: int, files: Mapping[str, Content]) -> str:
     """
     final = _folder(directory, round)
     unfinished = unfinished_name(final)
+    # In a container the process that was killed had the number of this one: what is there is no living one's.
+    shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir(parents=True)
         for name, content in sorted(files.items()):
