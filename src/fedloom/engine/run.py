@@ -64,7 +64,7 @@ def run(
     planner = None if experiment.is_planned else planner_here(experiment, observe)
     plan = planner and planner.plan(experiment)
     if planner and plan:
-        experiment = planner.applied(experiment, plan)
+        experiment, sites = planner.applied(experiment, plan), None  # the plan may have chosen other bits
     sites = sites or load_sites(experiment, observe)
     rows = sites.federation().rows
     require_promise(experiment, rows)

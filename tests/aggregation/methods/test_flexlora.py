@@ -26,7 +26,7 @@ def test_a_client_gets_the_nearest_delta_of_its_rank(run, client):
     nearest = u[:, :rank] * s[:rank] @ v[:rank]
     torch.testing.assert_close(start.trainable["q"].delta(), nearest, atol=1e-4, rtol=1e-4)
     assert start.trainable["q"].scaling == run.world.slots[client]["q"].scaling
-    assert not start.trunk
+    assert start.trunk.keys() == run.state.shared.keys() - run.world.slots[client].keys()  # what it does not train
 
 
 def test_the_split_says_which_factor_carries_the_singular_values(run):
