@@ -130,6 +130,14 @@ def test_what_is_wrong_with_the_files_is_said(pilot, spoil, named):
         planner_of(load(path), folder).plan(load(path))
 
 
+def test_a_folder_of_probes_is_relative_to_the_configuration(pilot, tmp_path, monkeypatch):
+    path, folder = pilot()
+    path.write_text(path.read_text().replace("[planning]", f'[planning]\nprobes = "{folder.name}"'))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert set(planner_of(load(path), None).known) == {"site-0", "site-1", "site-2"}
+
+
 def test_without_a_folder_it_says_how_to_name_one(pilot):
     path, _ = pilot()
     with pytest.raises(ConfigError, match=r"expected \[planning\] probes, or --probes DIR"):

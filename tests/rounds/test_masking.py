@@ -65,6 +65,15 @@ def trained(assignment):
     return Contribution(1, assignment.client, ROWS[assignment.client], {}, adapter, head, importance=importance)
 
 
+def encoded(fixed, layout, answers):
+    """The sum of what clients send, made with what they are told, and no more."""
+    words = np.zeros(layout.length, dtype=np.uint64)
+    for assignment, contribution in answers:
+        arrived = assignment_from_bytes(assignment_to_bytes(assignment))
+        words += fixed.encode(to_vector(contribution, arrived), assignment.client)
+    return words
+
+
 LACKS = {
     "all train all": {},
     "some lack some": {"a": "large", "b": "small"},
@@ -82,10 +91,7 @@ def test_the_sum_of_vectors_is_the_fold_of_contributions(name, weighting, lacks)
         folded = fold(folded, method, world, assignment, contribution, weighting)
     masking = answers[0][0].masking
     fixed, layout = fixed_point_of(masking), layout_of(masking, answers[1][0])
-    words = np.zeros(layout.length, dtype=np.uint64)
-    for assignment, contribution in answers:
-        arrived = assignment_from_bytes(assignment_to_bytes(assignment))  # with what a client is told, and no more
-        words += fixed.encode(to_vector(contribution, arrived), assignment.client)
+    words = encoded(fixed, layout, answers)
     summed, missed = to_tally(fixed.decode(words), layout, NAMES)
     assert missed < 1e-6
     assert summed.weight == folded.weight == (3.0 if weighting == "uniform" else 60.0)
@@ -185,10 +191,7 @@ def test_importance_is_part_of_the_sum(weighting, lacks):
         folded = fold(folded, method, world, assignment, contribution, weighting)
     masking = answers[0][0].masking
     fixed, layout = fixed_point_of(masking), layout_of(masking, answers[1][0])
-    words = np.zeros(layout.length, dtype=np.uint64)
-    for assignment, contribution in answers:
-        arrived = assignment_from_bytes(assignment_to_bytes(assignment))
-        words += fixed.encode(to_vector(contribution, arrived), assignment.client)
+    words = encoded(fixed, layout, answers)
     summed = to_tally(fixed.decode(words), layout, NAMES)[0].importance
     assert summed.means() == pytest.approx(folded.importance.means(), abs=1e-9)
     plain, secure = (combined(each, unknown(MODULES)) for each in (folded.importance, summed))

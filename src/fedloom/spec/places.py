@@ -13,7 +13,7 @@ SCHEMES = ("docstrings", "hf")
 
 
 def resolved(experiment: Experiment, folder: Path) -> Experiment:
-    """The experiment with absolute paths to data files and to a local model."""
+    """The experiment with absolute paths to data files, to a local model, and to the folder of probes."""
     data, model = experiment.data, experiment.model
     clients = [
         client if client.data is None else client.model_copy(update={"data": source_at(client.data, folder)})
@@ -22,6 +22,9 @@ def resolved(experiment: Experiment, folder: Path) -> Experiment:
     changes = {"clients": tuple(clients), "model": model.model_copy(update={"id": _model(model.id, folder)})}
     if data.source is not None:
         changes["data"] = data.model_copy(update={"source": source_at(data.source, folder)})
+    planning = experiment.planning
+    if planning.probes is not None:
+        changes["planning"] = planning.model_copy(update={"probes": str(folder.absolute() / planning.probes)})
     return experiment.model_copy(update=changes)
 
 
