@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -116,20 +116,57 @@ class GlobalState:
 
 
 @dataclass(frozen=True)
+class Mixing:
+    """How a client's own branch and the frozen one of the rest of the world are weighed in each module.
+
+    kind: "learned": p(x) = softmax(G x)[0] for every token, and 1 - p(x), by the client's mixer G (2, in); "static": share
+        and 1 - share; "sum": both whole.
+    share: of the own branch where it is static.  trains_rest: whether the client also trains its copy of the rest.
+    rate: learning rate of the mixers as a multiple of the factors'.
+    """
+
+    kind: Literal["learned", "static", "sum"] = "learned"
+    share: float = 0.5
+    trains_rest: bool = False
+    rate: float = 1.0
+
+
+@dataclass(frozen=True)
 class Start:
-    """What one client begins a round from: its model is W0 + trunk + matrices + trainable.
+    """What one client begins a round from: its model is W0 + trunk + matrices + trainable, or where `mixing` is given
+    W0 + trunk + matrices + p(x) trainable + (1 - p(x)) rest, module by module where both are; one alone counts whole.
 
     matrices: module -> its trunk written out (out, in), where that is smaller than factors.
+    rest: of the rest of the world, frozen.  mixers: module -> G (2, in), the client's own; one that is missing is zero.
     """
 
     trainable: Adapter
     trunk: Adapter = field(default_factory=Adapter)
     matrices: Mapping[str, Tensor] = field(default_factory=dict)
+    rest: Adapter = field(default_factory=Adapter)
+    mixers: Mapping[str, Tensor] = field(default_factory=dict)
+    mixing: Mixing | None = None
 
-    def delta(self) -> Adapter:
+    def delta(self, shares: Mapping[str, float] | None = None) -> Adapter:
+        """The model as one adapter. shares: module -> constant share of the own branch where there are two; left out:
+        that of a static mixture, and 0.5 of learned ones, which is exact while the mixers are zero."""
         identities = Identities()
         written_out = Adapter({module: identities.factors(matrix) for module, matrix in self.matrices.items()})
-        return stack_adapters([self.trunk, written_out, self.trainable])
+        return stack_adapters([self.trunk, written_out, *self._mixed(shares or {})])
+
+    def _mixed(self, shares: Mapping[str, float]) -> tuple[Adapter, ...]:
+        if self.mixing is None or not self.rest:
+            return (self.trainable,)
+        usual, whole = (0.5 if self.mixing.kind == "learned" else self.mixing.share), self.mixing.kind == "sum"
+
+        def weighed(adapter: Adapter, other: Adapter, own: bool) -> Adapter:
+            def part(module: str, factors: Factors) -> Factors:
+                share = shares.get(module, usual)
+                return factors if whole or module not in other else factors.scaled(share if own else 1 - share)
+
+            return adapter.map(part)
+
+        return weighed(self.trainable, self.rest, True), weighed(self.rest, self.trainable, False)
 
 
 @dataclass(frozen=True)
