@@ -119,8 +119,8 @@ class GlobalState:
 class Mixing:
     """How a client's own branch and the frozen one of the rest of the world are weighed in each module.
 
-    kind: "learned": p(x) = softmax(G x)[0] for every token, and 1 - p(x), by the client's mixer G (2, in); "static": share
-        and 1 - share; "sum": both whole.
+    kind: "learned": p(x) = softmax(G x)[0] for every token, and 1 - p(x), by the client's mixer G (2, in); "static":
+        share and 1 - share; "sum": both whole.
     share: of the own branch where it is static.  trains_rest: whether the client also trains its copy of the rest.
     rate: learning rate of the mixers as a multiple of the factors'.
     """

@@ -120,7 +120,8 @@ class LoraLayer(nn.Module):
 
     def _mixed(self, x: Tensor) -> Tensor:
         """Both branches."""
-        assert self.rest is not None and self.mixing is not None
+        assert self.rest is not None
+        assert self.mixing is not None
         y, share = self._known(x), self.own_share(x)
         others = 1.0 if self.mixing.kind == "sum" else 1 - share
         x = nn.functional.dropout(x, self.dropout, training=self.training)
