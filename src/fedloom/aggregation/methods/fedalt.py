@@ -34,7 +34,6 @@ from fedloom.aggregation.method import Law, Method
 from fedloom.aggregation.newcomers import begun_from
 from fedloom.aggregation.owners import lift_owned, mean_over_owners
 from fedloom.aggregation.rest_of_world import leave_one_out, neighbours
-from fedloom.aggregation.similarity import cosines, gram
 from fedloom.aggregation.summand import Summand
 from fedloom.aggregation.world import Borrowing, ClientFacts, GlobalState, Mixing, RoundFacts, Start, World
 
@@ -128,7 +127,7 @@ def _of_clients(total: Summand, state: GlobalState, facts: RoundFacts) -> Global
 
 
 def _number(value: float) -> Tensor:
-    return torch.tensor(value, dtype=torch.float64)
+    return torch.tensor(value, dtype=torch.float64, device="cpu")
 
 
 def _among(
@@ -137,6 +136,8 @@ def _among(
     """client -> the others it borrows from; None for all. One that has sent nothing is similar to nobody: from all."""
     if settings.neighbours is None:
         return None
+    from fedloom.aggregation.similarity import cosines, gram
+
     listed, products = gram(counted)
     near = neighbours(cosines(products), listed, settings.neighbours)
     return {name: near.get(name, tuple(counted)) for name in names}
@@ -173,7 +174,7 @@ def _of_sums(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalSta
     """The mean of the round's participants; see `Borrowing`."""
     modules = sorted(total.weights)
     extras: dict[str, Tensor] = {
-        _TOTALS: torch.tensor([total.weights[module] for module in modules], dtype=torch.float64)
+        _TOTALS: torch.tensor([total.weights[module] for module in modules], dtype=torch.float64, device="cpu")
     }
     if facts.world.settings.combine == "factors":
         bank = state.shared
