@@ -158,22 +158,30 @@ def place(assignment: Assignment) -> str:
 
 
 def groups_of(base: BaseModel, assignment: Assignment, work: LocalWork) -> list[dict[str, Any]]:
-    """The optimizer's groups: factors, then head."""
-    factors = [side for layer in base.layers.values() for side in (layer.a, layer.b) if side is not None]
-    factors = [side for side in factors if side.requires_grad]
+    """The optimizer's groups: factors, a rest of the world that trains, mixers, head; those that there are.
+
+    Weight decay draws factors to zero, and a mixer that is drawn to zero would be drawn to equal shares: it has none.
+    """
+    parts = [layer.trainables for layer in base.layers.values()]
+    found = {name: [side for part in parts for side in part[name]] for name in ("factors", "rest", "mixer")}
+    mixing = assignment.start.mixing
+    mixers_rate = work.learning_rate * (1.0 if mixing is None else mixing.rate)
     head = [base.model.get_parameter(name) for name in base.head]
-    if not factors and not head:
+    groups = [
+        {"params": found["factors"], "peak": work.learning_rate, "weight_decay": work.weight_decay},
+        {"params": found["rest"], "peak": work.learning_rate, "weight_decay": work.weight_decay},
+        {"params": found["mixer"], "peak": mixers_rate, "weight_decay": 0.0},
+        {"params": head, "peak": work.head_learning_rate, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if not groups:
         raise RunError(
             "there is nothing to train",
             where=place(assignment),
             expected="a factor in the start that trains",
             found="none",
         )
-    groups = [
-        {"params": factors, "peak": work.learning_rate, "weight_decay": work.weight_decay},
-        {"params": head, "peak": work.head_learning_rate, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+    return groups
 
 
 def load_head(base: BaseModel, head: Mapping[str, Tensor]) -> None:
