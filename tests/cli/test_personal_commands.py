@@ -80,3 +80,13 @@ def test_a_client_that_lost_what_it_kept_is_an_error_that_names_its_file(fedloom
         (tmp_path / "away").rename(run / "clients" / "site-0")
     assert outcome.code == 2
     assert "clients/site-0/0001.safetensors" in outcome.err
+
+
+def test_evaluate_per_client_prints_each_model_for_each_client(fedloom, run):
+    outcome = fedloom("evaluate", run, "--per-client", "--against", "loom")
+    assert outcome.code == 0, outcome.err
+    assert "alone" in outcome.out
+    assert "fedsa is better than the model of loom for" in " ".join(outcome.out.split())
+    refused = fedloom("evaluate", run, "--per-client", "--against", "fedsa")
+    assert refused.code == 2
+    assert "fedsa is the run's own method" in refused.err

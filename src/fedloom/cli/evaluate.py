@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from fedloom.cli.console import Run, console
 from fedloom.report.tables import scores_table
 
 NAME = "evaluate"
+AGAINST = "fedit,loom"
 
 
 def command(
@@ -17,8 +19,20 @@ def command(
     round: Annotated[int | None, typer.Option(help="Committed round; left out: the last one")] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Held-out rows per client; left out: as configured")] = None,
     generate: Annotated[int, typer.Option(min=0, help="Held-out rows per client to answer, for ROUGE")] = 16,
+    per_client: Annotated[
+        bool,
+        typer.Option(
+            "--per-client", help="Each client's own model beside training alone and shared models, which it trains"
+        ),
+    ] = False,
+    against: Annotated[
+        str, typer.Option(help="With --per-client: methods to compare with, comma-separated; empty for none")
+    ] = AGAINST,
 ) -> None:
     """Measure a run on every client's held-out rows, and pooled: the global model, or each client's own."""
+    if per_client:
+        _per_client(run, against)
+        return
     from fedloom.engine.finished import evaluate_again
 
     with console.status("evaluating"):
@@ -26,3 +40,17 @@ def command(
     console.print(scores_table({name: one.metrics for name, one in measured.by_client.items()}))
     if measured.note:
         console.print(f"  {measured.note}")
+
+
+def _per_client(run: Path, against: str) -> None:
+    from fedloom.cli.live import live_view
+    from fedloom.engine.per_client import per_client
+    from fedloom.report.per_client import per_client_tables, per_client_words
+
+    names = [name.strip() for name in against.split(",") if name.strip()]
+    with live_view() as observe:
+        found = per_client(run, names, observe=observe)
+    for table in per_client_tables(found):
+        console.print(table)
+    for sentence in per_client_words(found):
+        console.print(sentence, highlight=False)

@@ -10,7 +10,7 @@ from fedloom.aggregation.method import Law
 from fedloom.aggregation.registry import method as method_named
 from fedloom.engine.events import Observer, Stage, silent
 from fedloom.engine.run import RUNS, resume, run
-from fedloom.engine.sites import load_sites
+from fedloom.engine.sites import Sites, load_sites
 from fedloom.errors import ConfigError
 from fedloom.report.compare import comparison_page
 from fedloom.report.summary import RunSummary
@@ -30,17 +30,23 @@ class Comparison:
 
 
 def compare(
-    experiment: Experiment, methods: Sequence[str], *, root: str | Path = RUNS, observe: Observer = silent
+    experiment: Experiment,
+    methods: Sequence[str],
+    *,
+    root: str | Path = RUNS,
+    observe: Observer = silent,
+    sites: Sites | None = None,
 ) -> Comparison:
     """Run every method in root/<name>-compare/<method>; runs that are there already are resumed, not repeated.
 
+    sites: of the experiment, where they are loaded already.
     A method that needs equal ranks is run with the smallest rank of all clients, and a note says so.
     Raises: ConfigError for no, doubled or unknown methods; RunError for a run of another configuration.
     """
     if len(set(methods)) != len(methods) or not methods:
         raise ConfigError(["name each method to compare once"], where="--methods")
     variants = {name: _variant(experiment, name) for name in methods}
-    sites = load_sites(experiment, observe)
+    sites = sites or load_sites(experiment, observe)
     folder = Path(root) / f"{experiment.name}-compare"
     summaries = {}
     for name, (variant, _) in variants.items():

@@ -34,7 +34,7 @@ def result_table(summary: RunSummary, limit: int | None = None) -> Table:
     scored = summary.has_score()
     rows = result_rows(summary)
     shown = _hardest(summary, limit)
-    table = _table(summary.held_out, _result_caption(summary, len(shown)))
+    table = plain_table(summary.held_out, _result_caption(summary, len(shown)))
     table.add_column("client", overflow="fold", min_width=len(POOLED))
     for stage in summary.stages:
         table.add_column(f"loss\n{stage}", justify="right", no_wrap=True)
@@ -45,14 +45,14 @@ def result_table(summary: RunSummary, limit: int | None = None) -> Table:
             table.add_section()
         if row.pooled or row.label in shown:
             cells = [*row.loss.values(), *(row.score.values() if scored else ())]
-            table.add_row(Text(row.label), *map(_cell, cells))
+            table.add_row(Text(row.label), *map(starred, cells))
     return table
 
 
 def client_table(summary: RunSummary) -> Table:
     """Rank, rows, bytes and time of each client over the whole run."""
     troubled = any(client.refused or client.dropouts for client in summary.clients)
-    table = _table("Clients", None)
+    table = plain_table("Clients", None)
     table.add_column("client", overflow="fold", min_width=len(POOLED))
     for name in ("rank", "training\nrows", "bytes up", "bytes down", "time", *(["refused /\ndropped out"] * troubled)):
         table.add_column(name, justify="right", no_wrap=True)
@@ -82,7 +82,7 @@ def scores_table(per_client: Mapping[str, Mapping[str, float]], title: str = "He
     rows = {name: scores_of({**metrics, "client": name}) for name, metrics in per_client.items()}
     together = Stage(rows).pooled
     measured = [name for name in _SCORES if any(getattr(scores, name) is not None for scores in rows.values())]
-    table = _table(title, None)
+    table = plain_table(title, None)
     table.add_column("client", overflow="fold", min_width=len(POOLED))
     for heading in ("rows", "loss", *(_SCORES[name] for name in measured)):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -106,7 +106,7 @@ def comparison_table(summaries: Mapping[str, RunSummary], notes: Mapping[str, st
     """One row per run; below it the notes of each method, and what else differs between the runs."""
     headings = {"score": " / ".join(sorted({run.score_label for run in summaries.values()})), "loss": "held-out\nloss"}
     headings |= {"worst client": "loss of the\nworst client", "down": "bytes\ndown", "up": "bytes\nup"}
-    table = _table("Comparison", "* best of its column" if len(summaries) > 1 else None)
+    table = plain_table("Comparison", "* best of its column" if len(summaries) > 1 else None)
     table.add_column("run", overflow="fold")
     rows = comparison_rows(summaries)
     columns = compared_columns(rows)
@@ -114,7 +114,7 @@ def comparison_table(summaries: Mapping[str, RunSummary], notes: Mapping[str, st
         left = name in ("method", "worst client")
         table.add_column(headings.get(name, name), justify="left" if left else "right", overflow="fold")
     for label, row in rows.items():
-        table.add_row(Text(label), *(_cell(row[name]) for name in columns))
+        table.add_row(Text(label), *(starred(row[name]) for name in columns))
     return Group(table, *_remarks(summaries, notes or {}))
 
 
@@ -130,7 +130,8 @@ def answer_block(answer: Answer) -> RenderableType:
     return Padding(table, (0, 0, 0, 1))
 
 
-def _table(title: str, caption: str | None) -> Table:
+def plain_table(title: str, caption: str | None) -> Table:
+    """A table of the terminal, without lines."""
     return Table(
         title=title,
         caption=caption,
@@ -145,7 +146,7 @@ def _table(title: str, caption: str | None) -> Table:
     )
 
 
-def _cell(cell: Cell) -> Text:
+def starred(cell: Cell) -> Text:
     """The star has a place of its own, so that the figures stay in line."""
     return Text(cell.text + ("*" if cell.better else " "), style="bold" if cell.better else "")
 
