@@ -77,7 +77,7 @@ class WeightedSum:
 
         rounding: length up to which a direction is none. A matrix of no other becomes one direction of length 0.
         """
-        left, right = _nearest(matrix, rank)
+        left, right = nearest(matrix, rank)
         lengths = left.norm(dim=0)
         count = max(1, int((lengths > max(rounding, FAINT * float(lengths[0]))).sum()))
         nothing = float(lengths[0]) <= rounding
@@ -114,7 +114,7 @@ def _length(left: Tensor, right: Tensor) -> float:
     return math.sqrt(max(0.0, float(((left.T @ left) * (right @ right.T)).sum())))
 
 
-def _nearest(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+def nearest(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """left (p, n) and right (n, q) of the n <= rank strongest directions; rows of right are orthonormal.
 
     Eigenvectors of the Gram matrix of the smaller side, and what the matrix itself makes of them: directions are as

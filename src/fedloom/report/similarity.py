@@ -62,8 +62,8 @@ def similarity_section(summary: RunSummary, figures: Figures) -> Html:
         element("h3", "Who weighs how much in whose rest of the world"),
         element(
             "p",
-            f"After round {found.round}. The rest of the world is the mean of the others; a share is how much of it one "
-            "of them makes up. A row adds up to 100%; below 0, a client pulls away from what the others agree on.",
+            f"After round {found.round}. The rest of the world is the mean of the others; a share is how much one of "
+            "them makes up. A row adds up to 100%; below 0, a client pulls away from what the others agree on.",
             class_="soft",
         ),
         _folded(found, "share", share_table(found)),
