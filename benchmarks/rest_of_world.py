@@ -13,7 +13,8 @@ the 30 blocks, and the time of all 60 layers is that times 30 / layers.
     gram     inner products of every two clients' deltas, which do grow with pairs
 
 "per client" is what matters: it must not grow with clients, once the ranks together fill the layer (about 60 clients).
-Prints a table and writes results/rest_of_world.json.
+Seconds are of the processor, all threads together, as other programs change those least. Prints a table and writes
+results/rest_of_world.json, which has the clock's seconds as well ("..._wall_seconds").
 """
 
 from __future__ import annotations
@@ -22,16 +23,18 @@ import argparse
 import json
 import os
 import platform
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import timed
 from rich.console import Console
 from rich.table import Table
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
+from fedloom.adapters.threads import single_threaded
 from fedloom.aggregation.leading_part import nearest
 from fedloom.aggregation.rest_of_world import leave_one_out
 from fedloom.aggregation.similarity import gram
@@ -56,16 +59,24 @@ def contributions(clients: int, layers: int, shrink: int) -> dict[str, Adapter]:
     return {f"c{number:04d}": adapter(RANKS[number % len(RANKS)]) for number in range(clients)}
 
 
-def naive(some: dict[str, Adapter], weights: dict[str, float], few: list[str]) -> dict[str, float]:
-    """Seconds per client: of the sums, and of their best rank."""
+def timed(act: Callable[[], Any]) -> tuple[dict[str, float], Any]:
+    """Seconds of the processor and of the clock, and what the call gave."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    result = act()
+    return {"seconds": time.process_time() - cpu, "wall_seconds": time.perf_counter() - wall}, result
+
+
+def naive(some: dict[str, Adapter], weights: dict[str, float], few: list[str]) -> dict[str, dict[str, float]]:
+    """Seconds of the sums of a few clients, and of their best rank."""
 
     def sums() -> list[tuple[int, torch.Tensor]]:
         return [(factors.rank, _of_others(some, weights, client, module))
                 for client in few for module, factors in some[client].items()]  # fmt: skip
 
-    added, found = timed(sums)
-    compressed, _ = timed(lambda: [nearest(matrix, rank) for rank, matrix in found])
-    return {"sums": added / len(few), "best_rank": compressed / len(few)}
+    with single_threaded():  # several would also count the time in which one waits for the other
+        added, found = timed(sums)
+        compressed, _ = timed(lambda: [nearest(matrix, rank) for rank, matrix in found])
+    return {"naive_sums": added, "naive": {name: added[name] + compressed[name] for name in added}}
 
 
 def _of_others(some: dict[str, Adapter], weights: dict[str, float], client: str, module: str) -> torch.Tensor:
@@ -85,19 +96,21 @@ def row_of(clients: int, layers: int, shrink: int) -> dict[str, Any]:
     exact, rests = timed(lambda: leave_one_out(some, weights, ranks, "exact"))
     factors, _ = timed(lambda: leave_one_out(some, weights, ranks, "factors"))
     products, _ = timed(lambda: gram(some))
-    slow = naive(some, weights, list(some)[:NAIVE])
-    return {
-        "exact_seconds": exact * times,
-        "factors_seconds": factors * times,
-        "gram_seconds": products * times,
-        "naive_seconds": (slow["sums"] + slow["best_rank"]) * clients * times,
-        "naive_sums_seconds": slow["sums"] * clients * times,
-        "mean_error": sum(rest.error for rest in rests.values()) / clients,
+    few = list(some)[:NAIVE]
+    slow = {
+        name: {kind: value * clients / len(few) for kind, value in spent.items()}
+        for name, spent in naive(some, weights, few).items()
     }
+    found = {"exact": exact, "factors": factors, "gram": products, **slow}
+    error = sum(rest.error for rest in rests.values()) / clients
+    spent = {f"{name}_{kind}": value * times for name, kinds in found.items() for kind, value in kinds.items()}
+    return {**spent, "mean_error": error}
 
 
 def table_of(rows: dict[int, dict[str, Any]], threads: int) -> Table:
-    table = Table(title=f"All clients' rests of the world, 60 layers of SmolLM2-135M, {threads} threads, seconds")
+    table = Table(
+        title=f"All clients' rests of the world, 60 layers of SmolLM2-135M, {threads} threads, processor seconds"
+    )
     heads = ("clients", "exact", "per client", "factors", "per client", "naive", "its sums", "gram", "left out")
     for head in heads:
         table.add_column(head, justify="right")
