@@ -199,9 +199,10 @@ def test_one_client_that_outweighs_all_others_leaves_them_their_digits(combine):
 
 
 def test_many_clients_whose_ranks_exceed_the_layer():
-    for shape in ((30, 44), (44, 30), (20, 20)):
-        parts = {f"c{seed}": factors_of(seed, shape, 1 + seed % 7) for seed in range(40)}
-        given = of({name: 1.0 + place for place, name in enumerate(parts)}, rank=5, shape=shape, **parts)
+    for shape in ((30, 44), (44, 30), (20, 20), (120, 90), (90, 120)):
+        parts = {f"c{seed}": factors_of(seed, shape, 1 + seed % 7) for seed in range(30)}
+        given = of({name: 1.0 + place for place, name in enumerate(parts)}, shape=shape, **parts)
+        given.ranks = {name: {"m": 5} for name in ("c0", "c17", "c29", "new")}
         assert_exact(given)
         assert_factors(given)
 

@@ -3,8 +3,9 @@
     T = sum_m w_m s_m b_m a_m        M_k = T - w_k s_k b_k a_k        b a = U_r U_r^T M_k, or M_k V_r V_r^T
 
 All is float64, in coordinates that all clients share: b_m = Q_b left_m and a_m = right_m Q_a, bases of the stacked
-factors, while those are thinner than the layer; then the layer's own. So a client costs one decomposition of a matrix
-that is never wider than the layer's smaller side, however many others there are.
+factors, while those are thinner than the layer; then the layer's own. So a client costs the leading part of a matrix
+that is never wider than the layer's smaller side, however many others there are: the best there is, or one that leaves
+out at most 1e-5 more of the squares that the best leaves out (see `leading_vectors`).
 Source: Eckart and Young (1936); FedALT (Bian et al., 2025, arXiv 2503.11880) for whose sum it is.
 """
 
@@ -13,12 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from fedloom.adapters.factors import Factors
-from fedloom.adapters.thin import gram
+from fedloom.aggregation.leading_vectors import all_vectors, known_vectors, worthwhile
 
 DOMINATED = 1e-3  # share of the whole below which the others are added anew: a difference would lose their digits
 ROUNDING = 1e-11  # share of the added lengths below which a direction of a difference in float64 is rounding
@@ -72,12 +74,27 @@ class WeightedSum:
         """The sum of these (p, q), and of their lengths."""
         return _product(self.lefts, self.rights, clients), math.fsum(self.lengths[name] for name in clients)
 
-    def leading(self, matrix: Tensor, rank: int, rounding: float, factor: float) -> Leading:
+    @cached_property
+    def known(self) -> Tensor:
+        """The singular vectors of the sum, of its smaller side: columns, the strongest first."""
+        return all_vectors(_upright(self.total), min(self.total.shape))
+
+    def nearest_without(self, client: str, matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+        """`nearest` of the sum of the others: from what leads the whole sum, as they mostly lead it too."""
+        if client not in self.lefts:
+            return _projected(matrix, self.known[:, :rank])
+        rows = self.lefts[client].T if matrix.shape[0] < matrix.shape[1] else self.rights[client]
+        if worthwhile(min(matrix.shape), len(rows), rank):
+            return _projected(matrix, known_vectors(_upright(matrix), self.known, rows, rank))
+        return nearest(matrix, rank)
+
+    def leading(self, matrix: Tensor, rank: int, rounding: float, factor: float, client: str | None = None) -> Leading:
         """factor times the matrix (p, q) at its best rank, rows of a orthonormal, float32.
 
         rounding: length up to which a direction is none. A matrix of no other becomes one direction of length 0.
+        client: without whom the matrix is the sum; None: it is another sum.
         """
-        left, right = _nearest(matrix, rank)
+        left, right = nearest(matrix, rank) if client is None else self.nearest_without(client, matrix, rank)
         lengths = left.norm(dim=0)
         count = max(1, int((lengths > max(rounding, FAINT * float(lengths[0]))).sum()))
         nothing = float(lengths[0]) <= rounding
@@ -114,20 +131,23 @@ def _length(left: Tensor, right: Tensor) -> float:
     return math.sqrt(max(0.0, float(((left.T @ left) * (right @ right.T)).sum())))
 
 
-def _nearest(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+def nearest(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """left (p, n) and right (n, q) of the n <= rank strongest directions; rows of right are orthonormal.
 
     Eigenvectors of the Gram matrix of the smaller side, and what the matrix itself makes of them: directions are as
     good as float64 allows where they count, and their product is a projection of the matrix whatever they are.
     """
+    return _projected(matrix, all_vectors(_upright(matrix), rank))
+
+
+def _upright(matrix: Tensor) -> Tensor:
+    return matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
+
+
+def _projected(matrix: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """The matrix projected onto vectors of its smaller side, as left and right."""
     if matrix.shape[0] >= matrix.shape[1]:
-        vectors = _leading_vectors(gram(matrix.T), rank)
         return matrix @ vectors, vectors.T
-    vectors = _leading_vectors(gram(matrix), rank)
     right = vectors.T @ matrix
     lengths = right.norm(dim=1)
     return vectors * lengths, right / lengths.clamp_min(torch.finfo(lengths.dtype).tiny)[:, None]
-
-
-def _leading_vectors(products: Tensor, rank: int) -> Tensor:
-    return torch.linalg.eigh(products).eigenvectors.flip(-1)[:, :rank]

@@ -55,6 +55,7 @@ def leave_one_out(
 ) -> dict[str, RestOfWorld]:
     """The rest of the world of each client in `ranks`, by name, whether it is among the contributions or not.
 
+    exact: nearest in Frobenius norm, to five digits of what its error says that it leaves out.
     weights: of every client that contributes.  ranks: client -> module -> the largest rank that it can hold, also of
     modules that it has no factors of.  combine: see above.
     among: client -> those it borrows from (those that do not contribute, and itself, do not count). Left out: from all
@@ -119,7 +120,8 @@ def _exact(parts: Parts, weights: Mapping[str, float], wanted: Wanted, chosen: C
             weight = math.fsum(weights[name] for name in others)
         else:
             continue
-        found[client] = summed.leading(matrix, rank, ROUNDING * lengths, 1 / weight)
+        whole_but = client if chosen is None else None
+        found[client] = summed.leading(matrix, rank, ROUNDING * lengths, 1 / weight, whole_but)
     return found
 
 

@@ -62,7 +62,7 @@ def dots(rows: Sequence[str], series: Mapping[str, Mapping[str, float | None]], 
         )  # fmt: skip
     return {
         "data": data,
-        "layout": layout(110 + 26 * len(rows), {"title": {"text": x_title}, "nticks": 6}, _row_axis(rows)),
+        "layout": layout(110 + 26 * len(rows), {"title": {"text": x_title}, "nticks": 6}, row_axis(rows)),
     }
 
 
@@ -81,7 +81,7 @@ def bars(rows: Sequence[str], series: Mapping[str, Mapping[str, float]], text: C
     most = max((value for values in series.values() for value in values.values()), default=0)
     x = {"range": [0, _ROOM_FOR_TEXT * most or 1], "showticklabels": False, "showgrid": False}
     height = 48 + ((20 if len(rows) <= 10 else 13) * len(series) + 8) * len(rows)
-    return {"data": data, "layout": {**layout(height, x, _row_axis(rows)), "bargap": 0.25}}
+    return {"data": data, "layout": {**layout(height, x, row_axis(rows)), "bargap": 0.25}}
 
 
 def plain(text: str) -> str:
@@ -139,7 +139,7 @@ def _spans(rows: Sequence[str], series: Mapping[str, Mapping[str, float | None]]
     }
 
 
-def _row_axis(rows: Sequence[str]) -> dict[str, Any]:
+def row_axis(rows: Sequence[str]) -> dict[str, Any]:
     """Row names by number, so that names cut to the same letters stay apart; the first row is on top."""
     names = [row if len(row) <= _LABEL_LETTERS else row[: _LABEL_LETTERS - 1] + "…" for row in rows]
     ticks = {"tickmode": "array", "tickvals": list(range(len(rows))), "ticktext": [plain(name) for name in names]}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fedloom.report.charts import dots
 from fedloom.report.document import Figures
 from fedloom.report.markup import FEW_ROWS, Html, element, join, section, table
-from fedloom.report.results import POOLED, incomplete, result_rows
+from fedloom.report.results import POOLED, gains, incomplete, result_rows
 from fedloom.report.values import Answer, RunSummary, Stage
 
 
@@ -43,6 +43,8 @@ def _result_remarks(summary: RunSummary) -> Iterator[str]:
         yield f"The run has not finished: federated is the model after round {summary.federated_round}."
     if summary.whose_model and "federated" in summary.stages:
         yield f"{summary.whose_model[0].upper()}{summary.whose_model[1:]}."
+    if summary.personal:
+        yield from gains(summary)
     for line in incomplete(summary):
         yield f"Not measured by all, {line}."
 

@@ -10,6 +10,7 @@ from fedloom.report.outcome import questions, results
 from fedloom.report.participants import clients, events
 from fedloom.report.progress import curves, rounds
 from fedloom.report.provenance import settings
+from fedloom.report.similarity import similarity_section
 from fedloom.report.spending import privacy_section
 from fedloom.report.units import bytes_text, change_text, loss_text, plural, score_text, seconds_text
 from fedloom.report.values import RunSummary
@@ -28,6 +29,7 @@ def page(summary: RunSummary) -> str:
         questions(summary),
         curves(summary, figures),
         clients(summary, figures),
+        similarity_section(summary, figures),
         privacy_section(summary),
         rounds(summary),
         settings(summary),

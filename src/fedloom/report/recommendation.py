@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fedloom.aggregation.registry import METHODS
-from fedloom.report.units import bytes_text, loss_text
+from fedloom.report.units import bytes_text, listed, loss_text
 from fedloom.report.values import RunSummary
 
 ERRORS_OF_A_TIE = 2.0
@@ -65,7 +65,7 @@ def recommendation(summaries: Mapping[str, RunSummary]) -> tuple[str, ...]:
     gaps = {label: gap(summaries[best], summaries[label]) for label in ranking[1:]}
     apart = [label for label in ranking[1:] if math.isnan(gaps[label].mean)]
     if apart:
-        return (f"Nothing is recommended: {best} and {_listed(apart)} measured no client in common.",)
+        return (f"Nothing is recommended: {best} and {listed(apart)} measured no client in common.",)
     ties = [label for label in ranking[1:] if gaps[label].is_tie]
     chosen = min([best, *ties], key=lambda label: (_traffic(summaries[label]), losses[label]))
     sentences = (
@@ -88,13 +88,13 @@ def _choice(
 ) -> str:
     if not ties:
         return f"Take {chosen}: its held-out loss of {loss_text(losses[chosen])} is the lowest by more than chance."
-    told = f"{_listed([best, *ties])} cannot be told apart on these rows"
+    told = f"{listed([best, *ties])} cannot be told apart on these rows"
     return f"Take {chosen}: {told}, and it moves the least, {bytes_text(_traffic(summaries[chosen]))} in all."
 
 
 def _others(gaps: Mapping[str, Gap], ties: list[str]) -> str:
     behind = [f"{label} ({found} higher)" for label, found in gaps.items() if label not in ties]
-    return f"Clearly behind: {_listed(behind)}." if behind else ""
+    return f"Clearly behind: {listed(behind)}." if behind else ""
 
 
 def _against_the_base(run: RunSummary, loss: float) -> str:
@@ -136,7 +136,3 @@ def _who_sees_what(summaries: Mapping[str, RunSummary], losses: Mapping[str, flo
         return f"{told}."
     other = min(alone, key=lambda label: losses[label])
     return f"{told}; where it may only see their sum, take {other}, with a loss of {loss_text(losses[other])}."
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

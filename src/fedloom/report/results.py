@@ -5,13 +5,13 @@ The terminal and the HTML page draw the same rows, so that they cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fedloom.evaluation.scores import Scores
 from fedloom.report.better import best
-from fedloom.report.units import MISSING, bytes_text, loss_text, score_text, seconds_text
+from fedloom.report.units import MISSING, bytes_text, listed, loss_text, score_text, seconds_text
 from fedloom.report.values import RunSummary
 
 POOLED = "all clients"
@@ -55,6 +55,18 @@ def incomplete(summary: RunSummary) -> list[str]:
         for name, stage in summary.stages.items()
         if set(stage.clients) != everyone
     ]
+
+
+def gains(summary: RunSummary) -> Iterator[str]:
+    """Who is not better off with its own model of the federation than alone, by the loss as it is shown."""
+    alone, own = summary.alone.clients, summary.federated.clients
+    both = [client.name for client in summary.clients if client.name in alone and client.name in own]
+    without = [name for name in both if not round(own[name].loss, 3) < round(alone[name].loss, 3)]
+    if without:
+        told = [f"{name} ({loss_text(own[name].loss)}, alone {loss_text(alone[name].loss)})" for name in without]
+        yield f"Not better than alone, by the loss of its own model: {listed(told)}."
+    elif both:
+        yield f"Every client that measured both ({len(both)}) is better than alone, by the loss of its own model."
 
 
 def _row(summary: RunSummary, label: str, stages: Mapping[str, Scores | None]) -> ResultRow:

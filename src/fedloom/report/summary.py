@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedloom.evaluation.scores import Scores, measured, missing, scores_of
+from fedloom.report.similarity import latest_similarity, unusable
 from fedloom.report.spending import releases, sums_of
-from fedloom.report.values import Answer, ClientSummary, Event, RoundSummary, RunSummary, Stage, SumRelease
+from fedloom.report.values import Answer, ClientSummary, Event, RoundSummary, RunSummary, Similarity, Stage, SumRelease
 from fedloom.rounds.messages import WORK_UNITS
 from fedloom.spec.experiment import Experiment
 
@@ -26,6 +27,7 @@ _KNOWN = frozenset(
         "answer",
         "run_finished",
         SumRelease.KIND,
+        Similarity.KIND,
     }
 )
 _CLIENT_KINDS = ("contribution", "refused", "dropout")
@@ -68,6 +70,7 @@ def summarise(experiment: Experiment, records: Sequence[Record]) -> RunSummary:
         personal=bool(started.get("personal")),
         releases=releases(kinds["contribution"]),
         sums=sums_of(kinds[SumRelease.KIND]),
+        similarity=latest_similarity(kinds[Similarity.KIND]),
     )
 
 
@@ -79,10 +82,13 @@ def _by_kind(records: Iterable[Record]) -> dict[str, list[Record]]:
 
 
 def _unknown(kinds: Mapping[str, list[Record]]) -> dict[str, int]:
-    """What was left out, counted: kinds that are not known, and evaluations without a loss or its counts."""
+    """What was left out, counted: kinds that are not known, and records of known ones that lack what counts."""
     counts = {kind: len(found) for kind, found in sorted(kinds.items()) if kind not in _KNOWN}
-    unusable = sum(bool(missing(record)) for record in kinds["evaluation"])
-    return counts | ({"evaluation without a loss or its counts": unusable} if unusable else {})
+    lacking = {
+        "evaluation without a loss or its counts": sum(bool(missing(record)) for record in kinds["evaluation"]),
+        "similarity without a number for every two clients": unusable(kinds[Similarity.KIND]),
+    }
+    return counts | {what: count for what, count in lacking.items() if count}
 
 
 def _stages(evaluations: Iterable[Record]) -> dict[tuple[str, int], Stage]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isfinite
 
 MISSING = "–"
@@ -59,6 +60,11 @@ def number_text(value: float | None) -> str:
 def plural(count: int, one: str) -> str:
     """ "1 client", "2 clients"."""
     return f"{number_text(count)} {one}" if count == 1 else f"{number_text(count)} {one}s"
+
+
+def listed(names: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _three_digits(value: float) -> str:

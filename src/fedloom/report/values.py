@@ -136,6 +136,23 @@ class SumRelease:
 
 
 @dataclass(frozen=True)
+class Similarity:
+    """How alike the clients' own adapters were in one round, in the order of `clients`.
+
+    cosines: between their deltas.  shares: of column m in the rest of the world of row k; rows sum to 1, or are 0.
+    weights: of each in the means, as the method took them.
+    """
+
+    KIND: ClassVar[str] = "similarity"  # of its record in the journal
+
+    round: int
+    clients: tuple[str, ...]
+    cosines: tuple[tuple[float, ...], ...]
+    shares: tuple[tuple[float, ...], ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """Everything that the tables and pages show of one run; None and empty: not in the journal.
 
@@ -144,6 +161,7 @@ class RunSummary:
     unknown: journal records of kinds that this version does not know, counted.
     personal: whether each client has a model of its own, which federated then means, and there is no global one.
     releases: what clients sent under noise, in order.  sums: what the server released under noise of its own.
+    similarity: of clients' own adapters, of the last round that measured it.
     """
 
     name: str
@@ -175,6 +193,7 @@ class RunSummary:
     personal: bool = False
     releases: tuple[Release, ...] = ()
     sums: tuple[SumRelease, ...] = ()
+    similarity: Similarity | None = None
 
     @property
     def whose_model(self) -> str | None:
