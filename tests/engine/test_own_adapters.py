@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fedloom.adapters.algebra import distance, norm
+from fedloom.adapters.algebra import cosine, distance, norm
 from fedloom.engine.drive import drive
 from fedloom.engine.keeping import own_model
 from fedloom.engine.whole_run import digest_of
@@ -223,3 +223,33 @@ def test_a_client_whose_mixer_was_changed_says_so(make_loop):
     store.save(2, {**tensors, name: torch.zeros(2, 1)})
     with pytest.raises(RunError, match=r"client 'b', round 2.*mixer that this client kept does not fit"):
         drive(loop)
+
+
+def test_how_alike_clients_are_is_in_the_journal_and_in_the_summary(make_loop):
+    loop = make_loop(experiment_of())
+    state = drive(loop)
+    own = models(loop, state)
+    records = [record for record in loop.records() if record["kind"] == "similarity"]
+    assert [record["round"] for record in records] == [1, 2, 3, 4]
+    last = records[-1]
+    assert last["clients"] == list(NAMES)
+    for row, one in enumerate(NAMES):
+        assert sum(last["shares"][row]) == pytest.approx(1.0, abs=1e-3)
+        for column, other in enumerate(NAMES):
+            wanted = 1.0 if one == other else cosine(own[one].trainable, own[other].trainable)
+            assert last["cosines"][row][column] == pytest.approx(wanted, abs=1e-3)
+    assert loop.method.name == "fedalt"
+    secure = make_loop(experiment_of(secure=True), name="secure")
+    drive(secure)
+    assert not [record for record in secure.records() if record["kind"] == "similarity"]
+
+
+def test_clients_borrow_from_their_nearest_neighbours_alone(make_loop):
+    loop = make_loop(experiment_of(neighbours=1))
+    own = models(loop, drive(loop))
+    for client, start in own.items():
+        others = [name for name in NAMES if name != client]
+        nearest = max(others, key=lambda name: cosine(own[client].trainable, own[name].trainable))
+        assert cosine(start.rest, own[nearest].trainable) > 0.5
+        farthest = next(name for name in others if name != nearest)
+        assert cosine(start.rest, own[nearest].trainable) > 2 * abs(cosine(start.rest, own[farthest].trainable))

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 import pytest
+from rich.console import Console
 
 from fedloom.evaluation.scores import Scores
 from fedloom.report.per_client import per_client_tables, per_client_words
+
+
+def render(table):
+    console = Console(width=100, record=True, color_system=None, file=StringIO())
+    console.print(table)
+    return console.export_text()
 
 
 def found(**losses):
@@ -15,7 +24,7 @@ def found(**losses):
     }
 
 
-def test_means_and_spreads_are_over_clients_and_the_best_of_a_row_has_a_star(render):
+def test_means_and_spreads_are_over_clients_and_the_best_of_a_row_has_a_star():
     tables = list(per_client_tables(found(alone=[1.0, 3.0], fedalt=[2.0, 1.0])))
     text = render(tables[0])
     lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip() and "─" not in line}

@@ -15,6 +15,7 @@ from fedloom.engine.loop import Loop, server_optimizer
 from fedloom.engine.losses import pooled_losses
 from fedloom.engine.privacy_extra import privacy_part
 from fedloom.engine.replanning import REPLANNED, as_replanned, replanned
+from fedloom.engine.similarity import journal_similarity
 from fedloom.errors import ContributionRefusedError
 from fedloom.rounds.assign import masking_of
 from fedloom.rounds.client_noise import ClientNoise, clipped
@@ -78,6 +79,7 @@ def _one_round(loop: Loop, state: RunState, due: str) -> RunState:
         contributions=len(clients),
         details=details,
     )
+    journal_similarity(loop, state)
     return state
 
 

@@ -34,6 +34,7 @@ from fedloom.aggregation.method import Law, Method
 from fedloom.aggregation.newcomers import begun_from
 from fedloom.aggregation.owners import lift_owned, mean_over_owners
 from fedloom.aggregation.rest_of_world import leave_one_out, neighbours
+from fedloom.aggregation.similarity import cosines, gram
 from fedloom.aggregation.summand import Summand
 from fedloom.aggregation.world import Borrowing, ClientFacts, GlobalState, Mixing, RoundFacts, Start, World
 
@@ -137,8 +138,6 @@ def _among(
     """client -> the others it borrows from; None for all. One that has sent nothing is similar to nobody: from all."""
     if settings.neighbours is None:
         return None
-    from fedloom.aggregation.similarity import cosines, gram
-
     listed, products = gram(counted)
     near = neighbours(cosines(products), listed, settings.neighbours)
     return {name: near.get(name, tuple(counted)) for name in names}
