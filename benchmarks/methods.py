@@ -30,7 +30,7 @@ from evidence.variants import variant as read
 from evidence.work import THREADS, Done, Job, work_off
 
 RESULTS = Path(__file__).parent / "results"
-SUITES = ("classification", "generation", "images", "private")  # modules of evidence, each with its SUITE
+SUITES = ("classification", "generation", "images", "private", "personal")  # modules of evidence, each with its SUITE
 WITHOUT_DATA = ("images",)
 
 Pairs = Sequence[tuple[str, Variant]]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from evidence.suite import Problem, centralised, together
-from evidence.variants import CENTRAL, LOCAL, Variant
+from evidence.variants import CENTRAL, LOCAL, THEN_LOCAL, Variant
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.algebra import truncate
 from fedloom.aggregation.world import Start
@@ -18,7 +19,7 @@ from fedloom.data.batches import evaluation_batches
 from fedloom.engine.drive import drive
 from fedloom.engine.local import LocalEngine
 from fedloom.engine.loop import loop_of
-from fedloom.engine.sites import lasting_facts
+from fedloom.engine.sites import Sites, lasting_facts
 from fedloom.engine.whole_run import alone_experiment
 from fedloom.evaluation.scores import Scores, pooled, scores_of
 from fedloom.rounds.state import RunState
@@ -38,13 +39,14 @@ def measure(problem: Problem, variant: Variant, rate: float) -> dict[str, float]
     if variant.name == CENTRAL:
         problem = centralised(problem, variant.rank or 0)
     problem = replace(problem, experiment=variant.applied(problem.experiment, rate))
-    metrics = _alone(problem) if variant.name == LOCAL else _federated(problem)
+    trainings = {LOCAL: _alone, THEN_LOCAL: _then_alone}
+    metrics = trainings.get(variant.name, _federated)(problem)
     return {**metrics, "processor_seconds": round(time.process_time() - began, 1)}
 
 
 def _federated(problem: Problem) -> dict[str, float]:
     state, records = trained(problem)
-    metrics = _scores(records) | _traffic(records)
+    metrics = _scores(records, problem.each_client) | _traffic(records)
     if problem.experiment.method.name == "rbla":
         metrics |= _by_leading_ranks(state, problem)
     return metrics
@@ -55,7 +57,24 @@ def _alone(problem: Problem) -> dict[str, float]:
     records: list[Record] = []
     for client in problem.sites.by_client:
         records += trained(replace(problem, experiment=alone_experiment(problem.experiment, client)))[1]
-    return _scores(records)
+    return _scores(records, problem.each_client)
+
+
+def _then_alone(problem: Problem) -> dict[str, float]:
+    """loom for half of the rounds; then each client goes on as the only one, for the other half."""
+    records: list[Record] = []
+    with tempfile.TemporaryDirectory() as folder:
+        common = Path(folder) / "common"
+        with RunDirectory.create(common, dump(problem.experiment), lasting_facts(problem.sites)) as directory:
+            _drive(problem, directory, ((problem.sites, ()),), last_round=problem.experiment.training.rounds // 2)
+        for client in problem.sites.by_client:
+            own = Path(folder) / client
+            shutil.copytree(common, own)
+            rounds = problem.experiment.rounds.model_copy(update={"clients": (client,)})
+            alone = replace(problem, experiment=problem.experiment.model_copy(update={"rounds": rounds}))
+            with RunDirectory.open(own, to_write=True) as directory:
+                records += _drive(alone, directory, _measured(problem))[1]
+    return _scores(records, problem.each_client)
 
 
 def trained(problem: Problem) -> tuple[RunState, list[Record]]:
@@ -64,25 +83,46 @@ def trained(problem: Problem) -> tuple[RunState, list[Record]]:
     In the journal the stage "final" is of test rows, "round" of validation rows.
     Raises: RunError if a round gets no contribution.
     """
-    experiment, sites = problem.experiment, problem.sites
-    tests = replace(sites, by_client=problem.tests)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run"
-        with RunDirectory.create(path, dump(experiment), lasting_facts(sites)) as directory:
-            for rows, stages in ((sites, ()), (tests, ("final",)), (sites, ("round",))):
-                answer_tokens = experiment.evaluation.max_new_tokens
-                engine = LocalEngine(rows, max_new_tokens=answer_tokens, store=directory.clients)
-                loop = loop_of(experiment, directory, engine, stages=frozenset(stages))
-                state = drive(loop)
-            return state, loop.records()
+        with RunDirectory.create(path, dump(problem.experiment), lasting_facts(problem.sites)) as directory:
+            return _drive(problem, directory, _measured(problem))
 
 
-def _scores(records: Iterable[Record]) -> dict[str, float]:
-    """Of all clients together. Raises: RunError if one could not be evaluated."""
+Passes = Sequence[tuple[Sites, tuple[str, ...]]]
+
+
+def _measured(problem: Problem) -> Passes:
+    """First all rounds, then the last state on the test rows, then on the validation rows."""
+    sites = problem.sites
+    return (sites, ()), (replace(sites, by_client=problem.tests), ("final",)), (sites, ("round",))
+
+
+def _drive(
+    problem: Problem, directory: RunDirectory, passes: Passes, last_round: int | None = None
+) -> tuple[RunState, list[Record]]:
+    experiment = problem.experiment
+    for rows, stages in passes:
+        answer_tokens = experiment.evaluation.max_new_tokens
+        engine = LocalEngine(rows, max_new_tokens=answer_tokens, store=directory.clients)
+        loop = loop_of(experiment, directory, engine, stages=frozenset(stages), last_round=last_round)
+        state = drive(loop)
+    return state, loop.records()
+
+
+def _scores(records: Iterable[Record], each_client: bool = False) -> dict[str, float]:
+    """Of all clients together. Raises: RunError if one could not be evaluated.
+
+    each_client: also the test scores of every client, as "test_loss|CLIENT".
+    """
     found = {}
     for rows, stage in (("validation", "round"), ("test", "final")):
         of_stage = [record for record in records if record["kind"] == "evaluation" and record["stage"] == stage]
-        found |= _named(rows, pooled({record["client"]: scores_of(record) for record in of_stage}))
+        scores = {record["client"]: scores_of(record) for record in of_stage}
+        found |= _named(rows, pooled(scores))
+        if each_client and rows == "test":
+            each = {client: _named(rows, own) for client, own in scores.items()}
+            found |= {f"{name}|{client}": value for client, own in each.items() for name, value in own.items()}
     return found
 
 

@@ -64,11 +64,13 @@ class Problem:
 
     experiment: without method and rates.  sites: the clients' rows; those held out choose the learning rate.
     tests: client -> its share of the rows that only the result is measured on.
+    each_client: whether the test scores of every client are kept, as "test_loss|CLIENT".
     """
 
     experiment: Experiment
     sites: Sites
     tests: Mapping[str, Site]
+    each_client: bool = False
 
 
 @dataclass(frozen=True)

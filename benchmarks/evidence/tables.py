@@ -108,6 +108,8 @@ def as_markdown(data: Mapping[str, Any]) -> str:
         rows = [row for row in data["rows"] if row["setting"] == name and row["metrics"]]
         lines += [f"### {data['suite']}, {name}", "", setting["what"], "", *_table(data, rows), ""]
         lines += _leading_ranks(data, rows)
+        for metric in ("loss", "rougeL", "exact_match"):
+            lines += _by_client(rows, metric)
     return "\n".join(lines)
 
 
@@ -150,6 +152,27 @@ def _shown(summary: Mapping[str, Any] | None, metric: str, *, signed: bool = Fal
 
 def _megabytes(summary: Mapping[str, Any] | None) -> str:
     return "" if summary is None else f"{summary['mean'] / 1e6:.2f}"
+
+
+def _by_client(rows: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
+    """What every client's model scores on its own test rows, and the mean over clients."""
+    prefix = f"test_{metric}|"
+    clients = sorted({name.removeprefix(prefix) for row in rows for name in row["metrics"] if name.startswith(prefix)})
+    if not clients:
+        return []
+    lines = [
+        f"{_heading(metric)} of each client, on its own test rows (mean and spread over seeds), and their mean:",
+        "",
+        "| | " + " | ".join(clients) + " | mean |",
+        "|---|" + "---|" * (len(clients) + 1),
+    ]
+    for row in rows:
+        found = [row["metrics"].get(prefix + client) for client in clients]
+        if all(found):
+            over_clients = [statistics.fmean(values) for values in zip(*(one["values"] for one in found), strict=True)]
+            shown = [_shown(summary, metric) for summary in (*found, _summary(over_clients))]
+            lines.append(f"| `{row['variant']}` | " + " | ".join(shown) + " |")
+    return [*lines, ""]
 
 
 def _leading_ranks(data: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -7,6 +7,7 @@ How a contender is written:
     loom:server.optimizer=adam    with other settings of the experiment, by table and key
     fedit@16                      rank 16 for all clients
     local, local@16               every client trains alone
+    loomlocal                     loom for half of the rounds, then every client goes on alone from its model
     full                          all weights are trained and averaged (images)
     central@64                    one client with all rows, of rank 64, for as many passes over examples
 """
@@ -24,8 +25,8 @@ from fedloom.errors import ConfigError
 from fedloom.spec.experiment import ClientTable, Experiment
 from fedloom.spec.toml import tables_of
 
-LOCAL, CENTRAL, FULL = "local", "central", "full"
-OTHERS = (LOCAL, CENTRAL, FULL)
+LOCAL, CENTRAL, FULL, THEN_LOCAL = "local", "central", "full", "loomlocal"
+OTHERS = (LOCAL, CENTRAL, FULL, THEN_LOCAL)
 CLIENTS = 10  # of the suites whose tables there are; what a method's server optimizer goes by
 _PATTERN = re.compile(r"(?P<name>[a-z0-9]+)(?P<settings>:[^@]+)?(?P<rank>@\d+)?")
 
@@ -72,7 +73,7 @@ class Variant:
 
     def applied(self, experiment: Experiment, rate: float) -> Experiment:
         """The experiment with this method (fedit for clients alone and for one client), these ranks and this rate."""
-        name = self.name if self.is_method else "fedit"
+        name = self.name if self.is_method else "loom" if self.name == THEN_LOCAL else "fedit"
         ranks = self.ranks([client.rank for client in experiment.clients])
         update: dict[str, Any] = {
             "method": experiment.method.model_validate({"name": name, **self._own()}),

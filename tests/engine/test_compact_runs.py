@@ -29,7 +29,7 @@ def digest(loop, state):
     """Of the state, and of each client's own model where it has one."""
     root = loop.directory.clients
     own = (
-        {name: own_model(loop.method, loop.world, state, name, root).delta() for name in state.last_rounds}
+        {name: own_model(loop.method, loop.world, state, name, root) for name in state.last_rounds}
         if loop.method.personal
         else {}
     )

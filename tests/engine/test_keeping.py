@@ -25,7 +25,7 @@ MODULE = "layers.0.q_proj"
 def models(loop, state):
     clients = [client for client in loop.clients if client in state.last_rounds]
     root = loop.directory.clients
-    return {client: own_model(loop.method, loop.world, state, client, root).delta() for client in clients}
+    return {client: own_model(loop.method, loop.world, state, client, root) for client in clients}
 
 
 def digest(loop, state):
@@ -83,12 +83,12 @@ def test_clients_differ_and_go_on_from_what_they_kept(make_loop):
     again = make_loop(experiment_of("fedsa"), PretendEngine(NAMES, change=watch), name="moving")
     state = drive(again)
     own = models(again, state)
-    assert len({adapter.digest() for adapter in own.values()}) == 3
+    assert len({start.digest() for start in own.values()}) == 3
     for round in (2, 3, 4):
         grown = (kept(again, "c", round) - kept(again, "c", round - 1)).norm() / kept(again, "c", 1).norm()
         assert 0.5 < float(grown) < 2, "one step away from the round before"
-    assert torch.equal(own["c"][MODULE].b, kept(again, "c", 4))
-    assert torch.equal(own["c"][MODULE].a, state.learned.shared[MODULE].a[:3])
+    assert torch.equal(own["c"].trainable[MODULE].b, kept(again, "c", 4))
+    assert torch.equal(own["c"].trainable[MODULE].a, state.learned.shared[MODULE].a[:3])
 
 
 def test_the_server_has_no_b_and_the_wire_carries_none(make_loop):
@@ -185,7 +185,7 @@ def test_each_client_is_measured_with_its_own_model(make_loop):
 
     loop = make_loop(experiment_of("fedsa"), PretendEngine(NAMES, change=watch))
     state = drive(loop)
-    expected = {client: PretendEngine(NAMES).loss_of(model) for client, model in models(loop, state).items()}
+    expected = {client: PretendEngine(NAMES).loss_of(model.delta()) for client, model in models(loop, state).items()}
     assert {client: measured[4, client] for client in NAMES} == pytest.approx(expected)
     assert len(set(expected.values())) == 3
     assert [measured[0, client] for client in NAMES] == pytest.approx([1.0] * 3), "the base, before round 1"

@@ -109,7 +109,7 @@ def test_the_digest_covers_what_the_clients_kept(personal):
     _, _, result = personal
     again = fedloom.resume(result.directory)
     assert again.digest == result.digest == records(result, "run_finished")[0]["digest"]
-    changed = {**result.own, "site-0": result.own["site-1"]}
+    changed = {**result.models, "site-0": result.models["site-1"]}
     assert type(result)(result.directory, result.state, result.summary, changed).digest != result.digest
 
 

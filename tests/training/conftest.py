@@ -16,6 +16,9 @@ from fedloom.rounds.messages import Assignment, LocalWork
 from fedloom.spec.experiment import Bits, LoraTable, ModelTable
 from fedloom.testing import tiny
 from fedloom.training.base_model import BaseModel, load_base
+from fedloom.training.local import training_mode
+from fedloom.training.losses import batch_loss, example_losses_sum
+from fedloom.training.per_example import per_example
 
 LABELS = ("alpha", "beta", "gamma")
 MAKERS = {
@@ -103,6 +106,63 @@ def inputs_of(batch: AnyBatch) -> dict[str, torch.Tensor | None]:
     if isinstance(batch, ImageBatch):
         return {"pixel_values": batch.pixel_values}
     return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+
+
+def uneven(base, rows=5):
+    """A batch with padding, whose rows have unequal numbers of labels, and each row by itself without padding."""
+    batch = random_batch(base, rows=rows)
+    if isinstance(batch, ImageBatch):
+        alone = [ImageBatch(batch.pixel_values[[row]], batch.labels[[row]]) for row in range(rows)]
+        return batch, alone
+    lengths = [batch.input_ids.shape[1] - 2 * row for row in range(rows)]
+    for row, length in enumerate(lengths):
+        batch.input_ids[row, length:] = base.pad_id
+    if base.classifies:
+        mask = (torch.arange(batch.input_ids.shape[1]) < torch.tensor(lengths)[:, None]).long()
+        alone = [Batch(batch.input_ids[[row], :length], batch.labels[[row]]) for row, length in enumerate(lengths)]
+        return Batch(batch.input_ids, batch.labels, mask), alone
+    for row, length in enumerate(lengths):
+        batch.labels[row, length:] = -100
+    alone = [Batch(batch.input_ids[[row], :length], batch.labels[[row], :length]) for row, length in enumerate(lengths)]
+    return batch, alone
+
+
+def one_by_one(base, parameters, alone):
+    """The gradient of each example over all parameters, as rows of one matrix."""
+    found = []
+    with training_mode(base):
+        for example in alone:
+            for parameter in parameters:
+                parameter.grad = None
+            loss, labels = batch_loss(base, example)
+            (loss / labels).backward()
+            found.append(torch.cat([parameter.grad.flatten() for parameter in parameters]))
+    for parameter in parameters:
+        parameter.grad = None
+    return torch.stack(found)
+
+
+def clipped_sum(base, parameters, batches, bound):
+    """By the fast path; what reached .grad, which should be nothing."""
+    with training_mode(base), per_example(base, parameters) as found:
+        for batch in batches:
+            found.begin(len(batch.labels))
+            example_losses_sum(base, batch).backward()
+            found.clip(bound)
+        reached = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return torch.cat([found.sums[parameter].flatten() for parameter in parameters]), reached
+
+
+def expected_sum(gradients, bound):
+    norms = gradients.norm(dim=1)
+    assert norms.min() < bound < norms.max(), "the bound must clip some examples and leave others"
+    return ((bound / norms).clamp_max(1.0)[:, None] * gradients).sum(0)
+
+
+@pytest.fixture
+def apart():
+    """The functions above that keep the gradients of examples apart."""
+    return SimpleNamespace(uneven=uneven, one_by_one=one_by_one, clipped_sum=clipped_sum, expected_sum=expected_sum)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from fedloom.aggregation.world import Start
-from fedloom.data.batches import Batch, ImageBatch
 from fedloom.errors import ModelError, RunError
 from fedloom.training.local import load_head, training_mode
 from fedloom.training.lora_layer import load_start
@@ -14,25 +13,6 @@ from fedloom.training.per_example import PerExample, per_example
 
 TOLERANCE = {"float32": {"atol": 2e-6, "rtol": 2e-4}, "bfloat16": {"atol": 3e-2, "rtol": 5e-2}}
 KINDS = ["llama", "gpt2", "gemma2", "bert", "vit"]
-
-
-def uneven(base, kit, rows=5):
-    """A batch with padding, whose rows have unequal numbers of labels, and each row by itself without padding."""
-    batch = kit.random_batch(base, rows=rows)
-    if isinstance(batch, ImageBatch):
-        alone = [ImageBatch(batch.pixel_values[[row]], batch.labels[[row]]) for row in range(rows)]
-        return batch, alone
-    lengths = [batch.input_ids.shape[1] - 2 * row for row in range(rows)]
-    for row, length in enumerate(lengths):
-        batch.input_ids[row, length:] = base.pad_id
-    if base.classifies:
-        mask = (torch.arange(batch.input_ids.shape[1]) < torch.tensor(lengths)[:, None]).long()
-        alone = [Batch(batch.input_ids[[row], :length], batch.labels[[row]]) for row, length in enumerate(lengths)]
-        return Batch(batch.input_ids, batch.labels, mask), alone
-    for row, length in enumerate(lengths):
-        batch.labels[row, length:] = -100
-    alone = [Batch(batch.input_ids[[row], :length], batch.labels[[row], :length]) for row, length in enumerate(lengths)]
-    return batch, alone
 
 
 def loaded(base, kit, sides="ab", trunk=True):
@@ -44,99 +24,67 @@ def loaded(base, kit, sides="ab", trunk=True):
     return [*sides_of, *(base.model.get_parameter(name) for name in base.head)]
 
 
-def one_by_one(base, parameters, alone):
-    """The gradient of each example over all parameters, as rows of one matrix."""
-    found = []
-    with training_mode(base):
-        for example in alone:
-            for parameter in parameters:
-                parameter.grad = None
-            loss, labels = batch_loss(base, example)
-            (loss / labels).backward()
-            found.append(torch.cat([parameter.grad.flatten() for parameter in parameters]))
-    for parameter in parameters:
-        parameter.grad = None
-    return torch.stack(found)
-
-
-def clipped_sum(base, parameters, batches, bound):
-    """By the fast path; what reached .grad, which should be nothing."""
-    with training_mode(base), per_example(base, parameters) as found:
-        for batch in batches:
-            found.begin(len(batch.labels))
-            example_losses_sum(base, batch).backward()
-            found.clip(bound)
-        reached = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return torch.cat([found.sums[parameter].flatten() for parameter in parameters]), reached
-
-
-def expected_sum(gradients, bound):
-    norms = gradients.norm(dim=1)
-    assert norms.min() < bound < norms.max(), "the bound must clip some examples and leave others"
-    return ((bound / norms).clamp_max(1.0)[:, None] * gradients).sum(0)
-
-
 @pytest.mark.parametrize(
     ("kind", "trunk", "sides"),
     [*((kind, True, "ab") for kind in KINDS), ("gpt2", False, "b"), ("llama", False, "b"), ("bert", True, "b")],
 )
-def test_clipped_sums_equal_those_of_one_example_at_a_time(kind, trunk, sides, load, kit):
+def test_clipped_sums_equal_those_of_one_example_at_a_time(kind, trunk, sides, load, kit, apart):
     base = load(kind)
     parameters = loaded(base, kit, sides, trunk)
-    batch, alone = uneven(base, kit)
-    gradients = one_by_one(base, parameters, alone)
+    batch, alone = apart.uneven(base)
+    gradients = apart.one_by_one(base, parameters, alone)
     bound = float(gradients.norm(dim=1).median())
-    found, reached = clipped_sum(base, parameters, [batch], bound)
-    torch.testing.assert_close(found, expected_sum(gradients, bound), **TOLERANCE["float32"])
+    found, reached = apart.clipped_sum(base, parameters, [batch], bound)
+    torch.testing.assert_close(found, apart.expected_sum(gradients, bound), **TOLERANCE["float32"])
     assert reached == []
 
 
 @pytest.mark.parametrize("kind", ["llama", "bert"])
-def test_a_base_in_bfloat16_agrees_but_for_its_rounding(kind, load, kit):
+def test_a_base_in_bfloat16_agrees_but_for_its_rounding(kind, load, kit, apart):
     base = load(kind, dtype="bfloat16")
     parameters = loaded(base, kit)
-    batch, alone = uneven(base, kit)
-    gradients = one_by_one(base, parameters, alone)
+    batch, alone = apart.uneven(base)
+    gradients = apart.one_by_one(base, parameters, alone)
     bound = float(gradients.norm(dim=1).median())
-    found, _ = clipped_sum(base, parameters, [batch], bound)
-    expected = expected_sum(gradients, bound)
+    found, _ = apart.clipped_sum(base, parameters, [batch], bound)
+    expected = apart.expected_sum(gradients, bound)
     assert float((found - expected).norm() / expected.norm()) < 0.03
 
 
 @pytest.mark.parametrize("kind", ["llama", "bert"])
-def test_over_a_base_in_four_bits_they_are_as_exact(kind, load, kit):
+def test_over_a_base_in_four_bits_they_are_as_exact(kind, load, kit, apart):
     base = load(kind, bits=4)
     parameters = loaded(base, kit)
-    batch, alone = uneven(base, kit)
-    gradients = one_by_one(base, parameters, alone)
+    batch, alone = apart.uneven(base)
+    gradients = apart.one_by_one(base, parameters, alone)
     bound = float(gradients.norm(dim=1).median())
-    found, _ = clipped_sum(base, parameters, [batch], bound)
-    torch.testing.assert_close(found, expected_sum(gradients, bound), **TOLERANCE["float32"])
+    found, _ = apart.clipped_sum(base, parameters, [batch], bound)
+    torch.testing.assert_close(found, apart.expected_sum(gradients, bound), **TOLERANCE["float32"])
 
 
 @pytest.mark.parametrize("kind", ["llama", "bert", "vit"])
-def test_two_batches_of_a_step_add_up_to_one(kind, load, kit):
+def test_two_batches_of_a_step_add_up_to_one(kind, load, kit, apart):
     base = load(kind)
     parameters = loaded(base, kit)
-    batch, alone = uneven(base, kit)
-    whole, _ = clipped_sum(base, parameters, [batch], 0.5)
-    single, _ = clipped_sum(base, parameters, alone, 0.5)
+    batch, alone = apart.uneven(base)
+    whole, _ = apart.clipped_sum(base, parameters, [batch], 0.5)
+    single, _ = apart.clipped_sum(base, parameters, alone, 0.5)
     torch.testing.assert_close(whole, single, **TOLERANCE["float32"])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", ["llama", "bert"])
-def test_no_example_moves_the_sum_by_more_than_the_bound(kind, dtype, load, kit):
+def test_no_example_moves_the_sum_by_more_than_the_bound(kind, dtype, load, kit, apart):
     base = load(kind, dtype=dtype)
     parameters = loaded(base, kit)
-    _, alone = uneven(base, kit)
+    _, alone = apart.uneven(base)
     for bound in (1e-3, 0.0117, 0.05):
         for example in alone:
-            found, _ = clipped_sum(base, parameters, [example], bound)
+            found, _ = apart.clipped_sum(base, parameters, [example], bound)
             assert 0.99 * bound < float(found.double().norm()) <= bound
 
 
-def test_a_base_that_is_no_plain_linear_layer_is_covered_too(load, kit):
+def test_a_base_that_is_no_plain_linear_layer_is_covered_too(load, kit, apart):
     """As quantised ones are: subclasses with a forward pass of their own."""
 
     class Quantised(nn.Linear):
@@ -147,42 +95,42 @@ def test_a_base_that_is_no_plain_linear_layer_is_covered_too(load, kit):
     for layer in base.layers.values():
         layer.base.__class__ = Quantised
     parameters = loaded(base, kit)
-    batch, alone = uneven(base, kit)
-    gradients = one_by_one(base, parameters, alone)
+    batch, alone = apart.uneven(base)
+    gradients = apart.one_by_one(base, parameters, alone)
     bound = float(gradients.norm(dim=1).median())
-    found, _ = clipped_sum(base, parameters, [batch], bound)
-    torch.testing.assert_close(found, expected_sum(gradients, bound), **TOLERANCE["float32"])
+    found, _ = apart.clipped_sum(base, parameters, [batch], bound)
+    torch.testing.assert_close(found, apart.expected_sum(gradients, bound), **TOLERANCE["float32"])
 
 
-def test_the_loss_of_an_example_does_not_depend_on_the_others(load, kit):
+def test_the_loss_of_an_example_does_not_depend_on_the_others(load, kit, apart):
     base = load("llama")
     loaded(base, kit)
-    batch, alone = uneven(base, kit)
+    batch, alone = apart.uneven(base)
     losses = [example_losses_sum(base, example) for example in alone]
     together = example_losses_sum(base, batch)
     assert together.item() == pytest.approx(sum(loss.item() for loss in losses), rel=1e-5)
     assert losses[0].item() == pytest.approx(batch_loss(base, alone[0])[0].item() / 10, rel=1e-5)
 
 
-def test_dropout_hides_inputs_of_the_branch(load, kit):
+def test_dropout_hides_inputs_of_the_branch(load, kit, apart):
     base = load("llama")
-    batch, _ = uneven(base, kit)
+    batch, _ = apart.uneven(base)
     sums = []
     for dropout in (0.0, 0.5):
         parameters = loaded(base, kit)
         for layer in base.layers.values():
             layer.dropout = dropout
-        sums.append(clipped_sum(base, parameters, [batch], 0.5)[0])
+        sums.append(apart.clipped_sum(base, parameters, [batch], 0.5)[0])
     assert not torch.allclose(*sums, atol=1e-3)
 
 
-def test_the_ordinary_path_is_as_it_was_once_it_is_over(load, kit, logits):
+def test_the_ordinary_path_is_as_it_was_once_it_is_over(apart, load, kit, logits):
     base = load("bert")
     parameters = loaded(base, kit)
-    batch, _ = uneven(base, kit)
+    batch, _ = apart.uneven(base)
     before = logits(base.model, batch)
     hooks = len(base.model.classifier._forward_hooks)
-    clipped_sum(base, parameters, [batch], 0.5)
+    apart.clipped_sum(base, parameters, [batch], 0.5)
     assert all(layer.branch is None for layer in base.layers.values())
     assert len(base.model.classifier._forward_hooks) == hooks
     assert "forward" not in vars(base.model.classifier)
@@ -223,13 +171,13 @@ def test_uses_of_a_parameter_add_up_before_they_are_clipped():
     assert float(found.sums[weight]) == pytest.approx(0.5, abs=1e-5)
 
 
-def test_a_layer_that_sees_tokens_as_rows_is_refused_without_telling_how_many(load, kit):
+def test_a_layer_that_sees_tokens_as_rows_is_refused_without_telling_how_many(load, kit, apart):
     """As the experts of a mixture do. How many rows and tokens were drawn is not for the server, which reads this."""
     base = load("llama")
     parameters = loaded(base, kit)
     layer = next(iter(base.layers.values()))
     layer.register_forward_pre_hook(lambda _, inputs: (inputs[0].flatten(0, 1),))
-    batch, _ = uneven(base, kit)
+    batch, _ = apart.uneven(base)
     with training_mode(base), per_example(base, parameters) as found:
         found.begin(5)
         with pytest.raises(ModelError) as refused:

@@ -48,6 +48,11 @@ def sends_trunk(settings: Any) -> bool:
     return False
 
 
+def needs_sums(settings: Any) -> str:
+    """The rule of methods whose settings do not decide what the server must see."""
+    return ""
+
+
 def no_rules(settings: Any) -> LocalRules:
     """Of methods that leave training at the client as it is."""
     return LocalRules()
@@ -71,6 +76,9 @@ class Method:
     finish(total, state, facts) -> the next state.  `total` has a positive weight for each module in it.
     dispatch(state, world, client) -> what the client begins the round after `state.rounds` from. A function of
         the state alone, so that a client that missed rounds gets exactly what it missed.
+    resumes: whether a client begins every round from what it trained last, which it has itself, besides sending it.
+    individuals(settings): why the server must see each client's factors with these settings, although it needs only
+        sums with others; empty: it need not.
     rest(settings): whether every start is whole: its trunk is the global delta less its trainable factors. Clients
         then form it themselves, from pieces of the delta that they mostly have.
     rules(settings): what the method asks of a client's training besides the loss.
@@ -96,6 +104,8 @@ class Method:
     dispatch: Callable[[GlobalState, World, str], Start]
     trains: Callable[[str, Side, int], bool] = train_both
     keeps: Callable[[str, Side], bool] = keep_nothing
+    resumes: bool = False
+    individuals: Callable[[Any], str] = needs_sums
     rest: Callable[[Any], bool] = sends_trunk
     rules: Callable[[Any], LocalRules] = no_rules
     moved: Callable[[GlobalState, Adapter, World], GlobalState] | None = None
@@ -107,8 +117,8 @@ class Method:
 
     @property
     def personal(self) -> bool:
-        """Whether clients keep something, so that each has a model of its own and there is no global one."""
-        return self.keeps is not keep_nothing
+        """Whether clients have something of their own, so that each has its model and there is no global one."""
+        return self.resumes or self.keeps is not keep_nothing
 
     def sends(self, module: str, side: Side, round: int) -> bool:
         """Whether clients send this factor in this round."""

@@ -54,7 +54,7 @@ class Upload:
     @property
     def model(self) -> Adapter:
         """The delta of the client's own model, its trunk included."""
-        return Start(self.adapter, self.start.trunk).delta()
+        return replace(self.start, trainable=self.adapter).delta()
 
 
 @dataclass(frozen=True)

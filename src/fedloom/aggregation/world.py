@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -32,12 +33,14 @@ class World:
 
     modules: module -> (out, in).  slots: client -> module -> Slot, for all clients, present in a round or not.
     settings: the method's own, checked.  seed: of the run; every draw names its purpose with `rng.generator`.
+    sums_only: whether the server sees nothing of a round but sums over its clients, as under secure aggregation.
     """
 
     modules: Mapping[str, tuple[int, int]]
     slots: Mapping[str, Mapping[str, Slot]]
     settings: Any
     seed: int
+    sums_only: bool = False
 
     def max_rank(self, module: str) -> int:
         """The largest rank that any client of the run has for a module."""
@@ -66,7 +69,7 @@ class GlobalState:
 
     The global model is W0 + trunk + shared, for every method.
     shared: the adapter that is being trained.  trunk: what was learned and is not trained any more.
-    clients: what belongs to one client alone (personal methods).
+    clients: what belongs to one client alone (personal methods).  rests: client -> what it borrows from the others.
     momentum: what a server optimizer remembers of earlier changes of the delta.
     ranks: client -> module -> rank, where a client's is now below that of its slot (the slot stays the plan).
     extras: further tensors of a method or a server optimizer, by name.
@@ -76,6 +79,7 @@ class GlobalState:
     shared: Adapter = field(default_factory=Adapter)
     trunk: Adapter = field(default_factory=Adapter)
     clients: Mapping[str, Adapter] = field(default_factory=dict)
+    rests: Mapping[str, Adapter] = field(default_factory=dict)
     momentum: Adapter = field(default_factory=Adapter)
     ranks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     extras: Mapping[str, Tensor] = field(default_factory=dict)
@@ -106,6 +110,7 @@ class GlobalState:
             shared=laid_out(self.shared),
             trunk=laid_out(self.trunk),
             clients={client: laid_out(adapter) for client, adapter in self.clients.items()},
+            rests={client: laid_out(adapter) for client, adapter in self.rests.items()},
             momentum=laid_out(self.momentum),
             extras={name: tensor.contiguous() for name, tensor in self.extras.items()},
         )
@@ -132,12 +137,29 @@ class Mixing:
 
 
 @dataclass(frozen=True)
+class Borrowing:
+    """How a client, and only it, makes its rest of the world of what all clients of a round sent together (their mean).
+
+    round: whose clients are in the mean.  combine: as of `rest_of_world`.  weights: module -> the weight of all in it.
+    owners: module -> the weight of those who own each rank index, for factors.
+    ranks: module -> the rank that the client's rest has.
+    """
+
+    round: int
+    combine: Literal["exact", "factors"]
+    weights: Mapping[str, float]
+    ranks: Mapping[str, int]
+    owners: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Start:
     """What one client begins a round from: its model is W0 + trunk + matrices + trainable, or where `mixing` is given
     W0 + trunk + matrices + p(x) trainable + (1 - p(x)) rest, module by module where both are; one alone counts whole.
 
     matrices: module -> its trunk written out (out, in), where that is smaller than factors.
-    rest: of the rest of the world, frozen.  mixers: module -> G (2, in), the client's own; one that is missing is zero.
+    rest: of the rest of the world, frozen.  borrowing: the rest is still the mean of all, of which the client takes
+        itself out; None: it is out.  mixers: module -> G (2, in), the client's own; one that is missing is zero.
     """
 
     trainable: Adapter
@@ -146,6 +168,18 @@ class Start:
     rest: Adapter = field(default_factory=Adapter)
     mixers: Mapping[str, Tensor] = field(default_factory=dict)
     mixing: Mixing | None = None
+    borrowing: Borrowing | None = None
+
+    def digest(self) -> str:
+        """Of the model: of its delta, or where branches are mixed of each of them and of the mixers."""
+        if self.mixing is None:
+            return self.delta().digest()
+        mixers = hashlib.sha256(repr(self.mixing).encode())
+        for module, mixer in sorted(self.mixers.items()):
+            mixers.update(f"{module}|{tuple(mixer.shape)}|".encode() + mixer.float().numpy().tobytes())
+        parts = (self.trunk, self.trainable, self.rest)
+        digests = [*(part.digest() for part in parts), mixers.hexdigest()]
+        return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
     def delta(self, shares: Mapping[str, float] | None = None) -> Adapter:
         """The model as one adapter. shares: module -> constant share of the own branch where there are two; left out:

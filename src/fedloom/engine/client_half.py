@@ -29,6 +29,7 @@ from fedloom.planning.importance import scaled
 from fedloom.privacy.entropy import Entropy
 from fedloom.rounds.contribute import prepared
 from fedloom.rounds.messages import WORK_UNITS, Assignment, Contribution
+from fedloom.rounds.personal import own_tensors
 from fedloom.rounds.wire import assignment_from_bytes, contribution_from_bytes, contribution_to_bytes
 from fedloom.training.base_model import BaseModel
 from fedloom.training.local import Trained, load_assignment, train_loaded, work_of
@@ -85,8 +86,7 @@ class ClientHalf:
             return contribution_to_bytes(measured, {})
         self._require_sum(assignment)
         if assignment.promise is None:
-            contribution = self._contribution(site, assignment, self._train(site, assignment))
-            return self._sent(assignment, leaving(assignment, contribution, store_of(self.store, assignment)))
+            return self._sent(assignment, self._leaving(site, assignment, self._train(site, assignment)))
         released = self._release(site, assignment)
         if assignment.masking is None:
             return released
@@ -130,9 +130,7 @@ class ClientHalf:
         samples = (entropy.sample(private.mechanism.rows, private.mechanism.sampling_rate) for _ in range(work.steps))
         steps = sampled_batches(site.train, samples, work.batch_size, base.pad_id, base.task)
         trained = train_privately(base, assignment, steps, private.mechanism, entropy, self.observe)
-        contribution = self._contribution(site, assignment, trained)
-        contribution = replace(contribution, metrics={**contribution.metrics, **private.facts})
-        sent = confirmed(assignment, leaving(assignment, contribution, store_of(self.store, assignment)), self.store)
+        sent = confirmed(assignment, self._leaving(site, assignment, trained, private.facts), self.store)
         return released(assignment, private, contribution_to_bytes(sent, assignment.sends, asked=assignment))
 
     def _train(self, site: Site, assignment: Assignment) -> Trained:
@@ -146,6 +144,15 @@ class ClientHalf:
             task=base.task,
         )
         return train_loaded(base, assignment, batches, self.observe)
+
+    def _leaving(
+        self, site: Site, assignment: Assignment, trained: Trained, facts: Mapping[str, float] | None = None
+    ) -> Contribution:
+        """What is sent, after what stays was put away. facts: metrics besides those of the training."""
+        contribution = self._contribution(site, assignment, trained)
+        contribution = replace(contribution, metrics={**contribution.metrics, **(facts or {})})
+        own = own_tensors(trained.mixers, trained.memory)
+        return leaving(assignment, contribution, store_of(self.store, assignment), own)
 
     def _contribution(self, site: Site, assignment: Assignment, trained: Trained) -> Contribution:
         return Contribution(

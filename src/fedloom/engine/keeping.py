@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+
+from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.aggregation.method import Method
@@ -13,6 +17,7 @@ from fedloom.rounds.assign import evaluation_assignment
 from fedloom.rounds.contribute import going_on, kept_part
 from fedloom.rounds.feedback import FORGOTTEN, NOTHING, Owed, from_tensors, offered, to_tensors
 from fedloom.rounds.messages import Assignment, Contribution
+from fedloom.rounds.personal import on_its_own, own_weight
 from fedloom.rounds.state import RunState
 from fedloom.store.client_store import ClientStore
 
@@ -40,25 +45,42 @@ def begun(assignment: Assignment, store: ClientStore | None) -> Assignment:
         return assignment
     if assignment.kind == "train":
         store.forget_after(assignment.kept_round)
-    if not assignment.kept_round or not any(assignment.held.values()):
-        return assignment
-    return going_on(assignment, store.load(assignment.kept_round))
+    there = assignment.kept_round and any(assignment.held.values())
+    kept = store.load(assignment.kept_round) if there else {}
+    begins = going_on(assignment, kept) if there else assignment
+    return on_its_own(begins, kept) if assignment.resumes else begins
 
 
-def put_away(assignment: Assignment, trained: Adapter, store: ClientStore | None, owed: Owed = NOTHING) -> None:
-    """Keep what stays here, durably, before anything is sent. Raises: RunError if that fails or is not finite."""
+def put_away(
+    assignment: Assignment,
+    trained: Adapter,
+    store: ClientStore | None,
+    owed: Owed = NOTHING,
+    own: Mapping[str, Tensor] = MappingProxyType({}),
+) -> None:
+    """Keep what stays here, durably, before anything is sent. own: as of `personal`, of a client that goes on from it.
+
+    Raises: RunError if that fails, or what would be kept is not finite.
+    """
     if store is not None:
-        store.save(assignment.round, {**kept_part(assignment, trained), **to_tensors(owed)})
+        store.save(assignment.round, {**kept_part(assignment, trained, own), **to_tensors(owed)})
 
 
-def leaving(assignment: Assignment, trained: Contribution, store: ClientStore | None) -> Contribution:
+def leaving(
+    assignment: Assignment,
+    trained: Contribution,
+    store: ClientStore | None,
+    own: Mapping[str, Tensor] = MappingProxyType({}),
+) -> Contribution:
     """What is sent of a round's training, after what stays was put away; what rounding leaves unsent stays too.
 
+    own: mixers and optimizer's state of a client that goes on from them, as of `personal.own_tensors`.
     A client that lost what it owed goes on owing nothing, and says so in a metric: some rounding is lost, and no more.
     """
     owed, forgot = _owed(assignment, store)
     sent, left = offered(assignment, trained, owed)
-    put_away(assignment, trained.adapter, store, left)
+    own = {**own, **own_weight(assignment, trained.examples)} if assignment.resumes else {}
+    put_away(assignment, trained.adapter, store, left, own)
     return replace(sent, metrics={**sent.metrics, FORGOTTEN: 1.0}) if forgot else sent
 
 

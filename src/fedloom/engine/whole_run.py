@@ -41,22 +41,27 @@ ABSENT = ClientRows(0, 0, 0)  # of a client that had not come when the run began
 class Result:
     """What a finished run leaves.
 
-    own: client -> its own delta, of a method whose clients keep something; empty where all share one model.
+    models: client -> its own model, of a method whose clients have one; empty where all share one.
     """
 
     directory: Path
     state: RunState
     summary: RunSummary
-    own: Mapping[str, Adapter] = field(default_factory=dict)
+    models: Mapping[str, Start] = field(default_factory=dict)
+
+    @property
+    def own(self) -> dict[str, Adapter]:
+        """client -> the delta of its own model; of one that mixes two branches, with equal shares of them."""
+        return {client: start.delta() for client, start in self.models.items()}
 
     @property
     def adapter(self) -> Adapter:
         """The global delta (trunk + shared) as one adapter. Raises: RunError where each client has its own."""
-        if self.own:
+        if self.models:
             raise RunError(
                 f"{self.summary.method} leaves no global model: each client has its own",
                 where=self.directory,
-                expected=f"one of {', '.join(self.own)}",
+                expected=f"one of {', '.join(self.models)}",
                 do="Take result.own[client]",
             )
         return self.state.learned.delta()
@@ -64,15 +69,15 @@ class Result:
     @property
     def digest(self) -> str:
         """As of `digest_of`."""
-        return digest_of(self.state, self.own)
+        return digest_of(self.state, self.models)
 
 
-def digest_of(state: RunState, own: Mapping[str, Adapter]) -> str:
+def digest_of(state: RunState, models: Mapping[str, Start]) -> str:
     """Of the global delta; where each client has its own model, of that delta and of all of theirs, by name."""
     shared = state.learned.delta().digest()
-    if not own:
+    if not models:
         return shared
-    lines = [shared, *(f"{client} {adapter.digest()}" for client, adapter in sorted(own.items()))]
+    lines = [shared, *(f"{client} {start.digest()}" for client, start in sorted(models.items()))]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -247,25 +252,25 @@ def _finish(loop: Loop, host: Host, state: RunState, began: float) -> Result:
     resume found it closed)."""
     loop.observe(Stage("writing the adapter and the report"))
     took_part = [client for client in loop.clients if client in state.last_rounds] if loop.method.personal else []
-    own = {client: _own(loop, state, client).delta() for client in took_part}
-    for place, adapter in _adapters(loop.directory, state, own):
+    models = {client: _own(loop, state, client) for client in took_part}
+    for place, adapter in _adapters(loop.directory, state, models):
         _if_at_hand(loop, "adapter", partial(host.export, place, adapter, state.head))
     if not records_of(loop.directory, "run_finished"):
         loop.journal(
             "run_finished",
             rounds=state.round,
-            digest=digest_of(state, own),
+            digest=digest_of(state, models),
             seconds=round_seconds(began),
             peak_memory_bytes=peak_memory_bytes(),
-            adapter="adapter/CLIENT" if own else "adapter",
+            adapter="adapter/CLIENT" if models else "adapter",
         )
-    return Result(loop.directory.path, state, write_report(loop.directory), own)
+    return Result(loop.directory.path, state, write_report(loop.directory), models)
 
 
-def _adapters(directory: RunDirectory, state: RunState, own: Mapping[str, Adapter]) -> list[tuple[Path, Adapter]]:
+def _adapters(directory: RunDirectory, state: RunState, models: Mapping[str, Start]) -> list[tuple[Path, Adapter]]:
     """Where each adapter of the run is written."""
-    if own:
-        return [(directory.adapter / client, adapter) for client, adapter in own.items()]
+    if models:
+        return [(directory.adapter / client, start.delta()) for client, start in models.items()]
     return [(directory.adapter, state.learned.delta())]
 
 

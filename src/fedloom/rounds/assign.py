@@ -60,6 +60,7 @@ def training_assignment(
         work=work,
         keeps=method.kept_sides(start.trainable),
         kept_round=state.last_rounds.get(client, 0),
+        resumes=method.resumes,
         constant=constant,
         constant_digest=constant_digest(start.trainable, constant),
         wire=wire_of(experiment),
@@ -173,6 +174,7 @@ def evaluation_assignment(
         generate_rows=generate_rows,
         keeps=method.kept_sides(start.trainable),
         kept_round=state.last_rounds.get(client, 0),
+        resumes=method.resumes,
     )
 
 

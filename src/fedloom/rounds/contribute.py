@@ -98,8 +98,9 @@ def _kept_side(
     return found.to(dispatched.dtype)
 
 
-def kept_part(assignment: Assignment, trained: Adapter) -> dict[str, Tensor]:
-    """The sides that the client has after a round, by `kept_name`: those that stay with it, and the constant ones.
+def kept_part(assignment: Assignment, trained: Adapter, own: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """The sides that the client has after a round, by `kept_name`: those that stay with it, and the constant ones; and
+    what is its own besides.
 
     Raises: RunError for numbers that are not finite: the server cannot refuse what it does not see.
     """
@@ -107,7 +108,7 @@ def kept_part(assignment: Assignment, trained: Adapter) -> dict[str, Tensor]:
         kept_name(module, side): getattr(factors, side)
         for module, factors in trained.items()
         for side in assignment.held[module]
-    }
+    } | dict(own or {})
     for name, tensor in part.items():
         if not bool(torch.isfinite(tensor).all()):
             raise RunError(

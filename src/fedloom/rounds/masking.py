@@ -211,7 +211,7 @@ def _world(masking: Masking) -> World:
         for client, own in masking.slots.items()
     }
     settings = settings_of(method_named(masking.method), masking.settings)
-    return World(masking.modules, slots, settings, masking.seed)
+    return World(masking.modules, slots, settings, masking.seed, sums_only=True)
 
 
 def _table(tensors: Mapping[str, Tensor]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:

@@ -115,6 +115,22 @@ class Masking:
 
 
 @dataclass(frozen=True)
+class Borrowing:
+    """How a client makes its rest of the world of what all clients of a round sent together (a mean).
+
+    round: whose clients are in the mean.  combine: as of `rest_of_world`.  weights: module -> the weight of all in it.
+    owners: module -> the weight of those who own each rank index, for factors.
+    ranks: module -> the rank that the client's rest has.
+    """
+
+    round: int
+    combine: Literal["exact", "factors"]
+    weights: Mapping[str, float]
+    ranks: Mapping[str, int]
+    owners: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Assignment:
     """What the server asks of one client in one round.
 
@@ -123,6 +139,9 @@ class Assignment:
     keeps: module -> sides that the client has for itself: it trains them and never sends them.
     kept_round: the last committed round that this client's contribution counted in, from which it takes those sides;
         0: from the start, as it has none yet. Later they are not sent out either, so that they are NaN in what arrives.
+    resumes: whether the client begins from all that it trained last, though it sends that too, and goes on with its
+        optimizer where it was; what it has of both, and its mixers, does not travel.
+    memory: the state of the client's optimizer, by `optimizer_state`'s names; at the client alone.
     constant: module -> sides that nobody ever trains, where they are sent once: a client that has a kept_round has them
         as it has what it keeps.  constant_digest: of those sides.
     wire: how numbers travel.
@@ -147,6 +166,8 @@ class Assignment:
     generate_rows: int = 0
     keeps: Mapping[str, str] = field(default_factory=dict)
     kept_round: int = 0
+    resumes: bool = False
+    memory: Mapping[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
     constant: Mapping[str, str] = field(default_factory=dict)
     constant_digest: str = ""
     wire: Wire = field(default_factory=Wire)
@@ -176,17 +197,19 @@ class Assignment:
 
     @property
     def held(self) -> dict[str, str]:
-        """module -> the sides that the client has once it contributed: what it keeps, and what is constant."""
-        return {
-            module: "".join(side for side in "ab" if side in self.keeps.get(module, "") + self.constant.get(module, ""))
+        """module -> the sides that the client has once it contributed: what it keeps, and what is constant; or all."""
+        everything = "ab" if self.resumes else ""
+        there = {
+            module: everything + self.keeps.get(module, "") + self.constant.get(module, "")
             for module in self.start.trainable
         }
+        return {module: "".join(side for side in "ab" if side in sides) for module, sides in there.items()}
 
     @property
     def needs_store(self) -> bool:
         """Whether the client has something to put away, or to go on from."""
         remembers = any(self.constant.values()) or not self.wire.up.is_exact or self.promise is not None
-        return self.is_personal or (self.kind == "train" and remembers)
+        return self.is_personal or self.resumes or (self.kind == "train" and remembers)
 
     @property
     def promise(self) -> PrivacyPromise | None:

@@ -27,7 +27,7 @@ from fedloom.adapters.factors import Factors
 from fedloom.adapters.io import from_bytes, to_bytes
 from fedloom.adapters.packing import EXACT, Coding
 from fedloom.aggregation.local_rules import Penalty
-from fedloom.aggregation.world import Start
+from fedloom.aggregation.world import Borrowing, Mixing, Start
 from fedloom.errors import AdapterError, RunError
 from fedloom.privacy.mechanism import PrivacyPromise
 from fedloom.rounds.messages import Assignment, Contribution, LocalWork, Masking, Piece, Wire
@@ -57,17 +57,36 @@ def assignment_to_bytes(assignment: Assignment) -> bytes:
         "work": None if assignment.work is None else assignment.work.table(),
         "generate_rows": assignment.generate_rows,
         "pieces": [[piece.digest, piece.weight] for piece in assignment.pieces],
+        **_personal_facts(assignment),
     }
     adapters = {"trainable": assignment.start.trainable, "trunk": assignment.start.trunk}
+    if assignment.start.mixing is not None:
+        adapters["rest"] = assignment.start.rest
     return to_bytes(
         adapters,
         {**assignment.head, **_pieces_out(assignment)},
         facts={FACTS: json.dumps(facts, sort_keys=True)},
         sides=_sent_out(assignment),
-        whole=("trunk",),
-        codings={"trainable": _coding_of_start(assignment), "trunk": assignment.wire.down},
+        whole=("trunk", "rest"),
+        codings={
+            "trainable": _coding_of_start(assignment),
+            **dict.fromkeys(adapters.keys() - {"trainable"}, assignment.wire.down),
+        },
         tensor_coding=assignment.wire.down,
     )
+
+
+def _personal_facts(assignment: Assignment) -> dict[str, Any]:
+    """What only methods need whose clients go on from their own. The client's mixers and memory are not here: they are
+    its own."""
+    if not assignment.resumes:
+        return {}
+    mixing, borrowing = assignment.start.mixing, assignment.start.borrowing
+    return {
+        "resumes": True,
+        "mixing": None if mixing is None else asdict(mixing),
+        "borrowing": None if borrowing is None else asdict(borrowing),
+    }
 
 
 def _pieces_out(assignment: Assignment) -> dict[str, Tensor]:
@@ -111,8 +130,15 @@ def assignment_from_bytes(data: bytes) -> Assignment:
     try:
         work, wire, masking = message.pop("work"), message.pop("wire"), message.pop("masking")
         pieces = _pieces_in(message.pop("pieces"))
+        mixing, borrowing = message.pop("mixing", None), message.pop("borrowing", None)
         return Assignment(
-            start=Start(trainable=adapters["trainable"], trunk=adapters["trunk"]),
+            start=Start(
+                trainable=adapters["trainable"],
+                trunk=adapters["trunk"],
+                rest=adapters.get("rest", Adapter()),
+                mixing=None if mixing is None else Mixing(**mixing),
+                borrowing=None if borrowing is None else Borrowing(**borrowing),
+            ),
             head={name: tensor for name, tensor in tensors.items() if not name.startswith(_PIECE)},
             pieces=pieces,
             blobs=_blobs_in(tensors, {piece.digest for piece in pieces}),

@@ -31,6 +31,7 @@ def world_of(experiment: Experiment, modules: Shapes) -> World:
         slots={client.name: slots_of(client, experiment.lora, modules) for client in clients},
         settings=settings_of(method(experiment.method.name), experiment.method.settings),
         seed=experiment.seed,
+        sums_only=experiment.secure_aggregation.enabled,
     )
 
 

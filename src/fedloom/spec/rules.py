@@ -199,6 +199,21 @@ def secure_sums(experiment: Experiment) -> list[Problem]:
     return problems_of_secure_sums(experiment)
 
 
+def models_of_their_own(experiment: Experiment) -> list[Problem]:
+    """Where clients go on from their own, nothing of the server's is stepped, and what they send is no change."""
+    method = METHODS.get(experiment.method.name)
+    if method is None or not method.resumes:
+        return []
+    problems = []
+    if experiment.server.optimizer not in ("auto", "none"):
+        why = f"{method.name} leaves no global model that it could step; expected none, found "
+        problems.append(Problem(("server", "optimizer"), why + experiment.server.optimizer))
+    if experiment.wire.up != "float32":
+        why = f"clients of {method.name} go on from their exact factors, of which the server would have rounded ones; "
+        problems.append(Problem(("wire", "up"), f"{why}expected float32, found {experiment.wire.up}"))
+    return problems
+
+
 RULES: tuple[Rule, ...] = (
     unique_clients,
     known_participants,
@@ -217,6 +232,7 @@ RULES: tuple[Rule, ...] = (
     finite_numbers,
     keys_that_count,
     secure_sums,
+    models_of_their_own,
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from fedloom.aggregation.registry import METHODS
+from fedloom.aggregation.registry import METHODS, settings_of, settings_problems
 from fedloom.spec.experiment import Experiment
 from fedloom.spec.problem import Problem
 
@@ -13,7 +13,8 @@ def problems_of_secure_sums(experiment: Experiment) -> list[Problem]:
     """A secure sum needs a method that sums, a bound on what is summed, clients enough, and nothing that sees one."""
     if not experiment.secure_aggregation.enabled:
         return []
-    return [*_summing_method(experiment), *_bound(experiment), *_threshold(experiment), *_seen_alone(experiment)]
+    parts = (_summing_method, _summing_settings, _bound, _threshold, _seen_alone)
+    return [problem for part in parts for problem in part(experiment)]
 
 
 def _summing_method(experiment: Experiment) -> list[Problem]:
@@ -23,6 +24,15 @@ def _summing_method(experiment: Experiment) -> list[Problem]:
     fitting = ", ".join(name for name, other in METHODS.items() if other.reveals != "individuals")
     why = f"{method.name} must see what each client sends; with secure aggregation expected one of {fitting}"
     return [Problem(("method", "name"), why)]
+
+
+def _summing_settings(experiment: Experiment) -> list[Problem]:
+    """Of a method that could do with sums, but not with these settings."""
+    method, raw = METHODS.get(experiment.method.name), experiment.method.settings
+    if method is None or settings_problems(method, raw):
+        return []
+    why = method.individuals(settings_of(method, raw))
+    return [Problem(("method", "name"), f"{why}, which secure aggregation hides; leave it out")] if why else []
 
 
 def _bound(experiment: Experiment) -> list[Problem]:

@@ -18,15 +18,16 @@ from fedloom.store.json_values import canonical, json_values
 
 ADAPTER_FILE = "adapter.safetensors"
 STATE_FILE = "state.json"
-_CLIENTS, _EXTRAS, _HEAD, _MOMENTUM = "clients/", "extras/", "head/", "momentum/"
+_CLIENTS, _RESTS, _EXTRAS, _HEAD, _MOMENTUM = "clients/", "rests/", "extras/", "head/", "momentum/"
 
 
 def to_files(
     round: int, state: GlobalState, head: Mapping[str, Tensor], metrics: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> dict[str, Content]:
-    """adapter.safetensors: shared, trunk, momentum, clients/NAME; tensors extras/, head/, and momentum/MODULE where the
-    momentum is a matrix; state.json: the rest."""
+    """adapter.safetensors: shared, trunk, momentum, clients/NAME, rests/NAME; tensors extras/, head/, and
+    momentum/MODULE where the momentum is a matrix; state.json: the rest."""
     clients = {_CLIENTS + client: adapter for client, adapter in state.clients.items()}
+    clients |= {_RESTS + client: adapter for client, adapter in state.rests.items()}
     matrices = _matrices(state.momentum)
     thin = Adapter({module: factors for module, factors in state.momentum.items() if module not in matrices})
     tensors = _prefixed(_EXTRAS, state.extras) | _prefixed(_HEAD, head) | _prefixed(_MOMENTUM, matrices)
@@ -55,6 +56,7 @@ def from_files(files: Mapping[str, bytes], *, where: str) -> tuple[GlobalState, 
         shared=adapters["shared"],
         trunk=adapters["trunk"],
         clients=_under(_CLIENTS, adapters),
+        rests=_under(_RESTS, adapters),
         momentum=_momentum(adapters["momentum"], _under(_MOMENTUM, tensors)),
         ranks=table["ranks"],
         extras=_under(_EXTRAS, tensors),

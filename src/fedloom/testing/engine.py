@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fedloom import rng
 from fedloom.adapters.adapter import Adapter
@@ -23,6 +24,7 @@ from fedloom.errors import FedLoomError
 from fedloom.planning.importance import scaled
 from fedloom.rounds.contribute import prepared
 from fedloom.rounds.messages import Assignment, Contribution, Dropout
+from fedloom.rounds.personal import own_tensors
 from fedloom.rounds.wire import (
     assignment_from_bytes,
     assignment_to_bytes,
@@ -100,7 +102,8 @@ class PretendEngine:
     def _at_the_client(self, assignment: Assignment) -> Contribution:
         if assignment.kind == "evaluate":
             return self._measured(assignment)
-        return leaving(assignment, self._trained(assignment), store_of(self.store, assignment))
+        own = own_tensors(_moved_mixers(assignment, self.step), _steps_so_far(assignment))
+        return leaving(assignment, self._trained(assignment), store_of(self.store, assignment), own)
 
     def _trained(self, assignment: Assignment) -> Contribution:
         draw = rng.generator(assignment.seed, "pretend")
@@ -145,6 +148,20 @@ def pretend_experiment(
         training=TrainingTable(**{"rounds": 4, **(training or {})}),
         rounds=RoundsTable(**(rounds or {})),
     )
+
+
+def _moved_mixers(assignment: Assignment, step: float) -> dict[str, Tensor]:
+    """Of a client that mixes: each mixer a step further, where there is something to mix."""
+    start = assignment.start
+    zero = {name: torch.zeros(2, factors.shape[1]) for name, factors in start.trainable.items() if name in start.rest}
+    return {name: start.mixers.get(name, mixer) + step for name, mixer in zero.items()}
+
+
+def _steps_so_far(assignment: Assignment) -> dict[str, Tensor]:
+    """As if it were the state of an optimizer."""
+    if not assignment.resumes or assignment.work is None:
+        return {}
+    return {"steps": assignment.memory.get("steps", torch.zeros(())) + assignment.work.steps}
 
 
 def _scores(assignment: Assignment) -> dict[str, float]:

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,9 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.errors import RunError
 from fedloom.rounds.messages import WORK_UNITS, Assignment, LocalWork, StepDone
 from fedloom.training.base_model import BaseModel
-from fedloom.training.lora_layer import load_start, trained
+from fedloom.training.lora_layer import load_start, trained, trained_mixers
 from fedloom.training.losses import amounts, batch_loss, label_count
+from fedloom.training.optimizer_state import recall, remembered
 from fedloom.training.penalties import penalty
 from fedloom.training.schedule import rate_factor
 from fedloom.training.sensitivity import Sensitivity, trained_layers
@@ -37,12 +38,15 @@ class Trained:
     """What a client has learned in a round, in float32 on the CPU, and what it cost.
 
     importance: module -> what the loss was sensitive to, in its units; empty where that was not asked for.
+    mixers: module -> G (2, in).  memory: of the optimizer, as of `optimizer_state`, for a client that goes on with it.
     """
 
     adapter: Adapter
     head: Mapping[str, Tensor]
     metrics: Mapping[str, float]
     importance: Mapping[str, float] = field(default_factory=dict)
+    mixers: Mapping[str, Tensor] = field(default_factory=dict)
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -94,7 +98,9 @@ def train(
 def train_loaded(
     base: BaseModel, assignment: Assignment, batches: Iterator[AnyBatch], observe: Callable[[StepDone], None]
 ) -> Trained:
-    """Train the factors (and the head) of a loaded assignment, with a fresh AdamW, for work.steps optimizer steps.
+    """Train the factors (and the head) of a loaded assignment by AdamW, for work.steps optimizer steps.
+
+    AdamW begins anew, but at a client that goes on with its own (`Assignment.memory`).
 
     The trunk of the assignment is not looked at any more: it is in the layers.
     The penalties of the work are added to the loss that is minimised, not to the one that is reported.
@@ -110,6 +116,7 @@ def train_loaded(
         sensitivity = Sensitivity(trained_layers(base.layers), work.steps)
     with seeded(assignment.seed), training_mode(base):
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
+        recall(base.layers, optimizer, assignment.memory, where=place(assignment))
         for step in range(work.steps):
             taken = list(islice(batches, work.accumulation))
             set_rates(optimizer, rate_factor(work, step))
@@ -118,10 +125,12 @@ def train_loaded(
             observe(
                 StepDone(assignment.client, assignment.round, step + 1, work.steps, tally.last_loss, *tally.speed())
             )
+    metrics, memory = tally.metrics(), remembered(base.layers, optimizer) if assignment.resumes else {}
+    found = Trained(trained(base), base.head_tensors(), metrics, mixers=trained_mixers(base), memory=memory)
     if sensitivity is None:
-        return Trained(trained(base), base.head_tensors(), tally.metrics())
-    metrics = {**tally.metrics(), "importance_seconds": sensitivity.seconds}
-    return Trained(trained(base), base.head_tensors(), metrics, sensitivity.scores())
+        return found
+    metrics = {**metrics, "importance_seconds": sensitivity.seconds}
+    return replace(found, metrics=metrics, importance=sensitivity.scores())
 
 
 def check_finite(base: BaseModel, assignment: Assignment, step: int, tally: Tally) -> None:
@@ -149,22 +158,30 @@ def place(assignment: Assignment) -> str:
 
 
 def groups_of(base: BaseModel, assignment: Assignment, work: LocalWork) -> list[dict[str, Any]]:
-    """The optimizer's groups: factors, then head."""
-    factors = [side for layer in base.layers.values() for side in (layer.a, layer.b) if side is not None]
-    factors = [side for side in factors if side.requires_grad]
+    """The optimizer's groups: factors, a rest of the world that trains, mixers, head; those that there are.
+
+    Weight decay draws factors to zero, and a mixer that is drawn to zero would be drawn to equal shares: it has none.
+    """
+    parts = [layer.trainables for layer in base.layers.values()]
+    found = {name: [side for part in parts for side in part[name]] for name in ("factors", "rest", "mixer")}
+    mixing = assignment.start.mixing
+    mixers_rate = work.learning_rate * (1.0 if mixing is None else mixing.rate)
     head = [base.model.get_parameter(name) for name in base.head]
-    if not factors and not head:
+    groups = [
+        {"params": found["factors"], "peak": work.learning_rate, "weight_decay": work.weight_decay},
+        {"params": found["rest"], "peak": work.learning_rate, "weight_decay": work.weight_decay},
+        {"params": found["mixer"], "peak": mixers_rate, "weight_decay": 0.0},
+        {"params": head, "peak": work.head_learning_rate, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if not groups:
         raise RunError(
             "there is nothing to train",
             where=place(assignment),
             expected="a factor in the start that trains",
             found="none",
         )
-    groups = [
-        {"params": factors, "peak": work.learning_rate, "weight_decay": work.weight_decay},
-        {"params": head, "peak": work.head_learning_rate, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+    return groups
 
 
 def load_head(base: BaseModel, head: Mapping[str, Tensor]) -> None:

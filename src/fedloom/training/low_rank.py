@@ -16,26 +16,28 @@ def add_low_rank(x: Tensor, base: nn.Module, pair: Frozen, frozen: Frozen | None
     Shapes: x (.., in), a (rank, in), b (out, rank); so is a frozen pair, of another rank, or a matrix (out, in). Where
     there is nothing to train, `pair` may be a matrix.
     """
-    weight: Any = getattr(base, "weight", None)
-    if len(pair) == 1 or not _is_plain(base, weight):
-        y = base(x) + _through(x, pair)
-        return y if frozen is None else y + _through(x, frozen)
+    matrix = matrix_of(base)
+    if len(pair) == 1 or matrix is None:
+        y = base(x) + through(x, pair)
+        return y if frozen is None else y + through(x, frozen)
     rows = x.reshape(-1, x.shape[-1])
-    matrix = weight.T if isinstance(base, nn.Linear) else weight
     y = LowRankProduct.apply(rows, matrix, base.bias, *pair, frozen)
     return y.view(*x.shape[:-1], y.shape[-1])
 
 
-def _through(x: Tensor, frozen: Frozen) -> Tensor:
+def through(x: Tensor, frozen: Frozen) -> Tensor:
     """x delta^T."""
     for side in frozen:
         x = x @ side.T
     return x
 
 
-def _is_plain(base: nn.Module, weight: Any) -> bool:
-    """Whether base(x) is just x @ W + bias: not for quantised layers and other subclasses."""
-    return type(base) is nn.Linear or (type(base).__name__ == "Conv1D" and isinstance(weight, Tensor))
+def matrix_of(base: nn.Module) -> Tensor | None:
+    """w (in, out) of a layer that is just x w + bias; None for quantised layers and other subclasses."""
+    weight = getattr(base, "weight", None)
+    if type(base) is nn.Linear:
+        return base.weight.T
+    return weight if type(base).__name__ == "Conv1D" and isinstance(weight, Tensor) else None
 
 
 class LowRankProduct(torch.autograd.Function):
@@ -54,7 +56,7 @@ class LowRankProduct(torch.autograd.Function):
         y = x @ w if bias is None else torch.addmm(bias, x, w)
         ctx.save_for_backward(x, w, a, b, h, *(frozen or ()))
         y.addmm_(h, b.T)
-        return y if frozen is None else y.addmm_(_through(x, frozen[:-1]), frozen[-1].T)
+        return y if frozen is None else y.addmm_(through(x, frozen[:-1]), frozen[-1].T)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

@@ -3,6 +3,9 @@
 For a linear map y_i = x_i w^T of example i, with x_i (tokens, in) and the gradient g_i (tokens, out) of its output, the
 gradient of w is g_i^T x_i: one batched product over examples in place of one product over all rows, the same number of
 multiplications. For factors y = s b a x: d a_i = s (g_i b)^T x_i,  d b_i = s g_i^T (a x_i).
+
+A mixer and its two branches (see `training.mixed`) are five such maps. A mixer stays at its client, but it decides what
+the factors learn, which do not: its gradient counts in the norm of the example and is clipped with the others.
 """
 
 from __future__ import annotations
@@ -91,8 +94,11 @@ def per_example(base: BaseModel, parameters: Iterable[nn.Parameter]) -> Iterator
             hook.remove()
 
 
-def branch(x: Tensor, layer: LoraLayer, found: PerExample, where: str) -> Tensor:
-    """scaling * b a x, as an addition to the layer's output, whose backward pass keeps examples apart."""
+def branch(x: Tensor, dropped: Tensor, layer: LoraLayer, found: PerExample, where: str) -> Tensor:
+    """What the layer adds to its base and trunk, whose backward pass keeps examples apart.
+
+    dropped: what the branches see of x.
+    """
     if x.shape[0] != found.rows:
         raise ModelError(
             # Without the shapes: how many rows were drawn, and how long they are, is not for those who read this.
@@ -100,7 +106,26 @@ def branch(x: Tensor, layer: LoraLayer, found: PerExample, where: str) -> Tensor
             where=where,
             do="Leave the layer out of lora.targets, or train without [privacy]",
         )
-    return Branch.apply(x, layer.a, layer.b, layer.scaling, found)
+    if layer.rest is None:
+        return Branch.apply(dropped, layer.a, layer.b, layer.scaling, found)
+    own_share, rest_share = _shares(x, layer, found)
+    added = _weighed(dropped, *layer.rest, rest_share, layer.rest_scaling, found)
+    if layer.a is None or layer.b is None:
+        return added
+    return added + _weighed(dropped, layer.a, layer.b, own_share, layer.scaling, found)
+
+
+def _shares(x: Tensor, layer: LoraLayer, found: PerExample) -> tuple[Tensor | float, Tensor | float]:
+    """Of the own branch and the rest; (.., 1) where they are learned."""
+    if layer.mixer is None:
+        return layer.shares()
+    both = torch.softmax(Outer.apply(x, layer.mixer, None, found), -1)
+    return both[..., :1], both[..., 1:]
+
+
+def _weighed(x: Tensor, down: Tensor, up: Tensor, share: Tensor | float, scaling: float, found: PerExample) -> Tensor:
+    """share scaling (x down^T) up^T; the factor is put where the numbers are few, between the two products."""
+    return Outer.apply(Outer.apply(x, down, None, found) * (share * scaling), up, None, found)
 
 
 class Branch(torch.autograd.Function):
@@ -145,13 +170,16 @@ def _catch(found: PerExample) -> Any:
 
 
 class Outer(torch.autograd.Function):
-    """y = x w^T + bias, without gradients of w and bias: they go to `found`, example by example."""
+    """y = x w^T + bias, without gradients of w and bias: they go to `found`, example by example.
+
+    In the dtype of x. w may be frozen.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: nn.Parameter, bias: nn.Parameter | None, found: PerExample) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: nn.Parameter | None, found: PerExample) -> Tensor:
         ctx.save_for_backward(x)
         ctx.weight, ctx.bias, ctx.found = weight, bias, found
-        return nn.functional.linear(x, weight, bias)
+        return nn.functional.linear(x, weight.to(x.dtype), bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -161,7 +189,7 @@ class Outer(torch.autograd.Function):
             ctx.found.add(ctx.weight, _products(g, x))
         if needs_bias:
             ctx.found.add(ctx.bias, g.reshape(g.shape[0], -1, g.shape[-1]).sum(1))
-        return g @ ctx.weight if needs_x else None, None, None, None
+        return g @ ctx.weight.to(g.dtype) if needs_x else None, None, None, None
 
 
 def _linears_of(base: BaseModel) -> dict[str, nn.Linear]:
@@ -173,7 +201,7 @@ def _linears_of(base: BaseModel) -> dict[str, nn.Linear]:
 
 def _require_covered(base: BaseModel, linears: Mapping[str, nn.Linear], parameters: Iterable[nn.Parameter]) -> None:
     covered = {id(parameter) for linear in linears.values() for parameter in linear.parameters(recurse=False)}
-    covered |= {id(side) for layer in base.layers.values() for side in (layer.a, layer.b) if side is not None}
+    covered |= {id(side) for layer in base.layers.values() for part in layer.trainables.values() for side in part}
     names = {id(parameter): name for name, parameter in base.model.named_parameters()}
     for parameter in parameters:
         if id(parameter) not in covered:
@@ -181,7 +209,7 @@ def _require_covered(base: BaseModel, linears: Mapping[str, nn.Linear], paramete
             raise ModelError(
                 "the gradient of this parameter cannot be clipped example by example",
                 where=name,
-                expected="factors, or weights and biases of linear layers",
+                expected="factors, mixers, or weights and biases of linear layers",
                 do="Choose a model whose head is linear, or train without [privacy]",
             )
 

@@ -1,0 +1,53 @@
+"""Models of their own: SmolLM2-135M on eight tasks of Natural Instructions, one per client, each measured alone.
+
+Everyone trains at one rate, which is written into the table: a grid for each contender does not fit a small machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from evidence.generation import SMALL, problem
+from evidence.suite import Problem, Setting, Suite
+from evidence.tuning import Grid
+
+VARIANTS = (
+    "fedalt",
+    "local",
+    "loom",
+    "fedit",
+    "fedalt:combine=factors",
+    "loomlocal",
+    "fedsa",
+    "fedalt:mixer=static",
+    "fedalt:mixer=sum",
+    "fedalt:train_rest=true",
+    "fedalt:neighbours=2",
+)
+TASKS = replace(
+    SMALL,
+    what="SmolLM2-135M on eight tasks of Natural Instructions, one per client, 128 training rows each (80 of the "
+    "smallest), rank 8 for all. 4 rounds of 6 steps of 4 rows.",
+    rows_per_client=160,
+    rounds=4,
+    local_steps=6,
+    ranks=(8,) * 8,
+    generate_rows=16,
+)
+
+
+def each_by_itself(data: Path, setting: Setting, seed: int) -> Problem:
+    """As for the other suites of texts, with the scores of every client."""
+    return replace(problem(data, setting, seed), each_client=True)
+
+
+SUITE = Suite(
+    name="personal",
+    metric="loss",
+    grid=Grid(rates=(2e-3,), widenings=0),
+    settings={"tasks": TASKS},
+    variants={"tasks": VARIANTS},
+    problem=each_by_itself,
+    reference="local",
+)

@@ -1,0 +1,236 @@
+"""fedalt: a client keeps an adapter of its own, and borrows from the others' through a mixer that never leaves it.
+
+Client k's model is y = W0 x + p(x) s_k b_k a_k x + (1 - p(x)) R_k x, with p = softmax(G_k x)[0] in each module, for
+each token. It goes on training its own a_k, b_k and G_k, round after round; R_k is frozen, and made anew by the server:
+
+    exact     R_k = best rank r_k of (T - w_k delta_k) / (W - w_k),  T = sum_m w_m delta_m,  W = sum_m w_m
+    factors   a of R_k = (sum_m w_m a_m - w_k a_k) / (W - w_k), b likewise: the paper's, whose product is no mean of
+              products; with unequal ranks row by row over those who own it
+
+over the last contributions of all clients but k. In round 1 there is no R, and p is 1. A client that comes later begins
+from the rest of the world: with its a b = R, any mixture of the two is R.
+
+Where the server sees sums alone (secure aggregation), the mean of a round's participants is sent, and each client takes
+itself out of it: then what absent clients sent before is not in it.
+
+Laws are judged on the list of the clients' models with mixers at zero. They are no mean of what was trained, and there
+is no global model. As the weights of absent clients are remembered, those of a round count beside them, not only among
+themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fedloom.adapters.adapter import Adapter
+from fedloom.adapters.factors import Factors
+from fedloom.aggregation.bank import initial_state, part_of
+from fedloom.aggregation.method import Law, Method
+from fedloom.aggregation.newcomers import begun_from
+from fedloom.aggregation.owners import lift_owned, mean_over_owners
+from fedloom.aggregation.rest_of_world import leave_one_out, neighbours
+from fedloom.aggregation.summand import Summand
+from fedloom.aggregation.world import Borrowing, ClientFacts, GlobalState, Mixing, RoundFacts, Start, World
+
+_HEARD, _ERROR = "fedalt.heard|", "rest_error"  # of each client: its weight, and the round of its last contribution
+_TOTALS, _OWNERS = "fedalt.totals", "fedalt.owners|"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is borrowed, from whom, and how the two branches are weighed."""
+
+    combine: Literal["exact", "factors"] = field(
+        default="exact",
+        metadata={
+            "choices": ("exact", "factors"),
+            "help": "exact: the mean of the others' deltas, at the client's rank; factors: the means of their factors",
+        },
+    )
+    mixer: Literal["learned", "static", "sum"] = field(
+        default="learned",
+        metadata={
+            "choices": ("learned", "static", "sum"),
+            "help": "learned: for each token and module; static: share and 1 - share; sum: both branches whole",
+        },
+    )
+    share: float = field(
+        default=0.5, metadata={"minimum": 0.0, "maximum": 1.0, "help": "of the own branch, for mixer = static"}
+    )
+    mixer_rate: float = field(
+        default=1.0, metadata={"above": 0.0, "help": "learning rate of mixers, as a multiple of that of factors"}
+    )
+    train_rest: bool = field(
+        default=False, metadata={"help": "also train the borrowed branch, each client its copy until the next refresh"}
+    )
+    refresh: int = field(default=1, metadata={"minimum": 1, "help": "rounds between two refreshes of what is borrowed"})
+    max_age: int | None = field(
+        default=None,
+        metadata={"minimum": 0, "help": "rounds after which an absent client's contribution is dropped; none: never"},
+    )
+    neighbours: int | None = field(
+        default=None,
+        metadata={"minimum": 1, "help": "borrow only from so many clients, the most similar ones; none: from all"},
+    )
+
+
+def _mixing(settings: Settings) -> Mixing:
+    return Mixing(settings.mixer, settings.share, settings.train_rest, settings.mixer_rate)
+
+
+def _lift(adapter: Adapter, weight: float, facts: ClientFacts) -> Summand:
+    """Each client's factors under its own name, so that the sum is the list of them; or, where only sums are seen,
+    what adds up."""
+    weights = dict.fromkeys(adapter, weight)
+    if not facts.world.sums_only:
+        sides = {
+            _name(facts.client, module, side): getattr(factors, side)
+            for module, factors in adapter.items()
+            for side in "ab"
+        }
+        return Summand(sums={**sides, facts.client: _number(weight)}, weights=weights)
+    if facts.world.settings.combine == "factors":
+        return lift_owned(adapter, weight, facts)
+    return Summand(stack=adapter.map(lambda _, factors: factors.scaled(weight)), weights=weights)
+
+
+def _finish(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalState:
+    return _of_sums(total, state, facts) if facts.world.sums_only else _of_clients(total, state, facts)
+
+
+def _of_clients(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalState:
+    """The last contribution of every client, and what each borrows from the others'."""
+    names, settings = sorted(facts.world.slots), facts.world.settings
+    clients = {**state.clients, **{one: _sent(total, facts.world, one) for one in facts.participants}}
+    heard = {_HEARD + one: torch.stack([total.sums[one], _number(facts.round)]) for one in facts.participants}
+    extras = {**state.extras, **heard}
+    if state.rests and state.rounds % settings.refresh:
+        return state.next(clients=clients, extras=extras)
+    oldest = -1 if settings.max_age is None else facts.round - settings.max_age
+    known = {name: extras[_HEARD + name].tolist() for name in names if name in clients}
+    counted = {name: clients[name] for name, (_, round) in known.items() if round >= oldest}
+    found = leave_one_out(
+        counted,
+        {name: known[name][0] for name in counted},
+        {name: _ranks(facts.world, name) for name in names},
+        settings.combine,
+        among=_among(counted, names, settings),
+    )
+    error = max((one.error for one in found.values()), default=0.0)
+    rests = {name: one.adapter for name, one in found.items()}
+    return state.next(clients=clients, rests=rests, extras={**extras, _ERROR: _number(error)})
+
+
+def _number(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64, device="cpu")
+
+
+def _among(
+    counted: Mapping[str, Adapter], names: Collection[str], settings: Settings
+) -> Mapping[str, Collection[str]] | None:
+    """client -> the others it borrows from; None for all. One that has sent nothing is similar to nobody: from all."""
+    if settings.neighbours is None:
+        return None
+    from fedloom.aggregation.similarity import cosines, gram
+
+    listed, products = gram(counted)
+    near = neighbours(cosines(products), listed, settings.neighbours)
+    return {name: near.get(name, tuple(counted)) for name in names}
+
+
+def _sent(total: Summand, world: World, client: str) -> Adapter:
+    return Adapter(
+        {
+            module: Factors(
+                total.sums[_name(client, module, "a")], total.sums[_name(client, module, "b")], slot.scaling
+            )
+            for module, slot in world.slots[client].items()
+            if _name(client, module, "a") in total.sums
+        }
+    )
+
+
+def _name(client: str, module: str, side: str) -> str:
+    return f"{client}|{module}|{side}"
+
+
+def _ranks(world: World, client: str) -> dict[str, int]:
+    """module -> the rank of what a client borrows: its own there, and where it trains nothing its largest."""
+    slots = world.slots[client]
+    most = max(slot.rank for slot in slots.values())
+    trained = {module for others in world.slots.values() for module in others}
+    return {
+        module: slots[module].rank if module in slots else min(most, *world.modules[module])
+        for module in sorted(trained)
+    }
+
+
+def _of_sums(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalState:
+    """The mean of the round's participants; see `Borrowing`."""
+    modules = sorted(total.weights)
+    extras: dict[str, Tensor] = {
+        _TOTALS: torch.tensor([total.weights[module] for module in modules], dtype=torch.float64, device="cpu")
+    }
+    if facts.world.settings.combine == "factors":
+        bank = state.shared
+        means = {module: mean_over_owners(total, module, bank[module]) for module in modules}
+        extras |= {_OWNERS + module: total.sums[f"{module}|owners"].double() for module in modules}
+        return state.next(rests={"": Adapter(means)}, extras=extras)
+    means = {module: total.stack[module].scaled(1 / total.weights[module]) for module in modules}
+    return state.next(rests={"": Adapter(means)}, extras=extras)
+
+
+def _dispatch(state: GlobalState, world: World, client: str) -> Start:
+    mixing = _mixing(world.settings)
+    initial = part_of(state.shared, state.slots(world, client))
+    if world.sums_only:
+        rest = state.rests.get("", Adapter())
+        return Start(initial, rest=rest, mixing=mixing, borrowing=_borrowing(state, world, client, rest))
+    rest = state.rests.get(client, Adapter())
+    own = state.clients.get(client)
+    if own is not None:
+        initial = initial.updated(own)
+    elif rest and mixing.kind != "sum":
+        initial = begun_from(rest, initial)
+    return Start(initial, rest=rest, mixing=mixing)
+
+
+def _borrowing(state: GlobalState, world: World, client: str, rest: Adapter) -> Borrowing | None:
+    if not rest:
+        return None
+    totals = dict(zip(sorted(rest), state.extras[_TOTALS].tolist(), strict=True))
+    owners = {module: state.extras[_OWNERS + module].tolist() for module in rest if _OWNERS + module in state.extras}
+    return Borrowing(state.rounds, world.settings.combine, totals, _ranks(world, client), owners)
+
+
+def _individuals(settings: Settings) -> str:
+    asked = {"max_age": settings.max_age, "neighbours": settings.neighbours}
+    named = [f"{key} = {value}" for key, value in asked.items() if value is not None]
+    named += [f"refresh = {settings.refresh}"] if settings.refresh > 1 else []
+    return f"{' and '.join(named)} need{'' if len(named) > 1 else 's'} each client's last adapter" if named else ""
+
+
+METHOD = Method(
+    name="fedalt",
+    source="FedALT (Bian et al., 2025, arXiv 2503.11880); unequal ranks, the exact mean, absent clients are ours",
+    summary="an adapter of one's own, and the mean of the others' beside it, mixed for every token",
+    traffic="up: a and b of the client's rank. Down: as much, the rest of the world",
+    when="""Use it where clients differ so much that one model does not suit them, and each should keep what is its own
+and still profit from the others: every client is measured, exported and asked with its own model. It takes up to twice
+the memory of the factors at a client, and its two branches with their mixer do not merge into the base. Not where one
+model is wanted for sites that did not take part.""",
+    laws=frozenset({Law.ORDER, Law.IDENTITY, Law.UNEQUAL_RANKS}),
+    reveals="deltas",
+    init=initial_state,
+    lift=_lift,
+    finish=_finish,
+    dispatch=_dispatch,
+    resumes=True,
+    individuals=_individuals,
+    settings=Settings,
+)
