@@ -12,11 +12,8 @@ from transformers import AutoModelForCausalLM
 
 import fedloom as package
 from fedloom.adapters.adapter import Adapter
-from fedloom.adapters.factors import Factors
-from fedloom.aggregation.world import Mixing
 from fedloom.engine import finished as finished_module
 from fedloom.engine.keeping import own_model
-from fedloom.rng import generator
 from fedloom.testing.federation import tiny_federation
 
 TASKS = ("generation", "classification")
@@ -24,59 +21,56 @@ TASKS = ("generation", "classification")
 
 @pytest.fixture(scope="module")
 def pilots(tmp_path_factory):
-    return {
-        task: tiny_federation(tmp_path_factory.mktemp(task), rounds=1, ranks=(2, 1), method="fedsa", task=task)
-        for task in TASKS
-    }
+    """pilots(task, settings): pilot.toml of a federation of fedalt."""
+    made = {}
+
+    def pilot(task, settings):
+        if (task, settings) not in made:
+            path = tiny_federation(
+                tmp_path_factory.mktemp("fedalt"), rounds=2, ranks=(2, 1), method="fedalt", task=task
+            )
+            path.write_text(path.read_text().replace('name = "fedalt"\n', f'name = "fedalt"\n{settings}\n'))
+            made[task, settings] = path
+        return made[task, settings]
+
+    return pilot
 
 
 @pytest.fixture
 def runs(fedloom, pilots):
-    """runs(task): a finished run."""
+    """runs(task, settings): a finished run."""
 
-    def run(task="generation"):
-        root = pilots[task].parent / "runs"
+    def run(task="generation", settings="mixer_rate = 20.0"):
+        pilot = pilots(task, settings)
+        root = pilot.parent / "runs"
         if not root.exists():
-            outcome = fedloom("run", pilots[task], "--root", root)
+            outcome = fedloom("run", pilot, "--root", root)
             assert outcome.code == 0, outcome.err
         return root / "tiny"
 
     return run
 
 
-@pytest.fixture
-def mixing(monkeypatch):
-    """From now on every client's model has a rest of the world beside its own adapter, and mixers."""
-
-    def use(how=None, rest=True):
-        def mixed(*arguments):
-            start = own_model(*arguments)
-            draw = generator(3, "rest")
-
-            def other(_, factors):
-                a, b = (torch.randn(side.shape, generator=draw) for side in (factors.a, factors.b))
-                return Factors(a, b, 0.5)
-
-            mixers = {name: torch.randn(2, one.shape[1], generator=draw) for name, one in start.trainable.items()}
-            others = start.trainable.map(other) if rest else Adapter()
-            return replace(start, rest=others, mixers=mixers, mixing=how or Mixing())
-
-        monkeypatch.setattr(finished_module, "own_model", mixed)
-
-    return use
-
-
 def losses(said):
     return [float(number) for number in re.findall(r"loss (\d+\.\d+) of its own model, (\d+\.\d+)", said)[0]]
 
 
+def measured(run, client):
+    """The loss of the client's model as the run itself measured it at its end."""
+    records = map(json.loads, (run / "journal.jsonl").read_text().splitlines())
+    return next(
+        record["loss"]
+        for record in records
+        if record["kind"] == "evaluation" and record["stage"] == "final" and record["client"] == client
+    )
+
+
 @pytest.mark.parametrize("task", TASKS)
-def test_export_writes_both_adapters_and_says_what_merging_costs(task, fedloom, runs, mixing, tmp_path):
+def test_export_writes_both_adapters_and_says_what_merging_costs(task, fedloom, runs, tmp_path):
     run = runs(task)
-    mixing()
     outcome = fedloom("export", run, "--client", "site-1", "--to", tmp_path / "home")
     assert outcome.code == 0, outcome.err
-    assert "Wrote the personal model of client site-1 of round 1" in outcome.out
+    assert "Wrote the personal model of client site-1 of round 2" in outcome.out
     own, merged = losses(outcome.out)
     assert ("Accuracy" in outcome.out) == (task == "classification")
     entries = {"individual", "rest_of_world", "merged", "mixer.safetensors", "mixing.json", "README.md"}
@@ -84,6 +78,7 @@ def test_export_writes_both_adapters_and_says_what_merging_costs(task, fedloom, 
     described = json.loads((tmp_path / "home" / "mixing.json").read_text())
     assert described["about"]["client"] == "site-1"
     assert described["about"]["held_out_loss"] == pytest.approx(own, abs=1e-3)
+    assert described["about"]["held_out_loss"] == pytest.approx(measured(run, "site-1"), abs=1e-5)
     assert described["about"]["merged_held_out_loss"] == pytest.approx(merged, abs=1e-3)
     assert described["about"]["merged_held_out_loss"] != described["about"]["held_out_loss"]
     assert len(set(described["closest_static_shares"].values())) > 1
@@ -94,9 +89,8 @@ def test_export_writes_both_adapters_and_says_what_merging_costs(task, fedloom, 
         )
 
 
-def test_without_a_place_it_is_written_into_the_run_once(fedloom, runs, mixing):
+def test_without_a_place_it_is_written_into_the_run_once(fedloom, runs):
     run = runs()
-    mixing()
     assert fedloom("export", run, "--client", "site-0").code == 0
     assert (run / "export" / "site-0" / "mixing.json").is_file()
     again = fedloom("export", run, "--client", "site-0")
@@ -104,9 +98,8 @@ def test_without_a_place_it_is_written_into_the_run_once(fedloom, runs, mixing):
     assert "something here already" in again.err
 
 
-def test_a_merged_model_is_that_of_the_closest_static_mixture(fedloom, runs, mixing, tmp_path):
+def test_a_merged_model_is_that_of_the_closest_static_mixture(fedloom, runs, tmp_path):
     run = runs()
-    mixing()
     outcome = fedloom("export", run, "--client", "site-1", "--to", tmp_path / "whole", "--merge")
     assert outcome.code == 0, outcome.err
     assert "merged model of client site-1" in outcome.out
@@ -114,9 +107,8 @@ def test_a_merged_model_is_that_of_the_closest_static_mixture(fedloom, runs, mix
     assert (tmp_path / "whole" / "config.json").is_file()
 
 
-def test_where_the_rows_are_not_here_it_says_so(fedloom, runs, mixing, tmp_path):
+def test_where_the_rows_are_not_here_it_says_so(fedloom, runs, tmp_path):
     run = runs()
-    mixing()
     rows = run.parent.parent / "site-1.jsonl"
     kept = rows.read_text()
     for change, said in ((lambda: rows.unlink(), "site-1"), (lambda: rows.write_text(kept + kept), "not those")):
@@ -137,9 +129,8 @@ def test_where_the_rows_are_not_here_it_says_so(fedloom, runs, mixing, tmp_path)
         assert not (tmp_path / "merged").exists()
 
 
-def test_constants_are_merged_exactly(fedloom, runs, mixing, tmp_path):
-    run = runs()
-    mixing(Mixing("static", 0.3))
+def test_constants_are_merged_exactly(fedloom, runs, tmp_path):
+    run = runs("generation", 'mixer = "static"\nshare = 0.3')
     outcome = fedloom("export", run, "--client", "site-1", "--to", tmp_path / "home")
     own, merged = losses(outcome.out)
     assert own == pytest.approx(merged, abs=1e-3)
@@ -148,9 +139,8 @@ def test_constants_are_merged_exactly(fedloom, runs, mixing, tmp_path):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_explain_shows_tokens_and_layers_and_draws_them(task, fedloom, runs, mixing):
+def test_explain_shows_tokens_and_layers_and_draws_them(task, fedloom, runs):
     run = runs(task)
-    mixing()
     outcome = fedloom("explain", run, "--client", "site-0", "--input", "oak & <i>wool</i>")
     assert outcome.code == 0, outcome.err
     assert "Share of the rest of the world at site-0" in outcome.out
@@ -176,31 +166,35 @@ def test_explain_shows_tokens_and_layers_and_draws_them(task, fedloom, runs, mix
         (["--client", "site-0", "--input", "x" * 600], "longer than the model reads (expected at most 512 tokens"),
     ],
 )
-def test_explain_names_what_is_wrong(options, said, fedloom, runs, mixing):
+def test_explain_names_what_is_wrong(options, said, fedloom, runs):
     run = runs()
-    mixing()
     outcome = fedloom("explain", run, *options)
     assert outcome.code == 2
     assert said in outcome.err
 
 
-def test_explain_wants_a_method_with_mixers(fedloom, runs, mixing, pilot, tmp_path):
-    run = runs()
+def test_explain_wants_a_method_with_mixers(fedloom, runs, pilot, tmp_path):
     ask = ("--client", "site-0", "--input", "x")
-    for how in (None, lambda: mixing(Mixing("static")), lambda: mixing(rest=False)):
-        if how:
-            how()
-        outcome = fedloom("explain", run, *ask)
-        assert outcome.code == 2
-        assert "no mixers" in outcome.err
-        assert "found fedsa" in outcome.err
-        assert 'name = "fedalt"' in outcome.err
+    static = fedloom("explain", runs("generation", 'mixer = "static"\nshare = 0.3'), *ask)
+    assert static.code == 2
+    assert "no mixers" in static.err
+    assert "found fedalt (mixer = 'static', share = 0.3)" in static.err
     assert fedloom("run", pilot, "--root", tmp_path / "runs").code == 0
-    assert "found loom" in fedloom("explain", tmp_path / "runs" / "tiny", *ask).err
+    other = fedloom("explain", tmp_path / "runs" / "tiny", *ask)
+    assert other.code == 2
+    assert "found loom" in other.err
+    assert 'name = "fedalt"' in other.err
     assert not (tmp_path / "runs" / "tiny" / "explain").exists()
 
 
-def test_a_client_without_a_model_yet_is_named(fedloom, runs, mixing, monkeypatch):
+def test_a_round_in_which_nobody_was_borrowed_from_yet_is_named(fedloom, runs, monkeypatch):
+    monkeypatch.setattr(finished_module, "own_model", lambda *given: replace(own_model(*given), rest=Adapter()))
+    outcome = fedloom("explain", runs(), "--client", "site-0", "--input", "x")
+    assert outcome.code == 2
+    assert "site-0 has nothing of the rest of the world yet" in outcome.err
+
+
+def test_a_client_without_a_model_yet_is_named(fedloom, runs, monkeypatch):
     run = runs()
     load = finished_module.load_finished
 
@@ -209,7 +203,6 @@ def test_a_client_without_a_model_yet_is_named(fedloom, runs, mixing, monkeypatc
         return replace(found, state=replace(found.state, last_rounds={"site-1": 1}))
 
     monkeypatch.setattr("fedloom.engine.explaining.load_finished", nobody)
-    mixing()
     outcome = fedloom("explain", run, "--client", "site-0", "--input", "x")
     assert outcome.code == 2
     assert "'site-0' has no model of its own yet (expected a client that contributed: site-1" in outcome.err

@@ -46,10 +46,11 @@ def inputs_of_modules(base, batch):
     return {name: torch.cat([x[row, :size] for row, size in enumerate(lengths)]) for name, x in found.items()}
 
 
+@pytest.mark.parametrize("trains_rest", [False, True])
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "bert"])
-def test_the_closest_static_mixture_is_that_of_a_search(kind, load, kit, mixed):
+def test_the_closest_static_mixture_is_that_of_a_search(kind, trains_rest, load, kit, mixed):
     base = load(kind)
-    start, batch = mixed(base), padded(base, kit.random_batch(base))
+    start, batch = mixed(base, Mixing(trains_rest=trains_rest)), padded(base, kit.random_batch(base))
     load_start(base, start, {})
     found = closest_static(base, [batch])
     assert found.keys() == base.modules.keys()

@@ -34,8 +34,7 @@ def explain(path: str | Path, client: str, text: str, *, round: int | None = Non
     _refuse(experiment, client, text, path)
     finished = load_finished(path, round=round)
     start = finished.own(client)
-    if not _mixes(start):
-        raise _without_mixers(experiment, path)
+    _refuse_unmixed(start, experiment, client, path)
     base = finished.base
     ids = _ids(base, text)
     load_start(base, start, {})
@@ -64,9 +63,15 @@ def _refuse(experiment: Experiment, client: str, text: str, path: str | Path) ->
         raise DataError("the input is empty", expected="a text", do='Give one, as in: --input "What is oak?"')
 
 
-def _mixes(start: Start) -> bool:
-    learned = start.mixing is not None and start.mixing.kind == "learned"
-    return learned and bool(start.trainable.keys() & start.rest.keys())
+def _refuse_unmixed(start: Start, experiment: Experiment, client: str, path: str | Path) -> None:
+    if start.mixing is None or start.mixing.kind != "learned":
+        raise _without_mixers(experiment, path)
+    if not start.trainable.keys() & start.rest.keys():
+        raise RunError(
+            f"{client} has nothing of the rest of the world yet, so its own adapter counts whole",
+            where=path,
+            do="Explain a later round, in which others have contributed",
+        )
 
 
 def _without_mixers(experiment: Experiment, path: str | Path) -> RunError:
