@@ -27,13 +27,11 @@ VARIANTS = (
 )
 TASKS = replace(
     SMALL,
-    what="SmolLM2-135M on eight tasks of Natural Instructions, one per client, 128 training rows each (80 of the "
-    "smallest), rank 8 for all. 4 rounds of 6 steps of 4 rows.",
-    rows_per_client=160,
+    what="SmolLM2-135M on eight tasks of Natural Instructions, one per client, 80 training rows each, "
+    "rank 8 for all. 4 rounds of 4 steps of 4 rows.",
     rounds=4,
-    local_steps=6,
     ranks=(8,) * 8,
-    generate_rows=16,
+    generate_rows=10,
 )
 
 

@@ -40,7 +40,10 @@ def quick(suite: Suite, folder: Path) -> Suite:
 
 
 def _few(labels: Sequence[str]) -> list[str]:
-    return [label for label in labels if label in ("loom", "rbla", "zeropad", "local")] + ["fedit@2", "central@2"]
+    return [label for label in labels if label in ("loom", "rbla", "zeropad", "local", "fedalt", "loomlocal")] + [
+        "fedit@2",
+        "central@2",
+    ]
 
 
 def _classification(folder: Path) -> Path:

@@ -37,7 +37,7 @@ def test_a_secure_run_is_the_plain_run_up_to_rounding(method, make_loop):
     assert torch.equal(plain.head["score.weight"], secure.head["score.weight"])
     size = norm(plain.learned.delta())
     assert norm(subtract(secure.learned.delta(), plain.learned.delta())) <= 2e-5 * size
-    assert size > 0.1 or method == "fedsa"  # whose clients keep b
+    assert size > 0.1 or METHODS[method].personal  # test_own_adapters compares the models of fedalt
     assert [(record["clients"], record["lost"]) for record in kinds(loop, "secure_sum")] == [(list(NAMES), [])] * 4
     assert not kinds(loop, "dropout")
     assert secure.last_rounds == plain.last_rounds

@@ -29,7 +29,9 @@ main()
 """
 
 
-MOMENTS = [("loom", moment) for moment in (0.05, 0.3, 0.5, 0.62, 0.8, 0.98)] + [("fedsa", 0.62), ("fedsa", 0.98)]
+MOMENTS = [("loom", moment) for moment in (0.05, 0.3, 0.5, 0.62, 0.8, 0.98)] + [
+    (method, moment) for method in ("fedsa", "fedalt") for moment in (0.62, 0.98)
+]
 
 
 def fedloom(*arguments: object, dying_at: int | None = None, where: str = "") -> subprocess.CompletedProcess[str]:

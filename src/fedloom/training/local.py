@@ -125,12 +125,19 @@ def train_loaded(
             observe(
                 StepDone(assignment.client, assignment.round, step + 1, work.steps, tally.last_loss, *tally.speed())
             )
-    metrics, memory = tally.metrics(), remembered(base.layers, optimizer) if assignment.resumes else {}
-    found = Trained(trained(base), base.head_tensors(), metrics, mixers=trained_mixers(base), memory=memory)
+    found = what_was_trained(base, assignment, optimizer, tally.metrics())
     if sensitivity is None:
         return found
-    metrics = {**metrics, "importance_seconds": sensitivity.seconds}
+    metrics = {**found.metrics, "importance_seconds": sensitivity.seconds}
     return replace(found, metrics=metrics, importance=sensitivity.scores())
+
+
+def what_was_trained(
+    base: BaseModel, assignment: Assignment, optimizer: torch.optim.Optimizer, metrics: Mapping[str, float]
+) -> Trained:
+    """What is in the base after a training; the optimizer's state only for a client that goes on with it."""
+    memory = remembered(base.layers, optimizer) if assignment.resumes else {}
+    return Trained(trained(base), base.head_tensors(), metrics, mixers=trained_mixers(base), memory=memory)
 
 
 def check_finite(base: BaseModel, assignment: Assignment, step: int, tally: Tally) -> None:

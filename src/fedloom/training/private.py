@@ -25,10 +25,11 @@ from fedloom.training.local import (
     seeded,
     set_rates,
     training_mode,
+    what_was_trained,
     work_of,
 )
-from fedloom.training.lora_layer import trained
 from fedloom.training.losses import amounts, example_losses_sum
+from fedloom.training.optimizer_state import recall
 from fedloom.training.penalties import penalty
 from fedloom.training.per_example import PerExample, per_example
 from fedloom.training.schedule import rate_factor
@@ -57,6 +58,7 @@ def train_privately(
     parameters = [parameter for group in groups for parameter in group["params"]]
     with seeded(assignment.seed), training_mode(base), per_example(base, parameters) as found:
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
+        recall(base.layers, optimizer, assignment.memory, where=place(assignment))
         for step, batches in zip(range(work.steps), steps, strict=False):
             set_rates(optimizer, rate_factor(work, step))
             loss, rows = private_gradient(base, batches, parameters, found, mechanism, entropy)
@@ -76,7 +78,7 @@ def train_privately(
                 StepDone(assignment.client, assignment.round, step + 1, work.steps, tally.last_loss, *tally.speed())
             )
     kept = {name: value for name, value in tally.metrics().items() if name in ("seconds", "steps")}
-    return Trained(trained(base), base.head_tensors(), kept)
+    return what_was_trained(base, assignment, optimizer, kept)
 
 
 def private_gradient(

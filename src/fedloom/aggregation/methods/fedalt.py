@@ -66,7 +66,8 @@ class Settings:
         default=1.0, metadata={"above": 0.0, "help": "learning rate of mixers, as a multiple of that of factors"}
     )
     train_rest: bool = field(
-        default=False, metadata={"help": "also train the borrowed branch, each client its copy until the next refresh"}
+        default=False,
+        metadata={"help": "also train what is borrowed; each client for a round, as the next brings it anew"},
     )
     refresh: int = field(default=1, metadata={"minimum": 1, "help": "rounds between two refreshes of what is borrowed"})
     max_age: int | None = field(
