@@ -41,7 +41,7 @@ from fedloom.training.base_model import BaseModel, load_base
 from fedloom.training.local import train
 from fedloom.training.lora_layer import load_start
 from fedloom.training.measure import held_out_loss
-from fedloom.training.peft_bridge import load_peft
+from fedloom.training.peft_files import load_peft
 
 RANK, SCALING, BATCH, MAX_TOKENS, RATE, WARMUP = 16, 2.0, 8, 512, 5e-4, 0.05
 SEED = 7

@@ -18,11 +18,23 @@ if TYPE_CHECKING:
     from fedloom.adapters.factors import Factors
     from fedloom.aggregation.direct import aggregate
     from fedloom.engine.run import Result
+    from fedloom.export.personal_loader import load_personal
     from fedloom.spec.experiment import Experiment
     from fedloom.spec.load import load, parse
 
 __version__ = "0.1.0"
-__all__ = ["Adapter", "Experiment", "Factors", "FedLoomError", "aggregate", "load", "parse", "resume", "run"]
+__all__ = [
+    "Adapter",
+    "Experiment",
+    "Factors",
+    "FedLoomError",
+    "aggregate",
+    "load",
+    "load_personal",
+    "parse",
+    "resume",
+    "run",
+]
 
 # Found when they are asked for: torch takes seconds to import, and the process that hands a client's message over to
 # its worker is started anew for every message and needs none of it.
@@ -32,6 +44,7 @@ _HOMES = {
     "aggregate": "fedloom.aggregation.direct",
     "Experiment": "fedloom.spec.experiment",
     "load": "fedloom.spec.load",
+    "load_personal": "fedloom.export.personal_loader",
     "parse": "fedloom.spec.load",
 }
 

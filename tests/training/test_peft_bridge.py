@@ -12,7 +12,8 @@ from fedloom.aggregation.world import Start
 from fedloom.errors import AdapterError, WrongBaseError
 from fedloom.training.local import train
 from fedloom.training.lora_layer import load_start
-from fedloom.training.peft_bridge import load_peft, merge, save_peft
+from fedloom.training.peft_bridge import merge, save_peft
+from fedloom.training.peft_files import load_peft
 
 KINDS = ["llama", "gpt2", "bert", "vit"]
 

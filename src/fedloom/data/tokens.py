@@ -95,6 +95,11 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Any, max_tokens: int) -> 
     return _without_middle([*_opening(tokenizer), *ids], max_tokens)
 
 
+def text_ids(text: str, tokenizer: Any) -> list[int]:
+    """The tokens of a text that is to be classified, however many they are."""
+    return list(tokenizer(text, return_attention_mask=False, verbose=False)["input_ids"])
+
+
 def _encoded(
     examples: Sequence[Example], tokenizer: Any, max_tokens: int, labels: Mapping[str, int] | None
 ) -> Iterator[Encoded | None]:

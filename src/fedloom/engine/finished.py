@@ -8,7 +8,7 @@ from pathlib import Path
 from fedloom.adapters.adapter import Adapter
 from fedloom.aggregation.method import Method
 from fedloom.aggregation.registry import method as method_named
-from fedloom.aggregation.world import World
+from fedloom.aggregation.world import Start, World
 from fedloom.engine.base import Reply
 from fedloom.engine.checkpoints import load_state
 from fedloom.engine.keeping import own_model
@@ -48,14 +48,15 @@ class Finished:
         Raises: RunError where there is no such model, saying which there are.
         """
         if self.method.personal:
-            return self._own(client)
+            return self.own(client).delta()
         if client is not None:
             raise RunError(
                 f"{self.method.name} gives all clients one model", found=f"client {client!r}", do="Name no client"
             )
         return self.state.learned.delta()
 
-    def _own(self, client: str | None) -> Adapter:
+    def own(self, client: str | None) -> Start:
+        """The model of one client, of a method whose clients keep something. Raises: RunError as `adapter`."""
         if client is None:
             raise RunError(
                 f"{self.method.name} leaves no global model: each client has its own",
@@ -63,7 +64,7 @@ class Finished:
                 found="none",
                 do="Name one, as in: fedloom export RUN --client NAME --to DIRECTORY",
             )
-        return own_model(self.method, self.world, self.state, client, self.clients).delta()
+        return own_model(self.method, self.world, self.state, client, self.clients)
 
 
 def load_finished(path: str | Path, *, round: int | None = None) -> Finished:

@@ -175,6 +175,23 @@ def longest_text(experiment: Experiment) -> int | None:
     return experiment.training.max_tokens + (evaluation.max_new_tokens if answers else 0)
 
 
+def site_of_run(
+    experiment: Experiment, base: BaseModel, facts: Mapping[str, Any], client: str, *, where: object
+) -> Site:
+    """One client's rows of a run that is there. facts: of the run, as of `lasting_facts`.
+
+    Raises: DataError if they are not here, or not those that the run was started with.
+    """
+    site = _site(experiment, Sources(experiment), base, facts["labels"], client)
+    if site.digest != facts["rows"].get(client):
+        raise DataError(
+            f"the rows of {client} are not those that the run was started with",
+            where=where,
+            do="Put them back as they were",
+        )
+    return site
+
+
 def _site(experiment: Experiment, sources: Sources, base: BaseModel, classes: Sequence[str], name: str) -> Site:
     rows = sources.client(name)
     numbers = {label: number for number, label in enumerate(classes)}

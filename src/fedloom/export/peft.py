@@ -25,7 +25,7 @@ def export_peft(directory: Path, adapter: Adapter, head: Mapping[str, Tensor], b
     Raises: RunError if it cannot be written; nothing new is left then.
     """
     numbers = adapter.parameters + sum(tensor.numel() for tensor in head.values())
-    with _written(directory, numbers * BYTES_PER_NUMBER) as unfinished:
+    with written(directory, numbers * BYTES_PER_NUMBER) as unfinished:
         save_peft(adapter, head, base, unfinished)
 
 
@@ -37,13 +37,14 @@ def export_merged(directory: Path, adapter: Adapter, head: Mapping[str, Tensor],
     Raises: RunError if it cannot be written; nothing new is left then.
     """
     merged = merge(base, adapter, head)
-    with _written(directory, sum(weight.nbytes for weight in merged.parameters())) as unfinished:
+    with written(directory, sum(weight.nbytes for weight in merged.parameters())) as unfinished:
         merged.save_pretrained(unfinished)
         base.save_inputs(unfinished)
 
 
 @contextmanager
-def _written(directory: Path, needed_bytes: int) -> Iterator[Path]:
+def written(directory: Path, needed_bytes: int) -> Iterator[Path]:
+    """A directory to fill, which is at its place when the block ends. Raises: RunError if it cannot be written."""
     try:
         with new_directory(directory.absolute()) as unfinished:
             yield unfinished

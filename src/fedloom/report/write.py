@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from fedloom.evaluation.shares import TokenShares
+from fedloom.report.explain import explain_page
 from fedloom.report.page import page
 from fedloom.report.summary import RunSummary, summarise
+from fedloom.store.durable import cannot_write, make_directory
 from fedloom.store.run_directory import RunDirectory
 from fedloom.store.unfinished import replace_file
 
@@ -13,3 +18,15 @@ def write_report(directory: RunDirectory) -> RunSummary:
     summary = summarise(directory.experiment(), directory.journal.records())
     replace_file(directory.report, page(summary).encode(), intact="The run itself is intact", again="report again")
     return summary
+
+
+def write_explanation(run: Path, found: TokenShares) -> Path:
+    """Make explain/CLIENT.html of a run; returns where it is. Raises: RunError if it cannot be written."""
+    path, intact, again = run / "explain" / f"{found.client}.html", "The run itself is intact", "explain again"
+    data = explain_page(found).encode()
+    try:
+        make_directory(path.parent)
+    except OSError as error:
+        raise cannot_write(error, path.parent, needed_bytes=len(data), intact=intact, again=again) from error
+    replace_file(path, data, intact=intact, again=again)
+    return path

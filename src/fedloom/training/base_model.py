@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from torch import Tensor, nn
 from fedloom.errors import ModelError
 from fedloom.spec.experiment import Bits, LoraTable, ModelTable, Task
 from fedloom.training.attention import use_fast_attention
-from fedloom.training.checkpoint import head_names, load_checkpoint
+from fedloom.training.checkpoint import load_checkpoint
+from fedloom.training.fingerprint import head_names, weights_digest
 from fedloom.training.image_reader import Reader
 from fedloom.training.lora_layer import LoraLayer, attach
 from fedloom.training.precision import resolve_dtype
@@ -131,7 +131,7 @@ def _checked_labels(model: ModelTable, labels: tuple[str, ...] | None) -> tuple[
 
 
 def _check_length(model: Any, max_tokens: int | None) -> None:
-    limit = _positions(model)
+    limit = positions(model)
     if max_tokens is not None and limit is not None and max_tokens > limit:
         raise ModelError(
             "texts would be longer than the model can read",
@@ -142,8 +142,8 @@ def _check_length(model: Any, max_tokens: int | None) -> None:
         )
 
 
-def _positions(model: Any) -> int | None:
-    """Tokens that the model can read; None where it sets no limit."""
+def positions(model: Any) -> int | None:
+    """Tokens that a transformers model can read; None where it sets no limit."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if not isinstance(limit, int) or limit < 1:
         return None
@@ -161,20 +161,17 @@ def _freeze(model: Any, head: tuple[str, ...], dtype: torch.dtype) -> str:
 
     Buffers keep their dtype: rotary frequencies need float32.
     """
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.named_parameters()):
+    digest = weights_digest(model, head)
+    for name, weight in model.named_parameters():
         weight.requires_grad_(False)
         if name in head:
             weight.data = weight.data.float()
-            continue
-        digest.update(f"{name}|{tuple(weight.shape)}|{weight.dtype}|".encode())
-        digest.update(weight.detach().contiguous().flatten().view(torch.uint8).numpy().data)
-        if weight.is_floating_point():
+        elif weight.is_floating_point():
             weight.data = weight.data.to(dtype)
     _feed_float32(model, head)
     model.config.dtype = dtype
     model.eval()
-    return digest.hexdigest()
+    return digest
 
 
 def _feed_float32(model: nn.Module, head: tuple[str, ...]) -> None:

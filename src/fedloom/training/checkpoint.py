@@ -22,6 +22,7 @@ from transformers.utils import logging
 from fedloom.errors import ModelError
 from fedloom.spec.experiment import ModelTable
 from fedloom.training.embedded import EMBEDDED, embedded_directory
+from fedloom.training.fingerprint import head_names
 from fedloom.training.image_reader import load_reader
 
 AUTO_CLASSES = {
@@ -82,12 +83,6 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-def head_names(model: Any) -> tuple[str, ...]:
-    """The parameters outside the encoder: the classifier."""
-    body = f"{model.base_model_prefix}."
-    return tuple(sorted(name for name, _ in model.named_parameters() if not name.startswith(body)))
 
 
 def _refuse_random_weights(model: ModelTable, plain: Any, found: Mapping[str, Any]) -> None:

@@ -1,0 +1,109 @@
+"""How much of the rest of the world a client's model uses for a text."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from fedloom.aggregation.registry import method as method_named
+from fedloom.aggregation.world import Start
+from fedloom.data.batches import Batch
+from fedloom.data.examples import Message
+from fedloom.data.tokens import prompt_ids, text_ids
+from fedloom.engine.finished import load_finished
+from fedloom.errors import DataError, RunError
+from fedloom.evaluation.shares import TokenShares
+from fedloom.spec.experiment import Experiment
+from fedloom.store.run_directory import RunDirectory
+from fedloom.training.base_model import BaseModel, positions
+from fedloom.training.gates import rest_shares
+from fedloom.training.local import load_head
+from fedloom.training.lora_layer import load_start
+
+
+def explain(path: str | Path, client: str, text: str, *, round: int | None = None) -> TokenShares:
+    """Let a client's model read a text, and note what each of its mixers chose for each token.
+
+    text: a question as a chat template writes it, or a text to classify.  round: None: the last one.
+    Raises: RunError for a run without mixers, an unknown client, or one without a model yet; DataError for a text that
+    is empty, or longer than the model reads.
+    """
+    experiment = RunDirectory.open(Path(path)).experiment()
+    _refuse(experiment, client, text, path)
+    finished = load_finished(path, round=round)
+    start = finished.own(client)
+    _refuse_unmixed(start, experiment, client, path)
+    base = finished.base
+    ids = _ids(base, text)
+    load_start(base, start, {})
+    load_head(base, finished.state.head)
+    shares = rest_shares(base, _batch(ids, base))
+    return TokenShares(
+        run=experiment.name,
+        client=client,
+        method=experiment.method.name,
+        round=finished.state.round,
+        tokens=tuple(base.tokenizer.decode([token]) for token in ids),
+        by_module={module: tuple(rows[0].tolist()) for module, rows in shares.items()},
+    )
+
+
+def _refuse(experiment: Experiment, client: str, text: str, path: str | Path) -> None:
+    """What can be known before the model is loaded."""
+    if not method_named(experiment.method.name).personal:
+        raise _without_mixers(experiment, path)
+    if experiment.model.task == "image-classification":
+        raise RunError("only texts can be explained token by token", where=path, found=experiment.model.task)
+    clients = sorted(each.name for each in experiment.active)
+    if client not in clients:
+        raise RunError("there is no such client", where=path, expected=f"one of {', '.join(clients)}", found=client)
+    if not text.strip():
+        raise DataError("the input is empty", expected="a text", do='Give one, as in: --input "What is oak?"')
+
+
+def _refuse_unmixed(start: Start, experiment: Experiment, client: str, path: str | Path) -> None:
+    if start.mixing is None or start.mixing.kind != "learned":
+        raise _without_mixers(experiment, path)
+    if not start.trainable.keys() & start.rest.keys():
+        raise RunError(
+            f"{client} has nothing of the rest of the world yet, so its own adapter counts whole",
+            where=path,
+            do="Explain a later round, in which others have contributed",
+        )
+
+
+def _without_mixers(experiment: Experiment, path: str | Path) -> RunError:
+    settings = ", ".join(f"{name} = {value!r}" for name, value in experiment.method.settings.items())
+    return RunError(
+        "this run has no mixers, so there is nothing to explain",
+        where=path,
+        expected="a method whose clients weigh their own adapter against that of the others, such as fedalt",
+        found=experiment.method.name + (f" ({settings})" if settings else ""),
+        do='Run one with [method] name = "fedalt"',
+    )
+
+
+def _ids(base: BaseModel, text: str) -> list[int]:
+    """Raises: DataError where the text is longer than the model reads."""
+    if base.classifies:
+        ids = text_ids(text, base.tokenizer)
+    else:
+        ids = prompt_ids([Message("user", text)], base.tokenizer, sys.maxsize)
+    limit = positions(base.model)
+    if limit is not None and len(ids) > limit:
+        raise DataError(
+            "the input is longer than the model reads",
+            expected=f"at most {limit} tokens",
+            found=f"{len(ids)}, with those of its chat template",
+            do="Give a shorter text",
+        )
+    return ids
+
+
+def _batch(ids: list[int], base: BaseModel) -> Batch:
+    """One row without padding: the mask says so, as a text may end in the token that others are padded with."""
+    inputs = torch.tensor([ids])
+    labels = torch.zeros(1, dtype=torch.long) if base.classifies else inputs
+    return Batch(inputs, labels, torch.ones_like(inputs))

@@ -1,0 +1,111 @@
+"""A client's personal model, taken home: written, and what it costs to merge it, on the client's own rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedloom.aggregation.world import Start
+from fedloom.data.batches import evaluation_batches
+from fedloom.engine.client_half import ClientHalf
+from fedloom.engine.finished import Finished
+from fedloom.engine.sites import Site, site_of_run
+from fedloom.errors import DataError, RunError
+from fedloom.export.peft import export_merged
+from fedloom.export.personal import merged_adapter, write_personal
+from fedloom.store.run_directory import RunDirectory
+from fedloom.training.base_model import BaseModel
+from fedloom.training.gates import StaticMixture, closest_static
+from fedloom.training.local import load_head
+from fedloom.training.lora_layer import load_start
+from fedloom.training.measure import held_out_loss
+
+TRAINING_ROWS = 64  # from which the closest static mixture is found: thousands of tokens for one number a module
+
+
+@dataclass(frozen=True)
+class Merging:
+    """What becomes of a client's model when it is merged, on that client's own rows.
+
+    mixtures: module -> what stands for its mixer, found on rows that were trained on; empty where shares are constant.
+    personal, merged: what `held_out_loss` finds on its held-out rows.  rows: how many these are.
+    """
+
+    mixtures: dict[str, StaticMixture]
+    personal: dict[str, float]
+    merged: dict[str, float]
+    rows: int
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """module -> own share of the closest static mixture."""
+        return {module: mixture.own_share for module, mixture in self.mixtures.items()}
+
+
+def rows_of_run(run: str | Path, finished: Finished, client: str) -> Site:
+    """The client's rows. Raises: DataError if they are not here, or not those of the run."""
+    facts = RunDirectory.open(Path(run)).facts
+    return site_of_run(finished.experiment, finished.base, facts, client, where=run)
+
+
+def merging(finished: Finished, start: Start, site: Site) -> Merging:
+    """Find the closest static mixture, and measure it beside the model itself. The base is left with the former."""
+    base = finished.base
+    load_start(base, start, {})
+    load_head(base, finished.state.head)
+    every = max(1, len(site.own) // TRAINING_ROWS)
+    mixtures = closest_static(base, _batches(base, site.own[::every][:TRAINING_ROWS]))
+    personal = held_out_loss(base, _batches(base, site.held_out))
+    delta = merged_adapter(start, {module: mixture.own_share for module, mixture in mixtures.items()})
+    assert delta is not None, "the client's rows go through every module"
+    load_start(base, Start(delta), {})
+    return Merging(mixtures, personal, held_out_loss(base, _batches(base, site.held_out)), len(site.held_out))
+
+
+def _batches(base: BaseModel, rows: Any) -> Any:
+    return evaluation_batches(rows, ClientHalf.tokens_per_batch, pad_id=base.pad_id, task=base.task)
+
+
+@dataclass(frozen=True)
+class TakenHome:
+    """merging: None where the client's rows are not here, and `lacking` says why."""
+
+    merging: Merging | None
+    lacking: str | None
+
+
+def take_home(run: str | Path, finished: Finished, client: str, start: Start, to: Path, *, merge: bool) -> TakenHome:
+    """Write the model of a client whose method mixes two adapters. merge: as one whole model, of the closest static
+    mixture.
+
+    Raises: RunError if it cannot be written, or is to be merged and the client's rows are not here.
+    """
+    found, lacking = None, None
+    try:
+        found = merging(finished, start, rows_of_run(run, finished, client))
+    except DataError as error:
+        lacking = str(error)
+    shares = None if found is None else found.shares
+    if not merge:
+        about = _about(finished, client, found)
+        write_personal(to, finished.base, start, finished.state.head, shares=shares, about=about)
+        return TakenHome(found, lacking)
+    adapter = merged_adapter(start, shares)
+    if adapter is None:
+        raise RunError(
+            "this model's shares are learned, and which constants come closest is only known from the client's rows",
+            where=f"client {client!r}",
+            found=lacking,
+            do="Export without --merge, or where those rows are",
+        )
+    export_merged(to, adapter, finished.state.head, finished.base)
+    return TakenHome(found, lacking)
+
+
+def _about(finished: Finished, client: str, found: Merging | None) -> dict[str, Any]:
+    about = {"client": client, "run": finished.experiment.name, "method": finished.method.name}
+    losses = (
+        {} if found is None else {"held_out_loss": found.personal["loss"], "merged_held_out_loss": found.merged["loss"]}
+    )
+    return {**about, "round": finished.state.round, **losses}
