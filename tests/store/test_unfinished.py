@@ -72,3 +72,15 @@ def test_a_file_is_replaced_or_stays(tmp_path, full_disk):
     assert path.read_bytes() == b"old"
     replace_file(path, b"new", intact="", again="")
     assert path.read_bytes() == b"new"
+
+
+def test_folders_in_a_directory_that_is_there_are_filled_and_not_replaced(tmp_path):
+    for round, name in enumerate(("first", "second")):
+        with new_directory(tmp_path / "place") as unfinished:
+            (unfinished / "inner" / "deeper").mkdir(parents=True)
+            (unfinished / "inner" / "deeper" / "both").write_text(str(round))
+            (unfinished / "inner" / name).write_text(name)
+    inner = tmp_path / "place" / "inner"
+    assert (inner / "deeper" / "both").read_text() == "1"
+    assert sorted(path.name for path in inner.iterdir()) == ["deeper", "first", "second"]
+    assert [path.name for path in tmp_path.rglob(".*")] == []

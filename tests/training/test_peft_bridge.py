@@ -8,6 +8,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForImageClassification, AutoModelForSequenceClassification
 
 from fedloom.adapters.adapter import Adapter
+from fedloom.adapters.factors import Factors
 from fedloom.aggregation.world import Start
 from fedloom.errors import AdapterError, WrongBaseError
 from fedloom.training.local import train
@@ -156,3 +157,16 @@ def test_refuses_another_base_and_damaged_files(load, kit, tmp_path):
     (tmp_path / "adapter_model.safetensors").write_bytes(b"not weights")
     with pytest.raises(AdapterError, match="cannot be read"):
         load_peft(tmp_path, base.modules)
+
+
+def test_factors_that_share_memory_are_written_apart(load, tmp_path):
+    """A delta as wide as its layer is written out, beside one identity for all layers of a width."""
+    base = load("llama")
+    width = next(iter(base.modules.values()))[1]
+    names = [name for name, shape in base.modules.items() if shape[1] == width]
+    identity = torch.eye(width)
+    adapter = Adapter({name: Factors(identity, torch.randn(base.modules[name])) for name in names})
+    save_peft(adapter, {}, base, tmp_path)
+    again = load_peft(tmp_path, base.modules)
+    assert len(names) > 1
+    assert all(torch.allclose(again[name].delta(), adapter[name].delta()) for name in names)

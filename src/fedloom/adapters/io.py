@@ -106,7 +106,7 @@ def _described(
             for side in described.sides:
                 content[factor_key(name, module, side)] = getattr(adapters[name][module], side)
     # One metadata key only: safetensors writes several in no fixed order.
-    return _apart(_written(header, content)), {_METADATA_KEY: header.encode()}
+    return apart(_written(header, content)), {_METADATA_KEY: header.encode()}
 
 
 def from_bytes(
@@ -192,7 +192,7 @@ def _is_b(key: str) -> bool:
     return key.startswith("adapters/") and key.endswith("/b")
 
 
-def _apart(content: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def apart(content: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors on the CPU and contiguous; copies of those that share memory, which safetensors refuses."""
     apart, taken = {}, set()
     for key, tensor in content.items():

@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor
 
-from fedloom.adapters.adapter import Adapter
 from fedloom.aggregation.world import Start
 from fedloom.engine.base import Engine
 from fedloom.engine.events import Observer, silent
@@ -20,6 +19,7 @@ from fedloom.engine.promises import require_noise, require_promise
 from fedloom.engine.sites import Sites, lasting_facts, load_sites, refuse_changed
 from fedloom.engine.whole_run import Result, carry_on, records_of
 from fedloom.export.peft import export_peft
+from fedloom.export.personal import write_personal
 from fedloom.spec.experiment import Experiment
 from fedloom.spec.load import check, dump
 from fedloom.store.names import refuse_existing
@@ -47,8 +47,11 @@ class LocalHost:
     def ask(self, start: Start, question: str) -> str:
         return self.sites.ask(start, question, self.max_new_tokens)
 
-    def export(self, place: Path, adapter: Adapter, head: Mapping[str, Tensor]) -> None:
-        export_peft(place, adapter, head, self.sites.base)
+    def export(self, place: Path, model: Start, head: Mapping[str, Tensor]) -> None:
+        if model.mixing is None or not model.rest:
+            export_peft(place, model.delta(), head, self.sites.base)
+        else:
+            write_personal(place, self.sites.base, model, head)
 
 
 def run(

@@ -97,8 +97,11 @@ class Host(Protocol):
         """The answer of one model. Raises: RunError where there is no base model at hand."""
         ...
 
-    def export(self, place: Path, adapter: Adapter, head: Mapping[str, Tensor]) -> None:
-        """Write a PEFT directory. Raises: RunError where there is no base model at hand."""
+    def export(self, place: Path, model: Start, head: Mapping[str, Tensor]) -> None:
+        """Write a PEFT directory, or of a model that mixes two adapters what `write_personal` writes.
+
+        Raises: RunError where there is no base model at hand.
+        """
         ...
 
 
@@ -253,8 +256,8 @@ def _finish(loop: Loop, host: Host, state: RunState, began: float) -> Result:
     loop.observe(Stage("writing the adapter and the report"))
     took_part = [client for client in loop.clients if client in state.last_rounds] if loop.method.personal else []
     models = {client: _own(loop, state, client) for client in took_part}
-    for place, adapter in _adapters(loop.directory, state, models):
-        _if_at_hand(loop, "adapter", partial(host.export, place, adapter, state.head))
+    for place, model in _places(loop.directory, state, models):
+        _if_at_hand(loop, "adapter", partial(host.export, place, model, state.head))
     if not records_of(loop.directory, "run_finished"):
         loop.journal(
             "run_finished",
@@ -267,11 +270,11 @@ def _finish(loop: Loop, host: Host, state: RunState, began: float) -> Result:
     return Result(loop.directory.path, state, write_report(loop.directory), models)
 
 
-def _adapters(directory: RunDirectory, state: RunState, models: Mapping[str, Start]) -> list[tuple[Path, Adapter]]:
-    """Where each adapter of the run is written."""
+def _places(directory: RunDirectory, state: RunState, models: Mapping[str, Start]) -> list[tuple[Path, Start]]:
+    """Where each model of the run is written."""
     if models:
-        return [(directory.adapter / client, start.delta()) for client, start in models.items()]
-    return [(directory.adapter, state.learned.delta())]
+        return [(directory.adapter / client, start) for client, start in models.items()]
+    return [(directory.adapter, Start(Adapter(), trunk=state.learned.delta()))]
 
 
 def records_of(directory: RunDirectory, kind: str) -> list[Any]:

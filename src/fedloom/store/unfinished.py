@@ -42,12 +42,22 @@ def new_directory(path: Path, *, mode: int = 0o777) -> Iterator[Path]:
         unfinished.mkdir(mode, parents=True)
         yield unfinished
         sync_tree(unfinished)
-        for entry in list(unfinished.iterdir()) if there else ():
-            publish(entry, path / entry.name)
-        if not there:
+        if there:
+            _move_into(unfinished, path)
+        else:
             publish(unfinished, path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _move_into(source: Path, target: Path) -> None:
+    """Every file to its place in a directory that is there; a folder that is there too is filled, not replaced."""
+    for entry in list(source.iterdir()):
+        place = target / entry.name
+        if entry.is_dir() and place.is_dir():
+            _move_into(entry, place)
+        else:
+            publish(entry, place)
 
 
 def unfinished_name(path: Path) -> Path:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
+from fedloom.adapters.io import apart
 from fedloom.errors import AdapterError
 from fedloom.spec.experiment import ModelTable
 from fedloom.training.base_model import BaseModel
@@ -48,6 +49,7 @@ def save_peft(adapter: Adapter, head: Mapping[str, Tensor], base: BaseModel, dir
     for module, factors in adapter.items():
         tensors[f"{PREFIX}{module}{SIDE_A}"] = factors.a.detach().cpu().contiguous()
         tensors[f"{PREFIX}{module}{SIDE_B}"] = factors.b.detach().cpu().contiguous()
+    tensors = apart(tensors)
     # Not save_file, which has an error of its own for a full disk, without its number.
     (directory / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt", DIGEST_KEY: base.digest}))
     return directory

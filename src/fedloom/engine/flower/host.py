@@ -10,7 +10,6 @@ from typing import Any
 from flwr.serverapp import Grid
 from torch import Tensor
 
-from fedloom.adapters.adapter import Adapter
 from fedloom.aggregation.world import Start
 from fedloom.engine.base import Engine
 from fedloom.engine.events import Observer, Stage
@@ -76,8 +75,8 @@ class FlowerHost:
     def ask(self, start: Start, question: str) -> str:
         return self._take_home().ask(start, question)
 
-    def export(self, place: Path, adapter: Adapter, head: Mapping[str, Tensor]) -> None:
-        self._take_home().export(place, adapter, head)
+    def export(self, place: Path, model: Start, head: Mapping[str, Tensor]) -> None:
+        self._take_home().export(place, model, head)
 
     def _refuse(self, who: str, reason: str) -> None:
         if (who, reason) not in self.refused:
