@@ -37,9 +37,12 @@ def show_outcome(result: Result) -> None:
     show_tables(result.summary)
     adapter = result.directory / "adapter"
     places: dict[str, Path] = {"Run directory": result.directory, "Report": result.directory / "report.html"}
-    places |= {"PEFT adapters": adapter / "CLIENT"} if result.own else {"PEFT adapter": adapter}
+    personal = result.summary.personal
+    if result.models or not personal:
+        places |= {"PEFT adapters": adapter / "CLIENT"} if personal else {"PEFT adapter": adapter}
     for label, path in places.items():
         console.print(f"{label + ':':15}{path}", soft_wrap=True)
-    if result.own:
-        console.print(f"{'':15}one for each client, there is no global model: {', '.join(result.own)}", soft_wrap=True)
+    if personal:
+        whose = ", ".join(result.models) or "all at their sites"
+        console.print(f"{'':15}one for each client, there is no global model: {whose}", soft_wrap=True)
     console.print(f"{'Digest:':15}{result.digest}", soft_wrap=True)

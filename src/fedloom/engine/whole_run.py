@@ -222,8 +222,10 @@ def _ask_tuned(loop: Loop, host: Host, state: RunState, question: str) -> None:
     if not loop.method.personal:
         _journal_answer(loop, host, Start(Adapter(), trunk=state.learned.delta()), "final", question)
         return
-    client = next(client.name for client in loop.experiment.active if client.name in state.last_rounds)
-    _journal_answer(loop, host, _own(loop, state, client), "final", question, client=client)
+    took_part = [client.name for client in loop.experiment.active if client.name in state.last_rounds]
+    client = next((name for name in took_part if (loop.directory.clients / name).is_dir()), None)
+    if client is not None:
+        _journal_answer(loop, host, _own(loop, state, client), "final", question, client=client)
 
 
 def _own(loop: Loop, state: RunState, client: str) -> Start:
@@ -254,9 +256,8 @@ def _finish(loop: Loop, host: Host, state: RunState, began: float) -> Result:
     """Write the PEFT adapter (of each client, where it has its own) and the report, and close the journal (again, if a
     resume found it closed)."""
     loop.observe(Stage("writing the adapter and the report"))
-    took_part = [client for client in loop.clients if client in state.last_rounds] if loop.method.personal else []
-    models = {client: _own(loop, state, client) for client in took_part}
-    for place, model in _places(loop.directory, state, models):
+    models = _models_here(loop, state)
+    for place, model in _places(loop, state, models):
         _if_at_hand(loop, "adapter", partial(host.export, place, model, state.head))
     if not records_of(loop.directory, "run_finished"):
         loop.journal(
@@ -265,16 +266,28 @@ def _finish(loop: Loop, host: Host, state: RunState, began: float) -> Result:
             digest=digest_of(state, models),
             seconds=round_seconds(began),
             peak_memory_bytes=peak_memory_bytes(),
-            adapter="adapter/CLIENT" if models else "adapter",
+            adapter="adapter/CLIENT" if loop.method.personal else "adapter",
         )
     return Result(loop.directory.path, state, write_report(loop.directory), models)
 
 
-def _places(directory: RunDirectory, state: RunState, models: Mapping[str, Start]) -> list[tuple[Path, Start]]:
+def _models_here(loop: Loop, state: RunState) -> dict[str, Start]:
+    """client -> its own model, of those that took part; the journal says whose is not on this machine."""
+    if not loop.method.personal:
+        return {}
+    took_part = [client for client in loop.clients if client in state.last_rounds]
+    away = [client for client in took_part if not (loop.directory.clients / client).is_dir()]
+    for client in away:
+        reason = "what the client keeps is at its site, and never leaves it"
+        loop.journal("left_out", what=f"model of {client}", reason=reason)
+    return {client: _own(loop, state, client) for client in took_part if client not in away}
+
+
+def _places(loop: Loop, state: RunState, models: Mapping[str, Start]) -> list[tuple[Path, Start]]:
     """Where each model of the run is written."""
-    if models:
-        return [(directory.adapter / client, start) for client, start in models.items()]
-    return [(directory.adapter, Start(Adapter(), trunk=state.learned.delta()))]
+    if loop.method.personal:
+        return [(loop.directory.adapter / client, start) for client, start in models.items()]
+    return [(loop.directory.adapter, Start(Adapter(), trunk=state.learned.delta()))]
 
 
 def records_of(directory: RunDirectory, kind: str) -> list[Any]:

@@ -7,12 +7,16 @@ from dataclasses import replace
 from threading import Timer
 
 import pytest
+import torch
 
+from fedloom.engine.finished import load_finished
 from fedloom.engine.flower.frames import framed, parts_of
 from fedloom.engine.flower.host import FlowerHost, Patience, resume_with, run_with
 from fedloom.engine.forming import PLACE
 from fedloom.engine.run import run
 from fedloom.errors import RunError
+from fedloom.spec.experiment import MethodTable
+from fedloom.store.client_store import ClientStore
 from fedloom.store.run_directory import RunDirectory
 from tests.engine.flower.grid import MemoryGrid, changing, client, failing, never
 
@@ -225,3 +229,23 @@ def test_a_client_that_is_not_connected_is_assigned_nothing(pilot, tmp_path):
     lost = records(result.directory, "dropout")
     assert lost
     assert all("not connected" in record["reason"] for record in lost)
+
+
+@pytest.mark.parametrize("method", ["fedsa", "fedalt"])
+def test_models_of_their_own_stay_at_the_sites_and_the_run_says_so(pilot, tmp_path, method):
+    personal = pilot.model_copy(update={"method": MethodTable(name=method)})
+    here = run(personal, root=tmp_path / "local")
+    result = run_with(FlowerHost(grid_of(tmp_path), personal, lambda _: None, SOON), tmp_path / "runs")
+    assert not records(result.directory, "dropout")
+    away = [record["what"] for record in records(result.directory, "left_out")]
+    assert away == [f"model of {name}" for name in NAMES]
+    assert not result.models
+    one, other = (load_finished(run.directory).state.learned for run in (here, result))
+    assert {name: adapter.digest() for name, adapter in one.clients.items()} == {
+        name: adapter.digest() for name, adapter in other.clients.items()
+    }
+    assert one.shared.digest() == other.shared.digest()
+    for name in NAMES:
+        kept = [ClientStore(root / name).load(2) for root in (here.directory / "clients", tmp_path / "store")]
+        assert kept[0].keys() == kept[1].keys()
+        assert all(torch.equal(kept[0][key], kept[1][key]) for key in kept[0])
