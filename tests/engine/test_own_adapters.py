@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 
@@ -253,3 +255,16 @@ def test_clients_borrow_from_their_nearest_neighbours_alone(make_loop):
         assert cosine(start.rest, own[nearest].trainable) > 0.5
         farthest = next(name for name in others if name != nearest)
         assert cosine(start.rest, own[nearest].trainable) > 2 * abs(cosine(start.rest, own[farthest].trainable))
+
+
+def test_what_a_lost_server_knows_nothing_of_is_set_aside_and_not_lost(make_loop, tmp_path):
+    first = make_loop(experiment_of(), name="first")
+    drive(first)
+    anew = make_loop(experiment_of(), name="anew")
+    shutil.copytree(first.directory.clients, anew.directory.clients, dirs_exist_ok=True)
+    drive(anew)
+    for client in NAMES:
+        kept = ClientStore(anew.directory.clients / client)
+        assert kept.rounds() == [1, 2, 3, 4]
+        assert ClientStore(kept.directory / "earlier-0001").rounds() == [1, 2, 3, 4]
+    assert not list(first.directory.clients.rglob("earlier-*"))

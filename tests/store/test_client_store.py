@@ -118,3 +118,18 @@ def test_killed_at_any_call_of_a_save_earlier_rounds_are_whole_and_the_round_is_
     assert {kill["found"].get("2") for kill in kills} == {2.0, None, 9.0}
     assert {kill["after"] for kill in kills} == {9.0}
     assert all(kill["left"] == ["0001.safetensors", "0002.safetensors"] for kill in kills)
+
+
+def test_what_is_set_aside_is_there_as_it_was_and_no_round_any_more(tmp_path):
+    store = ClientStore(tmp_path / "a")
+    assert store.set_aside_after(0) is None
+    for round in (1, 2, 3):
+        store.save(round, {"x": torch.full((2,), float(round))})
+    folder = store.set_aside_after(1)
+    assert store.rounds() == [1]
+    assert float(ClientStore(folder).load(3)["x"][0]) == 3.0
+    store.save(2, {"x": torch.zeros(2)})
+    again = store.set_aside_after(1)
+    assert again != folder
+    assert ClientStore(folder).rounds() == [2, 3]
+    assert ClientStore(again).rounds() == [2]

@@ -37,18 +37,27 @@ def store_of(root: Path | None, assignment: Assignment) -> ClientStore | None:
 
 
 def begun(assignment: Assignment, store: ClientStore | None) -> Assignment:
-    """The assignment with what this client kept after the last round that counted. Later files are removed first.
+    """The assignment with what this client kept after the last round that counted. Later files are removed first; a
+    client that goes on from its own sets them aside, where they are more than the last attempt at a round.
 
     Raises: RunError, CheckpointDamagedError where that is lost: to begin anew in silence would be another run.
     """
     if store is None:
         return assignment
     if assignment.kind == "train":
-        store.forget_after(assignment.kept_round)
+        _forget_after(assignment, store)
     there = assignment.kept_round and any(assignment.held.values())
     kept = store.load(assignment.kept_round) if there else {}
     begins = going_on(assignment, kept) if there else assignment
     return on_its_own(begins, kept) if assignment.resumes else begins
+
+
+def _forget_after(assignment: Assignment, store: ClientStore) -> None:
+    """The server may have been lost, and know nothing of rounds that the client alone still has."""
+    later = [round for round in store.rounds() if round > assignment.kept_round]
+    if assignment.resumes and len(later) > 1:
+        store.set_aside_after(assignment.kept_round)
+    store.forget_after(assignment.kept_round)
 
 
 def put_away(

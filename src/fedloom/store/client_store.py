@@ -12,12 +12,13 @@ from torch import Tensor
 
 from fedloom.adapters.io import from_bytes, to_bytes
 from fedloom.errors import AdapterError, CheckpointDamagedError, RunError
-from fedloom.store.durable import cannot_write, make_directory
+from fedloom.store.durable import cannot_write, make_directory, publish
 from fedloom.store.unfinished import remove_abandoned, replace_file
 
 _ROUND_FILE = re.compile(r"([0-9]{4,})\.safetensors")
 _UNFINISHED = re.compile(r"\.([0-9]{4,}\.safetensors)\.tmp-[0-9]+")
 _DIGEST = "digest"
+_EARLIER = "earlier-"  # folders of what was set aside
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,25 @@ class ClientStore:
             if unfinished := _UNFINISHED.fullmatch(entry.name):
                 remove_abandoned(self.directory / unfinished[1])
         return left
+
+    def set_aside_after(self, round: int) -> Path | None:
+        """Move the files of all later rounds into a folder beside them, and return it; None if there are none.
+
+        For what a server that was lost, or went back, knows nothing of, and nobody else has.
+        Raises: RunError if they cannot be moved.
+        """
+        later = [found for found in self.rounds() if found > round]
+        if not later:
+            return None
+        number = 1 + sum(entry.name.startswith(_EARLIER) for entry in self.directory.iterdir())
+        folder = self.directory / f"{_EARLIER}{number:04d}"
+        try:
+            make_directory(folder)
+            for one in later:
+                publish(self._path(one), folder / self._path(one).name)
+        except OSError as error:
+            raise cannot_write(error, folder, needed_bytes=0, intact="Nothing of this client is lost") from error
+        return folder
 
     def _path(self, round: int) -> Path:
         return self.directory / f"{round:04d}.safetensors"
