@@ -14,7 +14,7 @@ from fedloom.adapters.factors import Factors
 from fedloom.aggregation.world import Mixing, Start
 from fedloom.errors import AdapterError
 from fedloom.rng import generator
-from fedloom.training.local import groups_of, load_assignment, training_mode
+from fedloom.training.local import groups_of, load_assignment, train, training_mode
 from fedloom.training.lora_layer import LoraLayer, load_start, trained_mixers
 from fedloom.training.losses import batch_loss
 from fedloom.training.mixed import Branches, add_mixed
@@ -335,3 +335,27 @@ def test_the_groups_of_the_optimizer(kind, load, kit):
     assert (rest["peak"], rest["weight_decay"]) == (1e-2, 0.1)
     assert len(rest["params"]) == 2 * (len(base.modules) - 1)
     assert len(head) == bool(base.head)
+
+
+@pytest.mark.parametrize("mixing", MIXINGS)
+def test_a_step_moves_each_part_at_its_rate_and_a_frozen_rest_not_at_all(mixing, load, kit):
+    """The first step of a fresh AdamW moves every number by the rate, wherever the gradient is not about zero."""
+    base, mixing = load("llama"), MIXINGS[mixing]
+    mixing = Mixing(mixing.kind, mixing.share, mixing.trains_rest, rate=0.25)
+    work = kit.assignment(base, start_of(base, kit, mixing), steps=1, weight_decay=0.5)
+    result = train(base, work, iter([kit.random_batch(base)]), lambda _: None)
+    third = list(base.modules)[2]
+    layer, start = base.layers[third], work.start
+    decayed = 1 - 1e-2 * 0.5
+    assert moved(result.adapter[third].a, decayed * start.trainable[third].a) == pytest.approx(1e-2, rel=0.01)
+    if mixing.kind == "learned":
+        assert moved(trained_mixers(base)[third], start.mixers[third]) == pytest.approx(0.25e-2, rel=0.01)
+    rest = layer.rest[0].detach()
+    if mixing.trains_rest:
+        assert moved(rest, decayed * start.rest[third].a) == pytest.approx(1e-2, rel=0.01)
+    else:
+        assert torch.equal(rest, start.rest[third].a)
+
+
+def moved(now, before):
+    return float((now - before).abs().median())
