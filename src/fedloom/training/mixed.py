@@ -85,7 +85,7 @@ class MixedProduct(torch.autograd.Function):
     Shapes: x (n, in), c (q, in), d (out, q), down (rank, in) or with the gate (rank + 1, in), b (out, rank),
         logit (n, 1) where it is not of x.
     known: (w, bias) of a frozen layer, w (in, out); None for the branches alone.
-    Saves x, H and p: z is overwritten by H. What needs no gradient, such as a frozen rest, costs none.
+    Saves x, H and the logit: z is overwritten by H. What needs no gradient, such as a frozen rest, costs none.
     """
 
     @staticmethod
@@ -102,14 +102,12 @@ class MixedProduct(torch.autograd.Function):
     ) -> Tensor:
         z, ranks = x @ torch.cat([c, down]).T, len(c) + b.shape[1]
         ctx.gate_inside = z.shape[1] > ranks
-        h, p = z[:, :ranks], z[:, ranks:] if ctx.gate_inside else logit
-        if p is not None:
-            p = p.sigmoid()
-            h[:, : len(c)].mul_(1 - p)
-            h[:, len(c) :].mul_(p)
+        h, logit = z[:, :ranks], z[:, ranks:] if ctx.gate_inside else logit
+        if logit is not None:
+            h = _weigh_(h, logit, len(c))
         weight = () if known is None else known[:1]
         ctx.counts = len(weight), len(frozen or ())
-        ctx.save_for_backward(x, c, d, down, b, h, p, *weight, *(frozen or ()))
+        ctx.save_for_backward(x, c, d, down, b, h, logit, *weight, *(frozen or ()))
         wide = torch.cat([d, b], 1).T
         if known is None:
             return h @ wide
@@ -119,14 +117,17 @@ class MixedProduct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, c, d, down, b, h, p, *others = ctx.saved_tensors
+        x, c, d, down, b, h, logit, *others = ctx.saved_tensors
         weight, frozen = others[: ctx.counts[0]], others[ctx.counts[0] :]
         (g,) = grads
         needs_x, _, needs_c, needs_d, needs_down, needs_b, needs_logit, _ = ctx.needs_input_grad
         dx = dlogit = dz = None
         if needs_x or needs_c or needs_down or needs_logit:
-            dz, dlogit = _through_shares(g @ torch.cat([d, b], 1), h, p, len(c))
-            dz = torch.cat([dz, dlogit], 1) if ctx.gate_inside else dz  # type: ignore[list-item]
+            dz = g @ torch.cat([d, b], 1)
+            if logit is not None:
+                dlogit = _of_logit(dz, h, logit, len(c))
+                dz = _weigh_(dz, logit, len(c))
+                dz = torch.cat([dz, dlogit], 1) if ctx.gate_inside else dz
         if needs_x:
             both = torch.cat([c, down])
             dx = (g @ weight[0].T).addmm_(dz, both) if weight else dz @ both  # type: ignore[operator]
@@ -139,12 +140,18 @@ class MixedProduct(torch.autograd.Function):
         return dx, None, dc, dd, ddown, db, dlogit if needs_logit else None, None
 
 
-def _through_shares(dh: Tensor, h: Tensor, p: Tensor | None, rest: int) -> tuple[Tensor, Tensor | None]:
-    """dz without its last column, and dlogit (n, 1), from dH; dH is overwritten. rest: columns of the rest."""
-    if p is None:
-        return dh, None
-    along, q = dh * h, 1 - p
-    dlogit = q * along[:, rest:].sum(1, keepdim=True) - p * along[:, :rest].sum(1, keepdim=True)
-    dh[:, :rest].mul_(q)
-    dh[:, rest:].mul_(p)
-    return dh, dlogit
+def _weigh_(columns: Tensor, logit: Tensor, rest: int) -> Tensor:
+    """The first `rest` columns times 1 - p and the others times p, in place. Shapes: (n, ranks), logit (n, 1).
+
+    1 - p is sigmoid(-logit): by a difference it would be zero in bfloat16 from p = 0.998 on.
+    """
+    columns[:, :rest].mul_(torch.sigmoid(-logit))
+    columns[:, rest:].mul_(torch.sigmoid(logit))
+    return columns
+
+
+def _of_logit(dh: Tensor, h: Tensor, logit: Tensor, rest: int) -> Tensor:
+    """dlogit (n, 1) from dH and H."""
+    along = dh * h
+    own, others = along[:, rest:].sum(1, keepdim=True), along[:, :rest].sum(1, keepdim=True)
+    return torch.sigmoid(-logit) * own - torch.sigmoid(logit) * others
