@@ -7,7 +7,7 @@ first; they are taken to be 8, 8, 4, 4, 2 and 1 times slower than it, with memor
 as long as its slowest client: measured seconds of training times how much slower that client is. Side by side:
 
     plan     layers, ranks and batch of each client from the planner, whose deadline is a little above what the slowest
-             client needs for the least that it can train
+             client needs for the least that it can train; no client may send more than with the best uniform rank
     uniform  one rank on all layers for all, 2 or 8, in batches of two rows, which fit the weakest
     weakest  everyone trains what the plan gives the weakest
     random   as many layers with the same ranks as in the plan, drawn at random
@@ -188,14 +188,18 @@ def ran(experiment: Experiment, folder: str, budget: float | None = None) -> Ran
 def compared(data: Path, seed: int, rounds: int, planner: Planner, folder: str) -> dict[str, Ran]:
     """All contenders of one seed within the simulated time of the slowest uniform one."""
     experiment = with_memory(federation(data, seed, rounds), planner)
-    deadline = SLACK * soonest(experiment, planner)
-    left = experiment.model_copy(
-        update={"planning": experiment.planning.model_copy(update={"deadline": deadline, "second_price": 0.0})}
-    )
-    plan = planner.plan(left)
     found = {f"uniform, rank {rank}": ran(uniform(experiment, rank), folder) for rank in UNIFORM}
     budget = max(one.curve[-1][0] for one in found.values())
-    more = math.ceil(rounds * budget / min(one.curve[-1][0] for one in found.values()) * 2.2)
+    best = min(found.values(), key=lambda one: one.curve[-1][1])
+    limits = {
+        "deadline": SLACK * soonest(experiment, planner),
+        "upload": 4 * best.numbers,
+        "second_price": 0.0,
+    }
+    left = experiment.model_copy(update={"planning": experiment.planning.model_copy(update=limits)})
+    plan = planner.plan(left)
+    # All train what takes the slowest client as long; a half more, as predictions may be wrong.
+    more = math.ceil(1.5 * budget / max(one.seconds for one in plan.clients))
     longer = left.model_copy(update={"training": left.training.model_copy(update={"rounds": more})})
     weakest = planner.keys(plan)["pc-1"]
     contenders = {

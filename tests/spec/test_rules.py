@@ -50,6 +50,14 @@ FAULTS = {
         "line 2: [privacy] canaries: are texts, and [model] task is image-classification; set it to 0",
     ),
     "unknown setting": ('[method]\nname = "flora"\nx = 1', "line 3: [method] x: unknown setting 'x'"),
+    "an optimizer without a global model": (
+        '[method]\nname = "fedalt"\n[server]\noptimizer = "adam"',
+        "line 4: [server] optimizer: fedalt leaves no global model that it could step; expected none, found adam",
+    ),
+    "rounded factors of one's own": (
+        '[method]\nname = "fedalt"\n[wire]\nup = "int8"',
+        "line 4: [wire] up: clients of fedalt go on from their exact factors",
+    ),
     "bad setting": (
         '[method]\nname = "loom"\ndirections = "up"',
         "line 3: [method] directions: directions must be one of",

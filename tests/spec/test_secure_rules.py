@@ -4,6 +4,7 @@ import pytest
 
 from fedloom.aggregation.registry import METHODS
 from fedloom.spec.disclosure import disclosures
+from fedloom.spec.experiment import MethodTable
 from fedloom.spec.rules import problems_of
 from fedloom.spec.secure_rules import drawn
 from fedloom.spec.secure_table import SecureAggregationTable
@@ -60,6 +61,20 @@ def test_what_cannot_be_is_refused_by_its_key(changes, path, message):
     assert message in text
 
 
+@pytest.mark.parametrize(
+    ("settings", "named"), [({"max_age": 2}, "max_age = 2 needs"), ({"refresh": 2}, "refresh = 2")]
+)
+def test_settings_that_need_single_adapters_are_refused_with_sums_alone(settings, named):
+    experiment = experiment_of("fedalt")
+    asking = experiment.model_copy(update={"method": MethodTable.model_validate({"name": "fedalt", **settings})})
+    [(path, message)] = paths(asking)
+    assert path == ("method", "name")
+    assert named in message
+    assert "which secure aggregation hides" in message
+    off = asking.model_copy(update={"secure_aggregation": SecureAggregationTable()})
+    assert not paths(off)
+
+
 def test_nothing_is_refused_where_it_is_off():
     assert not paths(experiment_of("loom", enabled=False, bound=None))
 
@@ -76,6 +91,13 @@ def test_what_is_shown_to_whom_is_said():
     assert "its numbers of rows and a digest of them" in secure[1]
     assert plain[0].startswith("the server sees, of each client: the factors that it trained")
     assert "stays at the client" in disclosures(experiment_of("fedsa"))[0]
+    assert "its mixers and its optimizer's state stay at the client" in disclosures(experiment_of("fedalt"))[0]
+    assert "their mean with its own, less itself" in disclosures(experiment_of("fedalt"))[2]
+    opened = experiment_of("fedalt", enabled=False)
+    assert "the mean of their adapters, beside its own" in disclosures(opened)[1]
+    assert "the other's adapter" not in disclosures(opened)[1]
+    two = opened.model_copy(update={"clients": opened.clients[:2]})
+    assert "with two clients is the other's adapter" in disclosures(two)[1]
 
 
 def test_what_is_measured_of_the_layers_is_disclosed():

@@ -151,7 +151,10 @@ class ClientHalf:
         """What is sent, after what stays was put away. facts: metrics besides those of the training."""
         contribution = self._contribution(site, assignment, trained)
         contribution = replace(contribution, metrics={**contribution.metrics, **(facts or {})})
-        own = own_tensors(trained.mixers, trained.memory)
+        # What had nothing to do in this round stays as it was.
+        own = own_tensors(
+            {**assignment.start.mixers, **trained.mixers}, {**assignment.memory, **trained.memory}
+        )
         return leaving(assignment, contribution, store_of(self.store, assignment), own)
 
     def _contribution(self, site: Site, assignment: Assignment, trained: Trained) -> Contribution:

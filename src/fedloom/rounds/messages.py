@@ -218,7 +218,7 @@ class Assignment:
 
     def without_trunk(self) -> Assignment:
         """What is needed to judge an answer: the trunk, which may be large, does not change. Pieces stay named."""
-        return replace(self, start=Start(self.start.trainable))
+        return replace(self, start=Start(self.start.trainable, mixers=self.start.mixers))
 
 
 @dataclass(frozen=True)
