@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from fedloom.errors import PlanError
-from fedloom.planning.calibrate import KNOWN, Measurement, calibrated, known_memory
+from fedloom.planning.calibrate import BACK, KNOWN, THIN, Measurement, calibrated, known_memory
 from fedloom.planning.cost import step_seconds, usage
 from fedloom.planning.values import Choice, Memory, Speed
 
@@ -37,7 +37,7 @@ def trials(architecture, machine, work, **noise):
 
 
 def test_exact_measurements_give_the_coefficients_back(architecture, machine, true_machine, work):
-    found = calibrated(architecture, machine, list(trials(architecture, true_machine, work)))
+    found = calibrated(architecture, machine, list(trials(architecture, true_machine, work)), related=False)
     assert found.assumed == ("forward_8", "backward_8", "weights_8")
     assert max(found.memory_error, found.seconds_error) < 1e-9
     for field in fields(Memory):
@@ -74,13 +74,40 @@ def test_measurements_that_only_a_negative_coefficient_fits_give_zero(architectu
 
 def test_what_the_measurements_do_not_tell_keeps_its_value_and_is_named(architecture, machine, true_machine, work):
     choices = [Choice((("0.q", rank),), 32, 1, 4) for rank in (1, 4)]
-    found = calibrated(
-        architecture, machine, [measured(architecture, true_machine, work, choice) for choice in choices]
-    )
+    exact = [measured(architecture, true_machine, work, choice) for choice in choices]
+    found = calibrated(architecture, machine, exact, related=False)
     assert "score_values" in found.assumed
     assert "backward_32" in found.assumed
     assert found.machine.memory.score_values == machine.memory.score_values
     assert found.memory_error < 1e-9, "two measurements are two numbers, which the rest reproduces"
+
+
+def test_what_trials_cannot_tell_apart_is_told_by_what_holds_on_every_machine(
+    architecture, machine, true_machine, work
+):
+    """Wide factors at one length alone: what they cost may be of products or of the optimizer, and not all of one."""
+    thin = THIN / (2 * architecture.linear_parameters) * (5e-3 + BACK * 5e-3)
+    real = replace(
+        true_machine, speeds=(Speed(32, 5e-3, BACK * 5e-3),), product_seconds=thin, optimizer_seconds=200 * thin
+    )
+    start = replace(machine, speeds=(Speed(32, 0.0, 0.0),), product_seconds=0.0, optimizer_seconds=0.0)
+    every = ("0.q", "0.up", "1.q", "2.up")
+    shapes = ((2, 1, 16), (2, 4, 16), (8, 1, 16))
+    few = [
+        measured(
+            architecture,
+            real,
+            replace(work, tokens=tokens, labels=1),
+            Choice(tuple((name, rank) for name in every), 32, batch, 1),
+        )
+        for rank, batch, tokens in shapes
+    ]
+    alone, believing = (
+        calibrated(architecture, start, few, (*KNOWN, "label_seconds"), related=related).machine.product_seconds / thin
+        for related in (False, True)
+    )
+    assert abs(believing - 1) < 0.5 * abs(alone - 1)
+    assert abs(believing - 1) < 0.5
 
 
 def test_nothing_measured_is_an_error(architecture, machine):
@@ -96,7 +123,7 @@ def test_what_is_held_stays_as_it_is_and_the_rest_is_found(architecture, machine
     known = replace(true_machine.memory, runtime_bytes=0.0, block_values=0.0)
     start = replace(machine, memory=known, speeds=(Speed(32, 0.0, 0.0, 1e-2), Speed(4, 0.0, 0.0)))
     exact = list(trials(architecture, true_machine, work))
-    found = calibrated(architecture, start, exact, held)
+    found = calibrated(architecture, start, exact, held, related=False)
     assert max(found.memory_error, found.seconds_error) < 1e-9
     assert found.machine.memory.block_values == pytest.approx(true_machine.memory.block_values)
     assert not set(held) & set(found.assumed)

@@ -3,6 +3,13 @@
 Both costs are linear in their coefficients x: measured_j = known_j + sum over i of F_ji x_i. Rows are divided by what
 was measured, so that relative errors count alike, and x >= 0 minimises the sum of squares (NNLS, Lawson and Hanson,
 1974). F comes from `cost` itself: what one coefficient adds when it is 1 and all others are 0.
+
+A probe of a minute has hardly more trials than there are coefficients of time, so that the noise of one trial could
+give all of it to one of them. Two relations that hold on every machine are therefore believed as one trial is:
+
+    product_seconds = THIN / (2 N) (forward + backward)     a multiplication of the factors, which are thin, takes THIN
+                                                            times as long as one of the base with its N weights
+    backward = BACK forward                                 of a frozen base: no gradients of weights
 """
 
 from __future__ import annotations
@@ -31,6 +38,7 @@ OF_SPEED = ("forward", "backward", "weights")
 # What the training loop keeps, whatever the machine: to fit it too would let the noise of few trials choose it.
 KNOWN = ("logit_bytes", "input_values", "rank_values", "weights_32", "weights_16")
 SHARED_INPUTS = 0.65  # of the inputs of all layers of a block: q, k and v have one in common, gate and up another
+THIN, BACK = 3.0, 1.2  # as measured; see above
 LOGIT_WORK_BYTES = 2.3  # of a few rows of logits in float32, as measured
 
 
@@ -71,10 +79,13 @@ def calibrated(
     machine: Machine,
     measurements: Sequence[Measurement],
     held: Collection[str] = (),
+    *,
+    related: bool = True,
 ) -> Calibration:
     """The machine with the coefficients that fit best; everything else of it is left as it is.
 
     held: names of coefficients that are not fitted.
+    related: whether the relations above are believed; without them, exact measurements give exact coefficients.
 
     Raises: PlanError without measurements, for an unknown module, or without scipy.
     """
@@ -96,9 +107,17 @@ def calibrated(
     of_memory, memory_error, memory_assumed = _fitted(
         {name: before[name] for name in MEMORY}, memory, measurements, peaks, held
     )
-    of_time, seconds_error, seconds_assumed = _fitted(prior, seconds, measurements, spent, held)
+    believed = _believed(architecture, bits) if related else ()
+    of_time, seconds_error, seconds_assumed = _fitted(prior, seconds, measurements, spent, held, believed)
     fitted = replace(_with_seconds(machine, of_time, bits), memory=Memory(**of_memory))
     return Calibration(fitted, memory_error, seconds_error, memory_assumed + seconds_assumed)
+
+
+def _believed(architecture: Architecture, bits: Sequence[int]) -> list[Coefficients]:
+    """Relations between coefficients of time, each a sum that is 0; the first name of each gives its scale."""
+    most, share = max(bits), THIN / (2 * max(architecture.linear_parameters, 1))
+    thin = {"product_seconds": 1.0, f"forward_{most}": -share, f"backward_{most}": -share}
+    return [thin, *({f"backward_{number}": 1.0, f"forward_{number}": -BACK} for number in bits)]
 
 
 def _seconds_of(machine: Machine, bits: Sequence[int]) -> dict[str, float]:
@@ -123,15 +142,26 @@ def _fitted(
     measurements: Sequence[Measurement],
     measured: np.ndarray,
     held: Collection[str],
+    believed: Sequence[Coefficients] = (),
 ) -> tuple[dict[str, float], float, tuple[str, ...]]:
-    """Coefficients, the largest relative error, and the names of those that are not held and keep their prior still."""
+    """Coefficients, the largest relative error, and the names of those that are not held and keep their prior still.
+
+    believed: relations that count as one measurement each.
+    """
     nothing = dict.fromkeys(prior, 0.0)
     known = np.array([cost(one, nothing) for one in measurements])
     columns = {name: np.array([cost(one, nothing | {name: 1.0}) for one in measurements]) - known for name in prior}
-    told = _independent({name: column / measured for name, column in columns.items() if name not in held})
+    scales = [float(np.mean(columns[next(iter(relation))] / measured)) for relation in believed]
+    related = {
+        name: np.array([scale * one.get(name, 0.0) for scale, one in zip(scales, believed, strict=True)])
+        for name in prior
+    }
+    rows = {name: np.concatenate([column / measured, related[name]]) for name, column in columns.items()}
+    told = _independent({name: row for name, row in rows.items() if name not in held})
     kept = {name: prior[name] for name in prior if name not in told}
-    rest = measured - known - _combined(columns, kept)
-    x: dict[str, float] = {**prior} | _nonnegative({name: columns[name] / measured for name in told}, rest / measured)
+    wanted = np.concatenate([(measured - known) / measured, np.zeros(len(believed))])
+    rest = wanted - _combined(rows, kept)
+    x: dict[str, float] = {**prior} | _nonnegative({name: rows[name] for name in told}, rest)
     predicted = known + _combined(columns, x)
     assumed = tuple(name for name in kept if name not in held)
     return x, float(np.abs(predicted / measured - 1).max()), assumed
