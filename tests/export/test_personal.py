@@ -240,7 +240,7 @@ def changed(path, change):
         (lambda table: table.update(version=2), "expected version 1, found 2"),
         (lambda table: table.update(format="x"), "not a personal model"),
         (lambda table: table.update(kind="gated"), "damaged at 'kind'"),
-        (lambda table: table.update(kind="static"), "damaged at 'share'"),
+        (lambda table: table.update(kind="static", share=1.0), "damaged at 'share'"),
         (lambda table: table.update(branches=["../.."]), "damaged at 'branches'"),
         (lambda table: table.update(closest_static_shares={"q": 2}), "damaged at 'closest_static_shares'"),
         (lambda table: table.pop("base_digest"), "damaged at 'base_digest'"),

@@ -17,6 +17,7 @@ DOUBLE = torch.float64
 ROUNDED = {"atol": 1e-5, "rtol": 1e-5}  # masters, and their products with scalings, are in float32
 MIXINGS = {
     "learned": Mixing(),
+    "learned, mostly own": Mixing(share=0.9),
     "static": Mixing("static", 0.3),
     "sum": Mixing("sum"),
     "trained rest": Mixing(trains_rest=True),
@@ -68,7 +69,8 @@ def share_by_formula(mixing, branches, x, mixer):
         return 1.0, 1.0
     if mixing.kind == "static":
         return mixing.share, 1 - mixing.share
-    both = torch.softmax(x @ mixer.T, -1)
+    odds = torch.tensor([mixing.share / (1 - mixing.share), 1.0], dtype=x.dtype)
+    both = torch.softmax(x @ mixer.T + odds.log(), -1)
     return both[..., :1], both[..., 1:]
 
 

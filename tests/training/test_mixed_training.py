@@ -16,6 +16,7 @@ from fedloom.training.losses import batch_loss
 
 MIXINGS = {
     "learned": Mixing(),
+    "learned, mostly own": Mixing(share=0.9),
     "static": Mixing("static", 0.3),
     "sum": Mixing("sum"),
     "trained rest": Mixing(trains_rest=True),

@@ -14,6 +14,7 @@ from fedloom.training.per_example import per_example
 TOLERANCE = {"atol": 2e-6, "rtol": 2e-4}
 MIXINGS = {
     "learned": Mixing(),
+    "learned, mostly own": Mixing(share=0.9),
     "static": Mixing("static", 0.3),
     "sum": Mixing("sum"),
     "trained rest": Mixing(trains_rest=True),

@@ -124,9 +124,10 @@ class GlobalState:
 class Mixing:
     """How a client's own branch and the frozen one of the rest of the world are weighed in each module.
 
-    kind: "learned": p(x) = softmax(G x)[0] for every token, and 1 - p(x), by the client's mixer G (2, in); "static":
-        share and 1 - share; "sum": both whole.
-    share: of the own branch where it is static.  trains_rest: whether the client also trains its copy of the rest.
+    kind: "learned": p(x) for every token, and 1 - p(x), by the client's mixer G (2, in), as of `training.mixed`;
+        "static": share and 1 - share; "sum": both whole.
+    share: of the own branch where it is static, and of a learned mixture whose mixer is zero.
+    trains_rest: whether the client also trains its copy of the rest.
     rate: learning rate of the mixers as a multiple of the factors'.
     """
 
@@ -183,7 +184,7 @@ class Start:
 
     def delta(self, shares: Mapping[str, float] | None = None) -> Adapter:
         """The model as one adapter. shares: module -> constant share of the own branch where there are two; left out:
-        that of a static mixture, and 0.5 of learned ones, which is exact while the mixers are zero."""
+        that of the mixing, which is exact for learned ones while the mixers are zero."""
         identities = Identities()
         written_out = Adapter({module: identities.factors(matrix) for module, matrix in self.matrices.items()})
         return stack_adapters([self.trunk, written_out, *self._mixed(shares or {})])
@@ -191,7 +192,7 @@ class Start:
     def _mixed(self, shares: Mapping[str, float]) -> tuple[Adapter, ...]:
         if self.mixing is None or not self.rest:
             return (self.trainable,)
-        usual, whole = (0.5 if self.mixing.kind == "learned" else self.mixing.share), self.mixing.kind == "sum"
+        usual, whole = self.mixing.share, self.mixing.kind == "sum"
 
         def weighed(adapter: Adapter, other: Adapter, own: bool) -> Adapter:
             def part(module: str, factors: Factors) -> Factors:

@@ -53,7 +53,7 @@ class Description:
             "format": FORMAT,
             "version": VERSION,
             "kind": self.kind,
-            **({"share": self.share} if self.kind == "static" else {}),
+            **({"share": self.share} if self.kind != "sum" else {}),
             "base": self.base,
             "base_digest": self.base_digest,
             "task": self.task,
@@ -99,7 +99,7 @@ def _checked(table: Mapping[str, Any], path: Path) -> Description:
     shares = get("closest_static_shares", "a table of shares", _are_shares, {})
     return Description(
         kind=kind,
-        share=get("share", "a share of 0 to 1", _is_share, None if kind == "static" else 0.5),
+        share=get("share", "a share between 0 and 1", _is_inside, 0.5 if kind == "sum" else None),
         base=get("base", "a model", _is_text),
         base_digest=get("base_digest", "a digest", _is_text),
         task=get("task", "a task", _is_text),
@@ -119,6 +119,10 @@ def _are_branches(value: Any) -> bool:
 
 def _is_share(value: Any) -> bool:
     return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def _is_inside(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 < value < 1
 
 
 def _are_shares(value: Any) -> bool:

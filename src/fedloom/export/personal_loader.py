@@ -36,7 +36,7 @@ def load_personal(model: Model, directory: str | Path, *, check_weights: bool = 
     """Put the adapters and the mixer of a personal directory onto a plain model, in place; returns the model.
 
     In every adapted layer, for each token, y = W x + p(x) s_L B_L A_L x + (1 - p(x)) s_R B_R A_R x, where
-    p(x) = softmax(G x)[0].
+    p(x) = softmax(G x + (log(share / (1 - share)), 0))[0].
     A personal model that was put on before is taken off first, so that one base serves one client after another.
 
     model: of transformers, on any device, as `from_pretrained` gives it.

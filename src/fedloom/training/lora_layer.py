@@ -13,7 +13,7 @@ from fedloom.adapters.factors import Factors
 from fedloom.aggregation.world import Mixing, Start
 from fedloom.errors import AdapterError
 from fedloom.training.low_rank import Frozen, add_low_rank, through
-from fedloom.training.mixed import Branches, Pair, add_mixed, constant_shares, gate_of
+from fedloom.training.mixed import Branches, Pair, add_mixed, bias_of, constant_shares, gate_of
 from fedloom.training.targets import shape_of
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class LoraLayer(nn.Module):
     def own_share(self, x: Tensor) -> Tensor | float:
         """The share of the own branch; p(x) of every token (.., 1) where it is learned."""
         if self.mixer is not None:
-            return torch.sigmoid(x @ gate_of(self.mixer, x.dtype)[:, None])
+            return torch.sigmoid(x @ gate_of(self.mixer, x.dtype)[:, None] + bias_of(self.mixing))
         return 0.0 if self.a is None and self.rest is not None else self.shares()[0]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -152,7 +152,8 @@ class LoraLayer(nn.Module):
             return self._known(x) + self.branch(x, x if dropped is None else dropped)
         if own is not None and rest is not None:
             gate = None if self.mixer is None else gate_of(self.mixer, x.dtype)
-            return add_mixed(x, self.base, Branches(own, rest, gate), self.trunk, dropped)
+            bias = 0.0 if gate is None else bias_of(self.mixing)
+            return add_mixed(x, self.base, Branches(own, rest, gate, bias), self.trunk, dropped)
         if dropped is not None:  # only the branch loses inputs; the trunk is part of what is already known
             return self._known(x) + through(dropped, pair)
         return add_low_rank(x, self.base, pair, self.trunk)

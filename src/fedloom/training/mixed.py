@@ -1,13 +1,16 @@
 """A frozen linear layer beside which two low-rank branches are weighed against each other, for every token anew.
 
-    y = W0 x + p(x) s_L B_L A_L x + (1 - p(x)) s_R B_R A_R x,      p(x) = softmax(G x)_0 = sigmoid((g_0 - g_1) . x)
+    y = W0 x + p(x) s_L B_L A_L x + (1 - p(x)) s_R B_R A_R x
+    p(x) = softmax(G x + (bias, 0))_0 = sigmoid((g_0 - g_1) . x + bias),        bias = log(share / (1 - share))
 
 L is the client's own branch, R that of the rest of the world, and G (2 x in) the client's mixer (FedALT,
-arXiv 2503.11880). Where the shares are constant, they are factors of B_L and B_R, and there is no p.
+arXiv 2503.11880, whose bias is 0: share 1/2). A mixer that is zero gives p = share. Where
+the shares are constant, they are factors of B_L and B_R, and there is no p.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,17 +27,23 @@ Pair = tuple[Tensor, Tensor]  # (a, b), shapes (rank, in) and (out, rank)
 class Branches:
     """Both branches in the dtype of the layer's input, with scalings and constant shares in b and d.
 
-    own: (a, b).  rest: (c, d).  gate: g_0 - g_1 (in,); None where the shares are constant.
+    own: (a, b).  rest: (c, d).  gate: g_0 - g_1 (in,); None where the shares are constant.  bias: as above.
     """
 
     own: Pair
     rest: Pair
     gate: Tensor | None = None
+    bias: float = 0.0
 
 
 def constant_shares(mixing: Mixing) -> tuple[float, float]:
     """What the own branch and the rest count where that is no matter of the token; 1 and 1 where it is."""
     return (mixing.share, 1 - mixing.share) if mixing.kind == "static" else (1.0, 1.0)
+
+
+def bias_of(mixing: Mixing | None) -> float:
+    """The log-odds of the own branch while the mixer is zero."""
+    return 0.0 if mixing is None else math.log(mixing.share / (1 - mixing.share))
 
 
 def gate_of(mixer: Tensor, dtype: torch.dtype) -> Tensor:
@@ -50,17 +59,17 @@ def add_mixed(
     dropped: what the branches see of x where some of it is hidden from them; p(x) is of x itself. None: x.
     Shapes: x and dropped (.., in), frozen as in `add_low_rank`; the result (.., out).
     """
-    gate, matrix = branches.gate, matrix_of(base)
+    gate, bias, matrix = branches.gate, branches.bias, matrix_of(base)
     rows = _rows(x)
     if dropped is None and matrix is not None:
-        y = MixedProduct.apply(rows, (matrix, base.bias), *_sides(branches, gate), None, frozen)
+        y = MixedProduct.apply(rows, (matrix, base.bias), *_sides(branches, gate), None, bias, frozen)
         return y.view(*x.shape[:-1], y.shape[-1])
     y = base(x) if frozen is None else add_low_rank(x, base, frozen)
     if dropped is None:
-        added = MixedProduct.apply(rows, None, *_sides(branches, gate), None, None)
+        added = MixedProduct.apply(rows, None, *_sides(branches, gate), None, bias, None)
     else:
         logit = None if gate is None else rows @ gate[:, None]
-        added = MixedProduct.apply(_rows(dropped), None, *_sides(branches, None), logit, None)
+        added = MixedProduct.apply(_rows(dropped), None, *_sides(branches, None), logit, bias, None)
     return y + added.view(y.shape)
 
 
@@ -75,7 +84,7 @@ def _sides(branches: Branches, gate: Tensor | None) -> tuple[Tensor, ...]:
 
 
 class MixedProduct(torch.autograd.Function):
-    """y = x w + bias + p (x a^T) b^T + (1 - p) (x c^T) d^T + x trunk^T, p = sigmoid(logit), or without p.
+    """y = x w + bias + p (x a^T) b^T + (1 - p) (x c^T) d^T + x trunk^T, p = sigmoid(logit + bias), or without p.
 
         z = x [c; a; gate]^T        H = [(1 - p) z_c, p z_a]        y = .. + H [d, b]^T
         dH = g [d, b]               dz = [(1 - p) dH_c, p dH_a, dlogit]
@@ -98,12 +107,14 @@ class MixedProduct(torch.autograd.Function):
         down: Tensor,
         b: Tensor,
         logit: Tensor | None,
+        bias: float,
         frozen: Frozen | None,
     ) -> Tensor:
         z, ranks = x @ torch.cat([c, down]).T, len(c) + b.shape[1]
         ctx.gate_inside = z.shape[1] > ranks
         h, logit = z[:, :ranks], z[:, ranks:] if ctx.gate_inside else logit
         if logit is not None:
+            logit = logit + bias
             h = _weigh_(h, logit, len(c))
         weight = () if known is None else known[:1]
         ctx.counts = len(weight), len(frozen or ())
@@ -120,7 +131,7 @@ class MixedProduct(torch.autograd.Function):
         x, c, d, down, b, h, logit, *others = ctx.saved_tensors
         weight, frozen = others[: ctx.counts[0]], others[ctx.counts[0] :]
         (g,) = grads
-        needs_x, _, needs_c, needs_d, needs_down, needs_b, needs_logit, _ = ctx.needs_input_grad
+        needs_x, _, needs_c, needs_d, needs_down, needs_b, needs_logit, *_ = ctx.needs_input_grad
         dx = dlogit = dz = None
         if needs_x or needs_c or needs_down or needs_logit:
             dz = g @ torch.cat([d, b], 1)
@@ -137,7 +148,7 @@ class MixedProduct(torch.autograd.Function):
         dc = dz[:, : len(c)].T @ x if needs_c else None  # type: ignore[index]
         ddown = dz[:, len(c) :].T @ x if needs_down else None  # type: ignore[index]
         dd, db = g.T @ of_rest if needs_d else None, g.T @ of_own if needs_b else None
-        return dx, None, dc, dd, ddown, db, dlogit if needs_logit else None, None
+        return dx, None, dc, dd, ddown, db, dlogit if needs_logit else None, None, None
 
 
 def _weigh_(columns: Tensor, logit: Tensor, rest: int) -> Tensor:

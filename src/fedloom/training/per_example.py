@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from fedloom.errors import ModelError, RunError
 from fedloom.training.base_model import BaseModel
 from fedloom.training.lora_layer import LoraLayer
+from fedloom.training.mixed import bias_of
 
 
 @dataclass(eq=False)
@@ -119,7 +120,8 @@ def _shares(x: Tensor, layer: LoraLayer, found: PerExample) -> tuple[Tensor | fl
     """Of the own branch and the rest; (.., 1) where they are learned."""
     if layer.mixer is None:
         return layer.shares()
-    both = torch.softmax(Outer.apply(x, layer.mixer, None, found), -1)
+    both = Outer.apply(x, layer.mixer, None, found)
+    both = torch.softmax(torch.cat([both[..., :1] + bias_of(layer.mixing), both[..., 1:]], -1), -1)
     return both[..., :1], both[..., 1:]
 
 

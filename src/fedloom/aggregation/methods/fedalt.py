@@ -61,7 +61,12 @@ class Settings:
         },
     )
     share: float = field(
-        default=0.5, metadata={"minimum": 0.0, "maximum": 1.0, "help": "of the own branch, for mixer = static"}
+        default=0.5,
+        metadata={
+            "above": 0.0,
+            "below": 1.0,
+            "help": "of the own branch: of a static mixture, or where a learned one begins",
+        },
     )
     mixer_rate: float = field(
         default=1.0, metadata={"above": 0.0, "help": "learning rate of mixers, as a multiple of that of factors"}
