@@ -14,7 +14,8 @@ MEANINGS = {
     INDIVIDUAL: "a PEFT adapter: what this client learned for itself",
     REST: "a PEFT adapter: what the other clients learned, put together by the server",
     TRUNK: "a PEFT adapter: what was learned before and always counts whole",
-    MIXER: f"for every adapted layer G (2 x in): softmax(G x + (log(share / (1 - share)), 0)) weighs {INDIVIDUAL} and {REST} for a token x",
+    MIXER: f"for every adapted layer G (2 x in): softmax(G x + (c, 0)) weighs {INDIVIDUAL} and {REST} for a token x, "
+    "c = log(share / (1 - share))",
     DESCRIPTION: "how the two are weighed, and which base they belong to",
     MERGED: "a PEFT adapter: both in one, with the constant weights that come closest to the mixer's",
 }
