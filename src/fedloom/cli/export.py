@@ -26,7 +26,7 @@ def command(
         ),
     ],
     to: Annotated[
-        Path | None, typer.Option(help="Directory to write; left out: RUN/export, or RUN/export/CLIENT")
+        Path | None, typer.Option(help="Directory to write; left out: RUN/export, RUN/export/CLIENT or KIT/export")
     ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="The whole model with the delta merged in")] = False,
     client: Annotated[
