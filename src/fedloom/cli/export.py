@@ -1,4 +1,4 @@
-"""fedloom export: take the tuned model out of a run."""
+"""fedloom export: take the tuned model out of a run, or a site's own out of what the site keeps."""
 
 from __future__ import annotations
 
@@ -7,19 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedloom.cli.console import Run, console
+from fedloom.cli.console import console
+from fedloom.errors import RunError
 from fedloom.report.units import change_text, loss_text, plural
 
 if TYPE_CHECKING:
-    from fedloom.engine.personal import TakenHome
+    from fedloom.engine.personal import Personal, TakenHome
 
 NAME = "export"
 
 
 def command(
-    run: Run,
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Directory of a run, such as runs/pilot; at a site its kit (or what it joined with as --state)",
+            metavar="RUN|KIT",
+        ),
+    ],
     to: Annotated[
-        Path | None, typer.Option(help="Directory to write; left out: RUN/export, or RUN/export/CLIENT")
+        Path | None, typer.Option(help="Directory to write; left out: RUN/export, RUN/export/CLIENT or KIT/export")
     ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="The whole model with the delta merged in")] = False,
     client: Annotated[
@@ -31,29 +38,59 @@ def command(
 
     Of a method that mixes two adapters at each client: both, their mixer, and the closest adapter without one.
     """
+    from fedloom.engine.at_site import is_of_a_site, load_at_site
     from fedloom.engine.finished import load_finished
-    from fedloom.engine.personal import take_home
+    from fedloom.engine.personal import personal_of_run
     from fedloom.export.peft import export_merged, export_peft, refuse_filled
 
     to = to or run / "export" / (client or "")
     refuse_filled(to)
+    if is_of_a_site(run):
+        _refuse_round(run, round)
+        model = load_at_site(run, client)
+        _write_own(model, to, merge, f"round {model.round} of {model.run}, as it was measured last,")
+        return
     finished = load_finished(run, round=round)
-    own = finished.own(client) if finished.method.personal else None
-    kind = ("merged model" if merge else "PEFT adapter") + ("" if client is None else f" of client {client}")
+    of_round = f"round {finished.state.round}"
+    if finished.method.personal and client is not None:
+        _write_own(personal_of_run(run, finished, client), to, merge, of_round)
+        return
+    write = export_merged if merge else export_peft
+    write(to, finished.adapter(client), finished.state.head, finished.base)
+    _say_written("merged model" if merge else "PEFT adapter", of_round, to)
+
+
+def _write_own(model: Personal, to: Path, merge: bool, of_round: str) -> None:
+    """One client's model, and what merging costs where there is something to merge."""
+    from fedloom.engine.personal import take_home
+    from fedloom.export.peft import export_merged, export_peft
+
     taken = None
-    if own is not None and own.mixing is not None and client is not None:
+    if model.mixes:
         with console.status("reading the client's rows, and what merging costs on them"):
-            taken = take_home(run, finished, client, own, to, merge=merge)
-        kind = kind if merge else f"personal model of client {client}"
+            taken = take_home(model, to, merge=merge)
     else:
         write = export_merged if merge else export_peft
-        write(to, finished.adapter(client) if own is None else own.delta(), finished.state.head, finished.base)
-    console.print(f"Wrote the {kind} of round {finished.state.round} to {to}", soft_wrap=True)
-    for line in [] if taken is None else _said(taken, client, merge):
+        write(to, model.start.delta(), model.head, model.base)
+    kind = "merged model" if merge else "personal model" if model.mixes else "PEFT adapter"
+    _say_written(f"{kind} of client {model.client}", of_round, to)
+    for line in [] if taken is None else _said(taken, model.client, merge):
         console.print(f"  {line}", soft_wrap=True)
 
 
-def _said(taken: TakenHome, client: str | None, merge: bool) -> list[str]:
+def _say_written(what: str, of_round: str, to: Path) -> None:
+    console.print(f"Wrote the {what} of {of_round} to {to}", soft_wrap=True)
+
+
+def _refuse_round(path: Path, round: int | None) -> None:
+    if round is not None:
+        do = "Leave out --round"
+        raise RunError(
+            "a site keeps its model as the run measured it last", where=path, found=f"--round {round}", do=do
+        )
+
+
+def _said(taken: TakenHome, client: str, merge: bool) -> list[str]:
     """What merging costs, or why nobody knows."""
     found = taken.merging
     if found is None:

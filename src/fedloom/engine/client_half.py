@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fedloom.data.batches import evaluation_batches, sampled_batches, training_batches
 from fedloom.data.examples import Generation
 from fedloom.engine.events import Observer, silent
 from fedloom.engine.forming import confirmed, with_trunk
-from fedloom.engine.keeping import begun, leaving, store_of
+from fedloom.engine.keeping import begun, keep_model, leaving, store_of
 from fedloom.engine.privacy_extra import privacy_part
 from fedloom.engine.releasing import (
     answered,
@@ -22,7 +23,7 @@ from fedloom.engine.releasing import (
     released,
     resent,
 )
-from fedloom.engine.sites import Site, Sites
+from fedloom.engine.sites import Site, Sites, lasting_facts
 from fedloom.errors import FedLoomError
 from fedloom.evaluation.scores import answer_scores
 from fedloom.planning.importance import scaled
@@ -31,6 +32,7 @@ from fedloom.rounds.contribute import prepared
 from fedloom.rounds.messages import WORK_UNITS, Assignment, Contribution
 from fedloom.rounds.personal import own_tensors
 from fedloom.rounds.wire import assignment_from_bytes, contribution_from_bytes, contribution_to_bytes
+from fedloom.spec.experiment import Experiment
 from fedloom.training.base_model import BaseModel
 from fedloom.training.local import Trained, load_assignment, train_loaded, work_of
 from fedloom.training.measure import answer, held_out_loss
@@ -46,6 +48,8 @@ class ClientHalf:
     budget: epsilon that this site allows over everything in its ledger; None: what the run promises.
     sums: client -> the secure sum that it takes part in, of `masked_half`.
     only_sums: whether what is trained may leave only as part of such a sum.
+    experiment: as its only client knows it, whose whole model is put away each time that it is measured (`keep_model`);
+        None: it is not, as where the run's directory has all its parts.
     """
 
     sites: Sites
@@ -56,13 +60,18 @@ class ClientHalf:
     budget: float | None = None
     sums: dict[str, Any] = field(default_factory=dict)
     only_sums: bool = False
+    experiment: Experiment | None = None
 
     def answer(self, data: bytes) -> bytes:
         """The answer to one assignment. Raises: FedLoomError for bytes that are none, or work that cannot be done."""
-        return self.answer_loaded(self.loaded(data))
+        return self.answer_loaded(*self._loaded(data))
 
     def loaded(self, data: bytes) -> Assignment:
         """The assignment as it arrives, without its trunk: its start is in the layers, and nowhere else."""
+        return self._loaded(data)[0]
+
+    def _loaded(self, data: bytes) -> tuple[Assignment, Mapping[str, float]]:
+        """The same, and metrics of its loading."""
         received = assignment_from_bytes(data)
         if received.client not in self.sites.by_client:
             raise FedLoomError(
@@ -73,17 +82,23 @@ class ClientHalf:
         refuse_without_noise(received, self.budget)
         received = identified(received, self._identity(received.client), self.sites.site(received.client).digest)
         if answered(received, ledger_of(self.store, received)) is not None:
-            return received.without_trunk()
+            return received.without_trunk(), {}
         begins = with_trunk(begun(received, store_of(self.store, received)), self.store)
         load_assignment(self.sites.base_of(received.client), begins)
-        return begins.without_trunk()
+        return begins.without_trunk(), self._kept(begins)
 
-    def answer_loaded(self, assignment: Assignment) -> bytes:
-        """Train or measure what was loaded last, up to the bytes that leave."""
+    def _kept(self, begins: Assignment) -> Mapping[str, float]:
+        if self.experiment is None:
+            return {}
+        facts, store = lasting_facts(self.sites), store_of(self.store, begins)
+        return keep_model(begins, store, self.experiment, facts, self.observe)
+
+    def answer_loaded(self, assignment: Assignment, loading: Mapping[str, float] = MappingProxyType({})) -> bytes:
+        """Train or measure what was loaded last, up to the bytes that leave. loading: metrics to add."""
         site = self.sites.site(assignment.client)
         if assignment.kind == "evaluate":
             measured = confirmed(assignment, self._evaluate(site, assignment), self.store)
-            return contribution_to_bytes(measured, {})
+            return contribution_to_bytes(replace(measured, metrics={**measured.metrics, **loading}), {})
         self._require_sum(assignment)
         if assignment.promise is None:
             return self._sent(assignment, self._leaving(site, assignment, self._train(site, assignment)))

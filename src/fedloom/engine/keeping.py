@@ -6,20 +6,26 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.aggregation.method import Method
 from fedloom.aggregation.world import Start, World
-from fedloom.errors import RunError
+from fedloom.engine.events import Observer, Stage
+from fedloom.errors import FedLoomError, RunError
 from fedloom.rounds.assign import evaluation_assignment
 from fedloom.rounds.contribute import going_on, kept_part
 from fedloom.rounds.feedback import FORGOTTEN, NOTHING, Owed, from_tensors, offered, to_tensors
 from fedloom.rounds.messages import Assignment, Contribution
 from fedloom.rounds.personal import on_its_own, own_weight
 from fedloom.rounds.state import RunState
+from fedloom.spec.experiment import Experiment
 from fedloom.store.client_store import ClientStore
+from fedloom.store.own_model import OwnModel, save_own_model
+
+MODEL_NOT_KEPT = "model_not_kept"
 
 
 def store_of(root: Path | None, assignment: Assignment) -> ClientStore | None:
@@ -100,6 +106,31 @@ def _owed(assignment: Assignment, store: ClientStore | None) -> tuple[Owed, bool
     if assignment.kept_round not in store.rounds():
         return NOTHING, True
     return from_tensors(store.load(assignment.kept_round)), False
+
+
+def keep_model(
+    assignment: Assignment,
+    store: ClientStore | None,
+    experiment: Experiment,
+    facts: Mapping[str, Any],
+    observe: Observer,
+) -> dict[str, float]:
+    """Put the client's whole model away where it is about to be measured, so that its site can take it home: the server
+    cannot. Only after a round that the client contributed to; before, it has none.
+
+    assignment: loaded completely, with its trunk.  experiment, facts: as of `OwnModel`.
+    One that cannot be written costs nothing of the run: the answer leaves all the same, with a metric that the run's
+    journal has then, and the site's own output says why. The model of an earlier round stays.
+    """
+    if store is None or assignment.kind != "evaluate" or not assignment.kept_round:
+        return {}
+    model = OwnModel(assignment.client, assignment.round, assignment.start, assignment.head, facts, experiment)
+    try:
+        save_own_model(store.directory, model)
+    except FedLoomError as error:
+        observe(Stage(f"the model of {assignment.client} of round {assignment.round} is not kept: {error}"))
+        return {MODEL_NOT_KEPT: 1.0}
+    return {}
 
 
 def own_model(method: Method, world: World, state: RunState, client: str, root: Path) -> Start:

@@ -76,5 +76,11 @@ class Member:
         self._bases[needs] = sites.base
         tokens = own.evaluation.max_new_tokens
         return ClientHalf(
-            sites, self.observe, max_new_tokens=tokens, store=self.store, budget=self.budget, sums=self.sums
+            sites,
+            self.observe,
+            max_new_tokens=tokens,
+            store=self.store,
+            budget=self.budget,
+            sums=self.sums,
+            experiment=own,
         )

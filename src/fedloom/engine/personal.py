@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from fedloom.aggregation.world import Start
 from fedloom.data.batches import evaluation_batches
@@ -43,21 +46,57 @@ class Merging:
         return {module: mixture.own_share for module, mixture in self.mixtures.items()}
 
 
-def rows_of_run(run: str | Path, finished: Finished, client: str) -> Site:
-    """The client's rows. Raises: DataError if they are not here, or not those of the run."""
+@dataclass(frozen=True)
+class Personal:
+    """A client's own model with its base at hand.
+
+    run, method: names.  round: after which it is this.  rows: reads the client's rows; raises DataError if they are not
+        here, or not those of the run.
+    """
+
+    client: str
+    run: str
+    method: str
+    round: int
+    base: BaseModel
+    start: Start
+    head: Mapping[str, Tensor]
+    rows: Callable[[], Site]
+
+    @property
+    def mixes(self) -> bool:
+        """Whether it has two branches in each module, and is more than one adapter."""
+        return self.start.mixing is not None
+
+
+def personal_of_run(run: str | Path, finished: Finished, client: str) -> Personal:
+    """The model of one client of a run on this machine. Raises: RunError as `Finished.own`."""
+    return Personal(
+        client=client,
+        run=finished.experiment.name,
+        method=finished.method.name,
+        round=finished.state.round,
+        base=finished.base,
+        start=finished.own(client),
+        head=finished.state.head,
+        rows=lambda: _rows_of_run(run, finished, client),
+    )
+
+
+def _rows_of_run(run: str | Path, finished: Finished, client: str) -> Site:
     facts = RunDirectory.open(Path(run)).facts
     return site_of_run(finished.experiment, finished.base, facts, client, where=run)
 
 
-def merging(finished: Finished, start: Start, site: Site) -> Merging:
+def merging(model: Personal, site: Site) -> Merging:
     """Find the closest static mixture, and measure it beside the model itself. The base is left with the former."""
-    base = finished.base
-    load_start(base, start, {})
-    load_head(base, finished.state.head)
+    base = model.base
+    load_start(base, model.start, {})
+    load_head(base, model.head)
     every = max(1, len(site.own) // TRAINING_ROWS)
     mixtures = closest_static(base, _batches(base, site.own[::every][:TRAINING_ROWS]))
     personal = held_out_loss(base, _batches(base, site.held_out))
-    delta = merged_adapter(start, {module: mixture.own_share for module, mixture in mixtures.items()})
+    delta = merged_adapter(model.start, {module: mixture.own_share for module, mixture in mixtures.items()})
     assert delta is not None, "the client's rows go through every module"
     load_start(base, Start(delta), {})
     return Merging(mixtures, personal, held_out_loss(base, _batches(base, site.held_out)), len(site.held_out))
@@ -75,7 +114,7 @@ class TakenHome:
     lacking: str | None
 
 
-def take_home(run: str | Path, finished: Finished, client: str, start: Start, to: Path, *, merge: bool) -> TakenHome:
+def take_home(model: Personal, to: Path, *, merge: bool) -> TakenHome:
     """Write the model of a client whose method mixes two adapters. merge: as one whole model, of the closest static
     mixture.
 
@@ -83,29 +122,28 @@ def take_home(run: str | Path, finished: Finished, client: str, start: Start, to
     """
     found, lacking = None, None
     try:
-        found = merging(finished, start, rows_of_run(run, finished, client))
+        found = merging(model, model.rows())
     except DataError as error:
         lacking = str(error)
     shares = None if found is None else found.shares
     if not merge:
-        about = _about(finished, client, found)
-        write_personal(to, finished.base, start, finished.state.head, shares=shares, about=about)
+        write_personal(to, model.base, model.start, model.head, shares=shares, about=_about(model, found))
         return TakenHome(found, lacking)
-    adapter = merged_adapter(start, shares)
+    adapter = merged_adapter(model.start, shares)
     if adapter is None:
         raise RunError(
             "this model's shares are learned, and which constants come closest is only known from the client's rows",
-            where=f"client {client!r}",
+            where=f"client {model.client!r}",
             found=lacking,
             do="Export without --merge, or where those rows are",
         )
-    export_merged(to, adapter, finished.state.head, finished.base)
+    export_merged(to, adapter, model.head, model.base)
     return TakenHome(found, lacking)
 
 
-def _about(finished: Finished, client: str, found: Merging | None) -> dict[str, Any]:
-    about = {"client": client, "run": finished.experiment.name, "method": finished.method.name}
+def _about(model: Personal, found: Merging | None) -> dict[str, Any]:
+    about = {"client": model.client, "run": model.run, "method": model.method}
     losses = (
         {} if found is None else {"held_out_loss": found.personal["loss"], "merged_held_out_loss": found.merged["loss"]}
     )
-    return {**about, "round": finished.state.round, **losses}
+    return {**about, "round": model.round, **losses}

@@ -278,7 +278,7 @@ def _models_here(loop: Loop, state: RunState) -> dict[str, Start]:
     took_part = [client for client in loop.clients if client in state.last_rounds]
     away = [client for client in took_part if not (loop.directory.clients / client).is_dir()]
     for client in away:
-        reason = "what the client keeps is at its site, and never leaves it"
+        reason = "what the client keeps is at its site, and never leaves it. Run there: fedloom export KIT"
         loop.journal("left_out", what=f"model of {client}", reason=reason)
     return {client: _own(loop, state, client) for client in took_part if client not in away}
 
