@@ -20,8 +20,8 @@ from fedloom.aggregation.world import Start
 from fedloom.engine.base import ClientRows, Engine
 from fedloom.engine.drive import drive, journal_evaluation, round_seconds
 from fedloom.engine.events import Observer, RunBegins, Stage
-from fedloom.engine.keeping import own_model
 from fedloom.engine.loop import Loop, loop_of, server_optimizer
+from fedloom.engine.models_here import models_here, own_of
 from fedloom.errors import NotAtHandError, RunError
 from fedloom.report.summary import RunSummary
 from fedloom.report.write import write_report
@@ -225,11 +225,7 @@ def _ask_tuned(loop: Loop, host: Host, state: RunState, question: str) -> None:
     took_part = [client.name for client in loop.experiment.active if client.name in state.last_rounds]
     client = next((name for name in took_part if (loop.directory.clients / name).is_dir()), None)
     if client is not None:
-        _journal_answer(loop, host, _own(loop, state, client), "final", question, client=client)
-
-
-def _own(loop: Loop, state: RunState, client: str) -> Start:
-    return own_model(loop.method, loop.world, state, client, loop.directory.clients)
+        _journal_answer(loop, host, own_of(loop, state, client), "final", question, client=client)
 
 
 def _journal_answer(loop: Loop, host: Host, start: Start, stage: str, question: str, **whose: str) -> None:
@@ -256,7 +252,7 @@ def _finish(loop: Loop, host: Host, state: RunState, began: float) -> Result:
     """Write the PEFT adapter (of each client, where it has its own) and the report, and close the journal (again, if a
     resume found it closed)."""
     loop.observe(Stage("writing the adapter and the report"))
-    models = _models_here(loop, state)
+    models = models_here(loop, state)
     for place, model in _places(loop, state, models):
         _if_at_hand(loop, "adapter", partial(host.export, place, model, state.head))
     if not records_of(loop.directory, "run_finished"):
@@ -269,18 +265,6 @@ def _finish(loop: Loop, host: Host, state: RunState, began: float) -> Result:
             adapter="adapter/CLIENT" if loop.method.personal else "adapter",
         )
     return Result(loop.directory.path, state, write_report(loop.directory), models)
-
-
-def _models_here(loop: Loop, state: RunState) -> dict[str, Start]:
-    """client -> its own model, of those that took part; the journal says whose is not on this machine."""
-    if not loop.method.personal:
-        return {}
-    took_part = [client for client in loop.clients if client in state.last_rounds]
-    away = [client for client in took_part if not (loop.directory.clients / client).is_dir()]
-    for client in away:
-        reason = "what the client keeps is at its site, and never leaves it. Run there: fedloom export KIT"
-        loop.journal("left_out", what=f"model of {client}", reason=reason)
-    return {client: _own(loop, state, client) for client in took_part if client not in away}
 
 
 def _places(loop: Loop, state: RunState, models: Mapping[str, Start]) -> list[tuple[Path, Start]]:

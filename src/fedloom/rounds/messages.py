@@ -115,22 +115,6 @@ class Masking:
 
 
 @dataclass(frozen=True)
-class Borrowing:
-    """How a client makes its rest of the world of what all clients of a round sent together (a mean).
-
-    round: whose clients are in the mean.  combine: as of `rest_of_world`.  weights: module -> the weight of all in it.
-    owners: module -> the weight of those who own each rank index, for factors.
-    ranks: module -> the rank that the client's rest has.
-    """
-
-    round: int
-    combine: Literal["exact", "factors"]
-    weights: Mapping[str, float]
-    ranks: Mapping[str, int]
-    owners: Mapping[str, Sequence[float]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Assignment:
     """What the server asks of one client in one round.
 
