@@ -152,9 +152,7 @@ class ClientHalf:
         contribution = self._contribution(site, assignment, trained)
         contribution = replace(contribution, metrics={**contribution.metrics, **(facts or {})})
         # What had nothing to do in this round stays as it was.
-        own = own_tensors(
-            {**assignment.start.mixers, **trained.mixers}, {**assignment.memory, **trained.memory}
-        )
+        own = own_tensors({**assignment.start.mixers, **trained.mixers}, {**assignment.memory, **trained.memory})
         return leaving(assignment, contribution, store_of(self.store, assignment), own)
 
     def _contribution(self, site: Site, assignment: Assignment, trained: Trained) -> Contribution:

@@ -106,7 +106,7 @@ def _pieces_out(assignment: Assignment) -> dict[str, Tensor]:
 
 def _coding_of_start(assignment: Assignment) -> Coding:
     """What is sent once is sent as it is: rounded, it would differ from the server's in every round."""
-    once = any(assignment.constant.values()) and not assignment.kept_round
+    once = (assignment.resumes or any(assignment.constant.values())) and not assignment.kept_round
     return EXACT if once else assignment.wire.down
 
 
