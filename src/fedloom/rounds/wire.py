@@ -27,10 +27,11 @@ from fedloom.adapters.factors import Factors
 from fedloom.adapters.io import from_bytes, to_bytes
 from fedloom.adapters.packing import EXACT, Coding
 from fedloom.aggregation.local_rules import Penalty
-from fedloom.aggregation.world import Borrowing, Mixing, Start
+from fedloom.aggregation.world import Start
 from fedloom.errors import AdapterError, RunError
 from fedloom.privacy.mechanism import PrivacyPromise
 from fedloom.rounds.messages import Assignment, Contribution, LocalWork, Masking, Piece, Wire
+from fedloom.rounds.personal_facts import borrowing_of, mixing_of, personal_facts
 
 PROTOCOL = 4
 FACTS = "message"
@@ -57,7 +58,7 @@ def assignment_to_bytes(assignment: Assignment) -> bytes:
         "work": None if assignment.work is None else assignment.work.table(),
         "generate_rows": assignment.generate_rows,
         "pieces": [[piece.digest, piece.weight] for piece in assignment.pieces],
-        **_personal_facts(assignment),
+        **personal_facts(assignment),
     }
     adapters = {"trainable": assignment.start.trainable, "trunk": assignment.start.trunk}
     if assignment.start.mixing is not None:
@@ -74,19 +75,6 @@ def assignment_to_bytes(assignment: Assignment) -> bytes:
         },
         tensor_coding=assignment.wire.down,
     )
-
-
-def _personal_facts(assignment: Assignment) -> dict[str, Any]:
-    """What only methods need whose clients go on from their own. The client's mixers and memory are not here: they are
-    its own."""
-    if not assignment.resumes:
-        return {}
-    mixing, borrowing = assignment.start.mixing, assignment.start.borrowing
-    return {
-        "resumes": True,
-        "mixing": None if mixing is None else asdict(mixing),
-        "borrowing": None if borrowing is None else asdict(borrowing),
-    }
 
 
 def _pieces_out(assignment: Assignment) -> dict[str, Tensor]:
@@ -130,14 +118,13 @@ def assignment_from_bytes(data: bytes) -> Assignment:
     try:
         work, wire, masking = message.pop("work"), message.pop("wire"), message.pop("masking")
         pieces = _pieces_in(message.pop("pieces"))
-        mixing, borrowing = message.pop("mixing", None), message.pop("borrowing", None)
         return Assignment(
             start=Start(
                 trainable=adapters["trainable"],
                 trunk=adapters["trunk"],
                 rest=adapters.get("rest", Adapter()),
-                mixing=None if mixing is None else Mixing(**mixing),
-                borrowing=None if borrowing is None else Borrowing(**borrowing),
+                mixing=mixing_of(message.pop("mixing", None)),
+                borrowing=borrowing_of(message.pop("borrowing", None)),
             ),
             head={name: tensor for name, tensor in tensors.items() if not name.startswith(_PIECE)},
             pieces=pieces,
