@@ -314,3 +314,13 @@ def test_compact_messages_down_leave_server_and_client_with_the_same_adapter(lat
             for side in "ab":
                 kept = getattr(own[client].trainable[module], side)
                 assert torch.allclose(getattr(factors, side), kept, atol=1e-6)
+
+
+def test_what_sums_are_divided_by_is_no_detail_of_a_round(make_loop):
+    """Of rank 1 there is one weight of a rank index: no number about the round, as errors are."""
+    experiment = experiment_of(secure=True, combine="factors")
+    alike = tuple(client.model_copy(update={"rank": 1}) for client in experiment.clients)
+    loop = make_loop(experiment.model_copy(update={"clients": alike}))
+    drive(loop)
+    committed = [record for record in loop.records() if record["kind"] == "round_committed"]
+    assert [record["details"] for record in committed] == [{}] * 4
