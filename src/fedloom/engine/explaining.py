@@ -77,7 +77,7 @@ def _refuse_unmixed(start: Start, experiment: Experiment, client: str, path: str
             f"{client} mixes nothing, as it and the others train different layers: each adapter counts whole",
             where=path,
             expected="a layer that both have",
-            found=f"its own {sorted(start.trainable)}, theirs {sorted(start.rest)}",
+            found=f"its own such as {min(start.trainable)}, theirs such as {min(start.rest)}",
             do="Explain another client",
         )
 
