@@ -206,3 +206,21 @@ def test_a_client_without_a_model_yet_is_named(fedloom, runs, monkeypatch):
     outcome = fedloom("explain", run, "--client", "site-0", "--input", "x")
     assert outcome.code == 2
     assert "'site-0' has no model of its own yet (expected a client that contributed: site-1" in outcome.err
+
+
+def test_a_client_that_shares_no_layer_with_the_others_is_told_so(fedloom, runs, monkeypatch):
+    def own(*given):
+        start = own_model(*given)
+        modules = sorted(start.trainable)
+        return replace(
+            start, trainable=Adapter({modules[0]: start.trainable[modules[0]]}), rest=apart(start, modules[1])
+        )
+
+    def apart(start, module):
+        return Adapter({module: start.rest[module]})
+
+    monkeypatch.setattr(finished_module, "own_model", own)
+    outcome = fedloom("explain", runs(), "--client", "site-0", "--input", "x")
+    assert outcome.code == 2
+    assert "site-0 mixes nothing" in outcome.err
+    assert "yet" not in outcome.err

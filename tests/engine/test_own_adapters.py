@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from fedloom.engine.keeping import own_model
 from fedloom.engine.whole_run import digest_of
 from fedloom.errors import RunError
 from fedloom.rounds.messages import Dropout
-from fedloom.spec.experiment import MethodTable
+from fedloom.spec.experiment import MethodTable, WireTable
 from fedloom.spec.secure_table import SecureAggregationTable
 from fedloom.store.client_store import ClientStore
 from fedloom.testing.engine import NAMES, PretendEngine, pretend_experiment
@@ -268,3 +269,58 @@ def test_what_a_lost_server_knows_nothing_of_is_set_aside_and_not_lost(make_loop
         assert kept.rounds() == [1, 2, 3, 4]
         assert ClientStore(kept.directory / "earlier-0001").rounds() == [1, 2, 3, 4]
     assert not list(first.directory.clients.rglob("earlier-*"))
+
+
+def test_a_client_that_is_not_there_after_a_restart_still_weighs(make_loop):
+    """What it trained counts by its rows, though it has not described itself to the new server."""
+
+    class WithoutC(PretendEngine):
+        def describe(self):
+            found = super().describe()
+            return replace(found, rows={name: rows for name, rows in found.rows.items() if name != "c"})
+
+    drive(make_loop(experiment_of(), name="restarted", last_round=2))
+    engine = WithoutC(NAMES, change=absent({"c"}, 3))
+    loop = make_loop(experiment_of(), engine, name="restarted", last_round=3)
+    drive(loop)
+    last = [record for record in loop.records() if record["kind"] == "similarity"][-1]
+    assert last["round"] == 3
+    assert last["weights"] == [10.0, 10.0, 10.0]
+
+
+def test_nobody_has_a_share_in_what_is_not_borrowed_from_it(make_loop):
+    loop = make_loop(experiment_of(neighbours=1), name="near")
+    drive(loop)
+    last = [record for record in loop.records() if record["kind"] == "similarity"][-1]
+    for own, (cosines, shares) in enumerate(zip(last["cosines"], last["shares"], strict=True)):
+        nearest = max((place for place in range(len(NAMES)) if place != own), key=lambda place: cosines[place])
+        assert shares == [1.0 if place == nearest else 0.0 for place in range(len(NAMES))]
+    loop = make_loop(experiment_of(max_age=0), PretendEngine(NAMES, change=absent({"a"}, 4)), name="old")
+    drive(loop)
+    last = [record for record in loop.records() if record["kind"] == "similarity"][-1]
+    assert last["weights"] == [0.0, 10.0, 10.0]
+    assert [row[0] for row in last["shares"]] == [0.0, 0.0, 0.0]
+    assert last["shares"][1:] == [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
+
+
+@pytest.mark.parametrize("late", [(), ("c",)])
+def test_compact_messages_down_leave_server_and_client_with_the_same_adapter(late, make_loop):
+    """What a client begins from is sent once: rounded, it would differ from the server's ever after."""
+    experiment = experiment_of().model_copy(update={"wire": WireTable(down="int8")})
+    loop = make_loop(experiment, PretendEngine(NAMES, change=absent(late, 1)))
+    own = models(loop, state := drive(loop))
+    for client, adapter in state.learned.clients.items():
+        for module, factors in adapter.items():
+            for side in "ab":
+                kept = getattr(own[client].trainable[module], side)
+                assert torch.allclose(getattr(factors, side), kept, atol=1e-6)
+
+
+def test_what_sums_are_divided_by_is_no_detail_of_a_round(make_loop):
+    """Of rank 1 there is one weight of a rank index: no number about the round, as errors are."""
+    experiment = experiment_of(secure=True, combine="factors")
+    alike = tuple(client.model_copy(update={"rank": 1}) for client in experiment.clients)
+    loop = make_loop(experiment.model_copy(update={"clients": alike}))
+    drive(loop)
+    committed = [record for record in loop.records() if record["kind"] == "round_committed"]
+    assert [record["details"] for record in committed] == [{}] * 4

@@ -116,3 +116,12 @@ def test_the_mixers_of_two_clients_differ(tmp_path):
     mixers = [start.mixers for start in result.models.values()]
     module = next(iter(mixers[0]))
     assert not torch.equal(mixers[0][module], mixers[1][module])
+
+
+def test_a_client_that_lost_what_it_kept_is_named_where_models_are_measured(tmp_path):
+    result = ran(tmp_path, rounds=2)
+    (RunDirectory.open(result.directory).clients / "site-1" / "0002.safetensors").unlink()
+    measured = evaluate_again(result.directory, round=None, rows=None, generate=0)
+    assert sorted(measured.by_client) == ["site-0", "site-2"]
+    assert "not measured: site-1, as " in measured.note
+    assert "what this client kept of round 2 cannot be read" in measured.note

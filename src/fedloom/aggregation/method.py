@@ -11,7 +11,7 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.aggregation.local_rules import LocalRules
 from fedloom.aggregation.server_rule import ServerOptimizer, no_server_rule
 from fedloom.aggregation.summand import Summand
-from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts, Side, Start, World
+from fedloom.aggregation.world import ClientFacts, GlobalState, Lending, RoundFacts, Side, Start, World
 
 
 class Law(Enum):
@@ -77,6 +77,7 @@ class Method:
     dispatch(state, world, client) -> what the client begins the round after `state.rounds` from. A function of
         the state alone, so that a client that missed rounds gets exactly what it missed.
     resumes: whether a client begins every round from what it trained last, which it has itself, besides sending it.
+    lends(state, world): who is borrowed from, of methods whose server has each client's adapter; None of others.
     individuals(settings): why the server must see each client's factors with these settings, although it needs only
         sums with others; empty: it need not.
     rest(settings): whether every start is whole: its trunk is the global delta less its trainable factors. Clients
@@ -105,6 +106,7 @@ class Method:
     trains: Callable[[str, Side, int], bool] = train_both
     keeps: Callable[[str, Side], bool] = keep_nothing
     resumes: bool = False
+    lends: Callable[[GlobalState, World], Lending] | None = None
     individuals: Callable[[Any], str] = needs_sums
     rest: Callable[[Any], bool] = sends_trunk
     rules: Callable[[Any], LocalRules] = no_rules

@@ -82,19 +82,21 @@ def cosines(gram: Tensor) -> Tensor:
     return found.fill_diagonal_(1.0)
 
 
-def shares(gram: Tensor, weights: Sequence[float]) -> Tensor:
+def shares(gram: Tensor, weights: Sequence[float], borrows: Tensor | None = None) -> Tensor:
     """How much of client k's rest of the world comes from client m: the part of R_k that m's delta projects onto it.
 
     Rows sum to 1; a share is negative where a delta points away from the rest, and others are then above 1 together.
     The diagonal is 0, as is the row of a client whose rest is zero. Weights are taken as those of all modules; where
     some clients lack a module, a rest that is a mean over those who have it differs.
-    weights: positive, in the order of the Gram matrix.  Shape: (K, K).
+    weights: positive, in the order of the Gram matrix.  borrows: whether k borrows from m at all; left out: all do from
+    all others.  Shapes: (K, K).
     Raises: AggregationError for weights that are not positive and finite, or of another number.
     """
     if len(weights) != len(gram):
         raise AggregationError("each client needs a weight", expected=f"{len(gram)} weights", found=len(weights))
     w = torch.tensor([check_weight(one, f"weight {place}") for place, one in enumerate(weights)], dtype=gram.dtype)
     others = 1 - torch.eye(len(gram), dtype=gram.dtype)
+    others = others if borrows is None else others * borrows
     weighed = gram * (w / w.max()) * (w / w.max())[:, None]
     towards = (others @ weighed) * others  # [k, m]: <w_m delta_m, R_k>, as a sum without k: no digits are lost
     squares = towards.sum(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -151,6 +151,18 @@ class Borrowing:
     weights: Mapping[str, float]
     ranks: Mapping[str, int]
     owners: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lending:
+    """What the rest of the world of every client is made of.
+
+    weights: client -> what its adapter counts; one that is not named lends to nobody.
+    among: client -> those whom it borrows from; None: everybody from all others.
+    """
+
+    weights: Mapping[str, float]
+    among: Mapping[str, Collection[str]] | None = None
 
 
 @dataclass(frozen=True)

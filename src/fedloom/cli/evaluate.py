@@ -39,7 +39,7 @@ def command(
         measured = evaluate_again(run, round=round, rows=rows, generate=generate)
     console.print(scores_table({name: one.metrics for name, one in measured.by_client.items()}))
     if measured.note:
-        console.print(f"  {measured.note}")
+        console.print(f"  {measured.note}", markup=False)
 
 
 def _per_client(run: Path, against: str) -> None:

@@ -69,7 +69,7 @@ def _one_round(loop: Loop, state: RunState, due: str) -> RunState:
     del asked  # it holds the state, too
     state = with_chain(loop, state, after)
     del after
-    details = {name: tensor.item() for name, tensor in state.learned.extras.items() if tensor.numel() == 1}
+    details = {name: tensor.item() for name, tensor in state.learned.extras.items() if tensor.ndim == 0}
     digest = save_state(loop.directory, state, {"clients": clients, **details})
     loop.journal(
         "round_committed",

@@ -66,11 +66,19 @@ def _refuse(experiment: Experiment, client: str, text: str, path: str | Path) ->
 def _refuse_unmixed(start: Start, experiment: Experiment, client: str, path: str | Path) -> None:
     if start.mixing is None or start.mixing.kind != "learned":
         raise _without_mixers(experiment, path)
-    if not start.trainable.keys() & start.rest.keys():
+    if not start.rest:
         raise RunError(
             f"{client} has nothing of the rest of the world yet, so its own adapter counts whole",
             where=path,
             do="Explain a later round, in which others have contributed",
+        )
+    if not start.trainable.keys() & start.rest.keys():
+        raise RunError(
+            f"{client} mixes nothing, as it and the others train different layers: each adapter counts whole",
+            where=path,
+            expected="a layer that both have",
+            found=f"its own such as {min(start.trainable)}, theirs such as {min(start.rest)}",
+            do="Explain another client",
         )
 
 

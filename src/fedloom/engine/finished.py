@@ -17,7 +17,7 @@ from fedloom.engine.sites import base_of_run, load_sites, refuse_changed
 from fedloom.errors import RunError
 from fedloom.report.values import whose_models
 from fedloom.rounds.assign import evaluation_assignments
-from fedloom.rounds.messages import Contribution
+from fedloom.rounds.messages import Contribution, Dropout
 from fedloom.rounds.state import RunState
 from fedloom.rounds.world import world_of
 from fedloom.spec.experiment import Experiment
@@ -91,7 +91,10 @@ def committed_state(directory: RunDirectory, round: int | None) -> RunState:
 
 @dataclass(frozen=True)
 class Measured:
-    """client -> what was scored on its held-out rows; note: whose models these are, where each client has its own."""
+    """client -> what was scored on its held-out rows.
+
+    note: whose models these are, where each client has its own, and who could not be measured, and why.
+    """
 
     by_client: dict[str, Contribution]
     note: str | None
@@ -112,9 +115,13 @@ def evaluate_again(path: str | Path, *, round: int | None, rows: int | None, gen
     tokens, method = experiment.evaluation.max_new_tokens, method_named(experiment.method.name)
     engine = LocalEngine(sites, max_new_tokens=tokens, store=directory.clients)
     world = world_of(experiment, sites.base.modules)
-    answers = engine.exchange(
-        evaluation_assignments(experiment, method, world, state, sites.by_client, generate_rows=generate)
+    answers = list(
+        engine.exchange(
+            evaluation_assignments(experiment, method, world, state, sites.by_client, generate_rows=generate)
+        )
     )
     replies = {answer.contribution.client: answer.contribution for answer in answers if isinstance(answer, Reply)}
     absent = [client for client in sites.by_client if client not in state.last_rounds]
-    return Measured(replies, whose_models(method.name, absent) if method.personal else None)
+    notes = [whose_models(method.name, absent)] if method.personal else []
+    notes += [f"not measured: {gone.client}, as {gone.reason}" for gone in answers if isinstance(gone, Dropout)]
+    return Measured(replies, "; ".join(notes) or None)

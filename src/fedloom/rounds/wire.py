@@ -30,7 +30,7 @@ from fedloom.aggregation.local_rules import Penalty
 from fedloom.errors import AdapterError, RunError
 from fedloom.privacy.mechanism import PrivacyPromise
 from fedloom.rounds.messages import Assignment, Contribution, LocalWork, Masking, Piece, Wire
-from fedloom.rounds.start_facts import facts_of, start_from
+from fedloom.rounds.personal_facts import personal_facts, start_from
 
 PROTOCOL = 4
 FACTS = "message"
@@ -57,7 +57,7 @@ def assignment_to_bytes(assignment: Assignment) -> bytes:
         "work": None if assignment.work is None else assignment.work.table(),
         "generate_rows": assignment.generate_rows,
         "pieces": [[piece.digest, piece.weight] for piece in assignment.pieces],
-        **facts_of(assignment),
+        **personal_facts(assignment),
     }
     adapters = {"trainable": assignment.start.trainable, "trunk": assignment.start.trunk}
     if assignment.start.mixing is not None:
@@ -93,7 +93,7 @@ def _pieces_out(assignment: Assignment) -> dict[str, Tensor]:
 
 def _coding_of_start(assignment: Assignment) -> Coding:
     """What is sent once is sent as it is: rounded, it would differ from the server's in every round."""
-    once = any(assignment.constant.values()) and not assignment.kept_round
+    once = (assignment.resumes or any(assignment.constant.values())) and not assignment.kept_round
     return EXACT if once else assignment.wire.down
 
 

@@ -21,7 +21,7 @@ themselves.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -36,7 +36,7 @@ from fedloom.aggregation.owners import lift_owned, mean_over_owners
 from fedloom.aggregation.rest_of_world import leave_one_out, neighbours
 from fedloom.aggregation.similarity import cosines, gram
 from fedloom.aggregation.summand import Summand
-from fedloom.aggregation.world import Borrowing, ClientFacts, GlobalState, Mixing, RoundFacts, Start, World
+from fedloom.aggregation.world import Borrowing, ClientFacts, GlobalState, Lending, Mixing, RoundFacts, Start, World
 
 _HEARD, _ERROR = "fedalt.heard|", "rest_error"  # of each client: its weight, and the round of its last contribution
 _TOTALS, _OWNERS = "fedalt.totals", "fedalt.owners|"
@@ -112,25 +112,33 @@ def _finish(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalStat
 
 def _of_clients(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalState:
     """The last contribution of every client, and what each borrows from the others'."""
-    names, settings = sorted(facts.world.slots), facts.world.settings
+    settings = facts.world.settings
     clients = {**state.clients, **{one: _sent(total, facts.world, one) for one in facts.participants}}
     heard = {_HEARD + one: torch.stack([total.sums[one], _number(facts.round)]) for one in facts.participants}
     extras = {**state.extras, **heard}
     if state.rests and state.rounds % settings.refresh:
         return state.next(clients=clients, extras=extras)
-    oldest = -1 if settings.max_age is None else facts.round - settings.max_age
-    known = {name: extras[_HEARD + name].tolist() for name in names if name in clients}
-    counted = {name: clients[name] for name, (_, round) in known.items() if round >= oldest}
+    after = state.next(clients=clients, extras=extras)
+    lending = _lends(after, facts.world)
     found = leave_one_out(
-        counted,
-        {name: known[name][0] for name in counted},
-        {name: _ranks(facts.world, name) for name in names},
+        {name: clients[name] for name in lending.weights},
+        lending.weights,
+        {name: _ranks(facts.world, name) for name in sorted(facts.world.slots)},
         settings.combine,
-        among=_among(counted, names, settings),
+        among=lending.among,
     )
     error = max((one.error for one in found.values()), default=0.0)
     rests = {name: one.adapter for name, one in found.items()}
-    return state.next(clients=clients, rests=rests, extras={**extras, _ERROR: _number(error)})
+    return replace(after, rests=rests, extras={**extras, _ERROR: _number(error)})
+
+
+def _lends(state: GlobalState, world: World) -> Lending:
+    """Whose last contributions count after `state.rounds`, by what weight, and for whom."""
+    names, max_age = sorted(world.slots), world.settings.max_age
+    oldest = -1 if max_age is None else state.rounds - max_age
+    heard = {name: state.extras[_HEARD + name].tolist() for name in names if name in state.clients}
+    weights = {name: weight for name, (weight, round) in heard.items() if round >= oldest}
+    return Lending(weights, _among({name: state.clients[name] for name in weights}, names, world.settings))
 
 
 def _number(value: float) -> Tensor:
@@ -236,6 +244,7 @@ model is wanted for sites that did not take part.""",
     finish=_finish,
     dispatch=_dispatch,
     resumes=True,
+    lends=_lends,
     individuals=_individuals,
     settings=Settings,
 )
