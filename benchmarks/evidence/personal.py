@@ -17,11 +17,13 @@ VARIANTS = (
     "local",
     "loom",
     "fedit",
-    "fedalt:combine=factors",
+    "fedalt:share=0.5",  # where the paper's mixer begins
     "loomlocal",
     "fedsa",
+    "fedalt:mixer=static,share=0.5",
     "fedalt:mixer=static",
     "fedalt:mixer=sum",
+    "fedalt:combine=factors",
     "fedalt:train_rest=true",
     "fedalt:neighbours=2",
 )

@@ -61,11 +61,11 @@ class Settings:
         },
     )
     share: float = field(
-        default=0.5,
+        default=0.9,
         metadata={
             "above": 0.0,
             "below": 1.0,
-            "help": "of the own branch: of a static mixture, or where a learned one begins",
+            "help": "of the own branch: of a static mixture, or where a learned one begins (the paper's: 0.5)",
         },
     )
     mixer_rate: float = field(
