@@ -1,5 +1,5 @@
 """Write docs/methods.md and docs/configuration.md from the code, and put the measured tables into docs/evidence.md,
-docs/privacy.md and docs/wire.md.
+docs/personal.md, docs/privacy.md and docs/wire.md.
 
 So they cannot drift from the code and from benchmarks/results.
 
@@ -107,6 +107,7 @@ PAGES = {
     "methods.md": methods_page,
     "configuration.md": configuration_page,
     "evidence.md": partial(measured_page, "evidence.md"),
+    "personal.md": partial(measured_page, "personal.md"),
     "privacy.md": partial(measured_page, "privacy.md"),
     "wire.md": partial(measured_page, "wire.md"),
 }

@@ -62,7 +62,7 @@ def test_a_client_that_learned_nothing_gives_the_servers_start_and_not_the_round
     assert at_the_server(assignment, sent).adapter.digest() == assignment.start.trainable.digest()
     assert torch.equal(at_the_server(assignment, sent).head["score.weight"], assignment.head["score.weight"])
     assert not torch.equal(received.head["score.weight"], assignment.head["score.weight"])
-    if not any(assignment.constant.values()):
+    if not any(assignment.constant.values()) and not assignment.resumes:  # a start that is sent once is sent exactly
         assert received.start.trainable.digest() != assignment.start.trainable.digest(), "it was rounded"
 
 
