@@ -21,7 +21,9 @@ def generator():
     return module
 
 
-@pytest.mark.parametrize("name", ["methods.md", "configuration.md", "evidence.md", "personal.md", "privacy.md", "wire.md"])
+@pytest.mark.parametrize(
+    "name", ["methods.md", "configuration.md", "evidence.md", "personal.md", "privacy.md", "wire.md"]
+)
 def test_generated_pages_are_fresh(name):
     written = (ROOT / "docs" / name).read_text(encoding="utf-8")
     assert written == generator().PAGES[name](), "run: python docs/generate.py"

@@ -29,9 +29,9 @@ main()
 """
 
 
-MOMENTS = [("loom", moment) for moment in (0.05, 0.3, 0.5, 0.62, 0.8, 0.98)] + [
-    (method, moment) for method in ("fedsa", "fedalt") for moment in (0.62, 0.98)
-]
+QUICK = [("loom", 0.3), ("loom", 0.62), ("loom", 0.98), ("fedsa", 0.62), ("fedalt", 0.8)]
+SLOW = [("loom", 0.05), ("loom", 0.5), ("loom", 0.8), ("fedsa", 0.98), ("fedalt", 0.62), ("fedalt", 0.98)]
+MOMENTS = [*QUICK, *(pytest.param(*moment, marks=pytest.mark.slow) for moment in SLOW)]
 
 
 def fedloom(*arguments: object, dying_at: int | None = None, where: str = "") -> subprocess.CompletedProcess[str]:
@@ -76,7 +76,7 @@ def test_killed_at_any_write_it_ends_with_the_same_digest(config, undisturbed, t
 
 
 @pytest.mark.parametrize("config", ["fedsa"], indirect=True)
-@pytest.mark.parametrize("write", [2, 6, 7, 10])
+@pytest.mark.parametrize("write", [2, 10, *(pytest.param(write, marks=pytest.mark.slow) for write in (6, 7))])
 def test_killed_while_a_client_puts_away_what_it_keeps_it_ends_with_the_same_digest(
     config, undisturbed, tmp_path, write
 ):
