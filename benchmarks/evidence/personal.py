@@ -20,10 +20,10 @@ VARIANTS = (
     "fedalt:share=0.5",  # where the paper's mixer begins
     "loomlocal",
     "fedsa",
-    "fedalt:mixer=static,share=0.5",
     "fedalt:mixer=static",
-    "fedalt:mixer=sum",
-    "fedalt:combine=factors",
+    "fedalt:mixer=static,share=0.5",
+    "fedalt:mixer=sum,share=0.5",  # a sum has no shares
+    "fedalt:share=0.5,combine=factors",
     "fedalt:train_rest=true",
     "fedalt:neighbours=2",
 )
