@@ -1,7 +1,8 @@
 """fedalt: a client keeps an adapter of its own, and borrows from the others' through a mixer that never leaves it.
 
-Client k's model is y = W0 x + p(x) s_k b_k a_k x + (1 - p(x)) R_k x, with p = softmax(G_k x)[0] in each module, for
-each token. It goes on training its own a_k, b_k and G_k, round after round; R_k is frozen, and made anew by the server:
+Client k's model is y = W0 x + p(x) s_k b_k a_k x + (1 - p(x)) R_k x, with p = softmax(G_k x + (c, 0))[0] in each
+module, for each token, and c the log-odds of `share`. It goes on training its own a_k, b_k and G_k, round after round;
+R_k is frozen, and made anew by the server:
 
     exact     R_k = best rank r_k of (T - w_k delta_k) / (W - w_k),  T = sum_m w_m delta_m,  W = sum_m w_m
     factors   a of R_k = (sum_m w_m a_m - w_k a_k) / (W - w_k), b likewise: the paper's, whose product is no mean of
