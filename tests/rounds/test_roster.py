@@ -2,6 +2,7 @@
 
 import pytest
 
+from fedloom.errors import RunError
 from fedloom.rounds.roster import roster
 from fedloom.spec.experiment import ClientTable, Experiment, RoundsTable
 
@@ -34,3 +35,15 @@ def test_at_least_min_clients_take_part():
 def test_only_the_named_clients_take_part():
     experiment = with_rounds().model_copy(update={"rounds": RoundsTable(clients=("c07", "c03"))})
     assert roster(experiment, 1) == ("c03", "c07")
+
+
+def test_the_share_is_of_those_who_are_not_shut_out():
+    experiment = with_rounds(clients=10, participation=0.5)
+    draws = [roster(experiment, round, {"c00", "c01"}) for round in range(1, 40)]
+    assert {len(draw) for draw in draws} == {4}
+    assert not {"c00", "c01"} & {name for draw in draws for name in draw}
+
+
+def test_a_round_without_anybody_says_who_was_shut_out():
+    with pytest.raises(RunError, match=r"excluded: c00, c01"):
+        roster(with_rounds(clients=2), 3, {"c01", "c00"})

@@ -21,6 +21,7 @@ from fedloom.rounds.assign import masking_of
 from fedloom.rounds.client_noise import ClientNoise, clipped
 from fedloom.rounds.messages import Assignment, Contribution, Dropout, Masking, holding
 from fedloom.rounds.roster import roster
+from fedloom.rounds.standing import excluded_clients
 from fedloom.rounds.state import RunState
 from fedloom.rounds.step import Tally, fold, require_enough, step
 from fedloom.rounds.validate import update_norm, validate, validate_masked, validate_measured
@@ -60,8 +61,10 @@ def _begin(loop: Loop) -> RunState:
 def _one_round(loop: Loop, state: RunState, due: str) -> RunState:
     """Assign, collect, check, fold, finish, commit. due: what of `state` is still to be measured."""
     round, began = state.round + 1, time.monotonic()
-    participants = roster(loop.experiment, round)
-    loop.journal("round_started", round=round, participants=list(participants))
+    shut_out = excluded_clients(loop.directory.journal.records())
+    participants = roster(loop.experiment, round, shut_out)
+    absent = {"excluded": sorted(shut_out)} if shut_out else {}
+    loop.journal("round_started", round=round, participants=list(participants), **absent)
     rows = {client: known.train for client, known in loop.federation.rows.items()}
     masking = masking_of(loop.experiment, loop.world, participants, rows, secrets.token_bytes(32))
     asked = asked_of(loop, state, (due,), participants, masking)

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import torch
 
 from fedloom import rng
+from fedloom.errors import RunError
 from fedloom.rounds.world import active_clients
 from fedloom.spec.experiment import Experiment
 
 
-def roster(experiment: Experiment, round: int) -> tuple[str, ...]:
+def roster(experiment: Experiment, round: int, without: Collection[str] = ()) -> tuple[str, ...]:
     """The clients of one round in sorted order: a share `rounds.participation` of them, drawn from the run's seed.
 
     Formula: max(min_clients, ceil(participation x clients)) without replacement.
+    without: clients that are shut out; the share is of the others.  Raises: RunError if nobody is left.
     """
-    names = [client.name for client in active_clients(experiment)]
+    names = [client.name for client in active_clients(experiment) if client.name not in without]
+    if not names:
+        raise RunError(
+            "every client is shut out",
+            where=f"round {round}",
+            expected="at least one that may take part",
+            found=f"excluded: {', '.join(sorted(without))}",
+            do="Let one in again; the journal says why each was excluded",
+        )
     # A product such as 0.1 * 30 may lie a rounding error above the whole number that is meant.
     wanted = math.ceil(round_off(experiment.rounds.participation * len(names)))
     count = min(len(names), max(experiment.rounds.min_clients, wanted))
