@@ -1,4 +1,4 @@
-"""Which clients may not take part, by what the journal says: shut out by an operator or by a rule, until let in again."""
+"""Which clients may not take part, by what the journal says: shut out by an operator or a rule, until let in again."""
 
 from __future__ import annotations
 
