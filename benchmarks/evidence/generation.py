@@ -48,7 +48,7 @@ def experiment(data: Path, setting: Setting, seed: int) -> Experiment:
         model=ModelTable(id=setting.model),
         training=setting.training,
         rounds=RoundsTable(participation=setting.participation),
-        data=DataTable(columns=COLUMNS[setting.data], holdout=0.2, max_rows=setting.rows_per_client),
+        data=DataTable(columns=COLUMNS[setting.data], holdout=setting.held_out, max_rows=setting.rows_per_client),
         evaluation=EvaluationTable(generate_rows=setting.generate_rows, max_new_tokens=32),
         clients=tuple(
             ClientTable(name=path.stem, data=str(path), rank=rank)

@@ -22,11 +22,12 @@ VARIANTS = (
     "fedsa",
     "fedalt:mixer=static",
     "fedalt:mixer=static,share=0.5",
-    "fedalt:mixer=sum,share=0.5",  # a sum has no shares
+    "fedalt:mixer=sum",
     "fedalt:share=0.5,combine=factors",
     "fedalt:train_rest=true",
     "fedalt:neighbours=2",
 )
+FEW = ("local", "fedalt", "fedalt:share=0.5", "fedalt:mixer=static", "fedsa", "fedit", "loom")
 TASKS = replace(
     SMALL,
     what="SmolLM2-135M on eight tasks of Natural Instructions, one per client, 80 training rows each, "
@@ -34,6 +35,12 @@ TASKS = replace(
     rounds=4,
     ranks=(8,) * 8,
     generate_rows=10,
+)
+SCARCE = replace(
+    TASKS,
+    what="The same with 20 training rows each, so that every row is seen about three times.",
+    rows_per_client=40,
+    held_out=0.5,
 )
 
 
@@ -46,8 +53,8 @@ SUITE = Suite(
     name="personal",
     metric="loss",
     grid=Grid(rates=(2e-3,), widenings=0),
-    settings={"tasks": TASKS},
-    variants={"tasks": VARIANTS},
+    settings={"tasks": TASKS, "scarce": SCARCE},
+    variants={"tasks": VARIANTS, "scarce": FEW},
     problem=each_by_itself,
     reference="local",
 )

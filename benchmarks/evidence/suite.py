@@ -24,7 +24,8 @@ class Setting:
 
     rows_per_client: with those held out.  test_rows: in all; 0: half of the rows held out.  max_tokens: of an example.
     ranks: one for each client.  participation: share of the clients in a round.  generate_rows: test rows per client
-    that are answered, for ROUGE.  head_rate: learning rate of the head, the same for everyone.
+    that are answered, for ROUGE.  head_rate: learning rate of the head, the same for everyone.  held_out: share of a
+    client's rows.
     """
 
     what: str
@@ -40,6 +41,7 @@ class Setting:
     participation: float = 1.0
     generate_rows: int = 0
     head_rate: float = 0.1
+    held_out: float = 0.2
 
     @property
     def training(self) -> TrainingTable:
@@ -55,7 +57,10 @@ class Setting:
     @property
     def recipe(self) -> str:
         """Every number of the setting: cells of another recipe are not mixed with these."""
-        return ", ".join(f"{name} {value}" for name, value in asdict(self).items() if name != "what")
+        numbers = {name: value for name, value in asdict(self).items() if name != "what"}
+        if numbers["held_out"] == 0.2:
+            del numbers["held_out"]  # it came later: what was measured before stays what it is
+        return ", ".join(f"{name} {value}" for name, value in numbers.items())
 
 
 @dataclass(frozen=True)

@@ -217,3 +217,18 @@ def test_what_a_kit_cannot_be_asked_for(fedloom, federations, kit, tmp_path):
 def _point_at(kit: Path, model: Path) -> None:
     text = (kit / "site.toml").read_text()
     (kit / "site.toml").write_text(f"model = {json.dumps(str(model))}\n" + text)
+
+
+def test_a_site_explains_its_own_model_as_the_run_would(fedloom, federations, kit, tmp_path):
+    folder = federations("fedalt")
+    assert fedloom("run", folder / "pilot.toml", "--root", tmp_path / "runs").code == 0
+    ask = ("--input", "oak and wool")
+    there = fedloom("explain", tmp_path / "runs" / "tiny", "--client", "site-1", *ask)
+    here = fedloom("explain", kit, *ask)
+    assert there.code == 0, there.err
+    assert here.code == 0, here.err
+    assert here.out.splitlines()[:-2] == there.out.splitlines()[:-2], "all but where the picture is"
+    assert (kit / "explain" / "site-1.html").is_file()
+    refused = fedloom("explain", kit, *ask, "--round", 1)
+    assert refused.code == 2
+    assert "Leave out --round" in refused.err

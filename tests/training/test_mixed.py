@@ -11,18 +11,11 @@ from fedloom.errors import AdapterError
 from fedloom.rng import generator
 from fedloom.training.lora_layer import LoraLayer
 from fedloom.training.mixed import Branches, add_mixed
+from tests.training.mixings import MIXINGS
 
 IN, OUT, OWN, REST = 6, 5, 2, 3
 DOUBLE = torch.float64
 ROUNDED = {"atol": 1e-5, "rtol": 1e-5}  # masters, and their products with scalings, are in float32
-MIXINGS = {
-    "learned": Mixing(),
-    "learned, mostly own": Mixing(share=0.9),
-    "static": Mixing("static", 0.3),
-    "sum": Mixing("sum"),
-    "trained rest": Mixing(trains_rest=True),
-    "trained rest, static": Mixing("static", 0.3, trains_rest=True),
-}
 
 
 class OtherLinear(nn.Linear):

@@ -13,14 +13,7 @@ from fedloom.rng import generator
 from fedloom.training.local import groups_of, load_assignment, train, training_mode
 from fedloom.training.lora_layer import load_start, trained_mixers
 from fedloom.training.losses import batch_loss
-
-MIXINGS = {
-    "learned": Mixing(),
-    "learned, mostly own": Mixing(share=0.9),
-    "static": Mixing("static", 0.3),
-    "sum": Mixing("sum"),
-    "trained rest": Mixing(trains_rest=True),
-}
+from tests.training.mixings import MIXINGS
 
 
 def draw(*shape, seed):

@@ -10,16 +10,9 @@ from fedloom.training.local import training_mode
 from fedloom.training.lora_layer import load_start
 from fedloom.training.losses import example_losses_sum
 from fedloom.training.per_example import per_example
+from tests.training.mixings import MIXINGS
 
 TOLERANCE = {"atol": 2e-6, "rtol": 2e-4}
-MIXINGS = {
-    "learned": Mixing(),
-    "learned, mostly own": Mixing(share=0.9),
-    "static": Mixing("static", 0.3),
-    "sum": Mixing("sum"),
-    "trained rest": Mixing(trains_rest=True),
-    "trained rest, static": Mixing("static", 0.3, trains_rest=True),
-}
 
 
 def loaded_mixed(base, kit, mixing, dropout=0.0):

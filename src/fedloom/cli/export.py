@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedloom.cli.console import console
-from fedloom.errors import RunError
+from fedloom.cli.console import RunOrKit, console, refuse_round
 from fedloom.report.units import change_text, loss_text, plural
 
 if TYPE_CHECKING:
@@ -18,13 +17,7 @@ NAME = "export"
 
 
 def command(
-    run: Annotated[
-        Path,
-        typer.Argument(
-            help="Directory of a run, such as runs/pilot; at a site its kit (or what it joined with as --state)",
-            metavar="RUN|KIT",
-        ),
-    ],
+    run: RunOrKit,
     to: Annotated[
         Path | None, typer.Option(help="Directory to write; left out: RUN/export, RUN/export/CLIENT or KIT/export")
     ] = None,
@@ -46,7 +39,7 @@ def command(
     to = to or run / "export" / (client or "")
     refuse_filled(to)
     if is_of_a_site(run):
-        _refuse_round(run, round)
+        refuse_round(run, round)
         model = load_at_site(run, client)
         _write_own(model, to, merge, f"round {model.round} of {model.run}, as it was measured last,")
         return
@@ -80,14 +73,6 @@ def _write_own(model: Personal, to: Path, merge: bool, of_round: str) -> None:
 
 def _say_written(what: str, of_round: str, to: Path) -> None:
     console.print(f"Wrote the {what} of {of_round} to {to}", soft_wrap=True)
-
-
-def _refuse_round(path: Path, round: int | None) -> None:
-    if round is not None:
-        do = "Leave out --round"
-        raise RunError(
-            "a site keeps its model as the run measured it last", where=path, found=f"--round {round}", do=do
-        )
 
 
 def _said(taken: TakenHome, client: str, merge: bool) -> list[str]:

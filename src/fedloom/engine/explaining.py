@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from fedloom.aggregation.registry import method as method_named
-from fedloom.aggregation.world import Start
 from fedloom.data.batches import Batch
 from fedloom.data.examples import Message
 from fedloom.data.tokens import prompt_ids, text_ids
 from fedloom.engine.finished import load_finished
+from fedloom.engine.personal import Personal, personal_of_run
 from fedloom.errors import DataError, RunError
 from fedloom.evaluation.shares import TokenShares
 from fedloom.spec.experiment import Experiment
@@ -33,18 +33,25 @@ def explain(path: str | Path, client: str, text: str, *, round: int | None = Non
     experiment = RunDirectory.open(Path(path)).experiment()
     _refuse(experiment, client, text, path)
     finished = load_finished(path, round=round)
-    start = finished.own(client)
-    _refuse_unmixed(start, experiment, client, path)
-    base = finished.base
+    return explain_model(personal_of_run(path, finished, client), text, where=path)
+
+
+def explain_model(model: Personal, text: str, *, where: str | Path) -> TokenShares:
+    """As `explain`, of a model that is at hand, as at the site that keeps it. where: is in errors."""
+    _refuse_text(text)
+    _refuse_unmixed(model, where)
+    base = model.base
+    if base.tokenizer is None:
+        raise RunError("only texts can be explained token by token", where=where, found=base.task)
     ids = _ids(base, text)
-    load_start(base, start, {})
-    load_head(base, finished.state.head)
+    load_start(base, model.start, {})
+    load_head(base, model.head)
     shares = rest_shares(base, _batch(ids, base))
     return TokenShares(
-        run=experiment.name,
-        client=client,
-        method=experiment.method.name,
-        round=finished.state.round,
+        run=model.run,
+        client=model.client,
+        method=model.method,
+        round=model.round,
         tokens=tuple(base.tokenizer.decode([token]) for token in ids),
         by_module={module: tuple(rows[0].tolist()) for module, rows in shares.items()},
     )
@@ -53,19 +60,25 @@ def explain(path: str | Path, client: str, text: str, *, round: int | None = Non
 def _refuse(experiment: Experiment, client: str, text: str, path: str | Path) -> None:
     """What can be known before the model is loaded."""
     if not method_named(experiment.method.name).personal:
-        raise _without_mixers(experiment, path)
+        raise _without_mixers(experiment.method.name, path)
     if experiment.model.task == "image-classification":
         raise RunError("only texts can be explained token by token", where=path, found=experiment.model.task)
     clients = sorted(each.name for each in experiment.active)
     if client not in clients:
         raise RunError("there is no such client", where=path, expected=f"one of {', '.join(clients)}", found=client)
+    _refuse_text(text)
+
+
+def _refuse_text(text: str) -> None:
     if not text.strip():
         raise DataError("the input is empty", expected="a text", do='Give one, as in: --input "What is oak?"')
 
 
-def _refuse_unmixed(start: Start, experiment: Experiment, client: str, path: str | Path) -> None:
+def _refuse_unmixed(model: Personal, path: str | Path) -> None:
+    start, client = model.start, model.client
     if start.mixing is None or start.mixing.kind != "learned":
-        raise _without_mixers(experiment, path)
+        kind = "" if start.mixing is None else f" (mixer = {start.mixing.kind!r}, share = {start.mixing.share})"
+        raise _without_mixers(model.method + kind, path)
     if not start.rest:
         raise RunError(
             f"{client} has nothing of the rest of the world yet, so its own adapter counts whole",
@@ -82,13 +95,12 @@ def _refuse_unmixed(start: Start, experiment: Experiment, client: str, path: str
         )
 
 
-def _without_mixers(experiment: Experiment, path: str | Path) -> RunError:
-    settings = ", ".join(f"{name} = {value!r}" for name, value in experiment.method.settings.items())
+def _without_mixers(found: str, path: str | Path) -> RunError:
     return RunError(
         "this run has no mixers, so there is nothing to explain",
         where=path,
         expected="a method whose clients weigh their own adapter against that of the others, such as fedalt",
-        found=experiment.method.name + (f" ({settings})" if settings else ""),
+        found=found,
         do='Run one with [method] name = "fedalt"',
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 
 from fedloom.aggregation.registry import METHODS
 from fedloom.spec.experiment import Experiment, Task, WireTable
@@ -47,6 +48,7 @@ def _of_other_keys(experiment: Experiment) -> Iterator[tuple[Path, str]]:
     kind = experiment.data.partition.kind
     if experiment.lora.alpha is not None:
         yield ("lora", "scaling"), "cannot be given together with alpha; keep one of them"
+    yield from _of_the_method(experiment)
     yield from _of_the_server(experiment.server.optimizer)
     yield from _of_the_wire(experiment.wire)
     yield from _of_privacy(experiment)
@@ -57,6 +59,17 @@ def _of_other_keys(experiment: Experiment) -> Iterator[tuple[Path, str]]:
         yield ("data", "partition", "column"), "is for the kinds dirichlet and column; found kind iid"
     if kind != "dirichlet":
         yield ("data", "partition", "alpha"), f"is for the kind dirichlet; found kind {kind}"
+
+
+def _of_the_method(experiment: Experiment) -> Iterator[tuple[Path, str]]:
+    """Settings that only count where another has one of some values, as their "needs" say."""
+    method, given = METHODS.get(experiment.method.name), experiment.method.settings
+    known = {} if method is None else {field.name: field for field in fields(method.settings)}
+    for key, field in known.items():
+        for other, wanted in field.metadata.get("needs", {}).items():
+            found = given.get(other, known[other].default)
+            if found not in wanted:
+                yield ("method", key), f"is for {other} = {' or '.join(wanted)}; found {other} = {found}"
 
 
 def _of_secure_sums(experiment: Experiment) -> Iterator[tuple[Path, str]]:

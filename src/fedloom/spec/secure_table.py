@@ -23,8 +23,8 @@ class SecureAggregationTable(Table):
         None,
         examples=[32],
         ge=1,
-        description="methods that add products (loom, flora, flexlora, fedex): most directions that a layer's sum can "
-        "have; left out: as many as the ranks of the round's clients add up to, which is exact",
+        description="methods that add products (loom, flora, flexlora, fedex, fedalt): most directions that a layer's "
+        "sum can have; left out: as many as the ranks of the round's clients add up to, which is exact",
     )
 
     def threshold_of(self, clients: int) -> int:

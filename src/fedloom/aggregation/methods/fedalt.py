@@ -66,11 +66,17 @@ class Settings:
         metadata={
             "above": 0.0,
             "below": 1.0,
+            "needs": {"mixer": ("learned", "static")},
             "help": "of the own branch: of a static mixture, or where a learned one begins (the paper's: 0.5)",
         },
     )
     mixer_rate: float = field(
-        default=1.0, metadata={"above": 0.0, "help": "learning rate of mixers, as a multiple of that of factors"}
+        default=1.0,
+        metadata={
+            "above": 0.0,
+            "needs": {"mixer": ("learned",)},
+            "help": "learning rate of mixers, as a multiple of that of factors",
+        },
     )
     train_rest: bool = field(
         default=False,
