@@ -22,7 +22,7 @@ demo: setup
 	$(BIN)/fedloom demo
 
 test: setup
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow" -n 2
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 test-slow: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow

@@ -124,3 +124,13 @@ def test_importance_travels_only_where_it_is_measured(assignment, contribution):
         wire.contribution_to_bytes(contribution, assignment.sends),
     ):
         assert b"importance" not in plain
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"round": "2"}, {"kept_round": "1"}, {"kept_round": True}, {"kept_round": -1}, {"seed": 0.5}, {"kind": "delete"}],
+)
+def test_an_assignment_with_a_fact_of_another_kind_is_refused(assignment, wrong):
+    data = wire.assignment_to_bytes(replace(assignment, **wrong))
+    with pytest.raises(AdapterError, match="hold no assignment"):
+        wire.assignment_from_bytes(data)

@@ -117,6 +117,7 @@ def assignment_from_bytes(data: bytes) -> Assignment:
     try:
         work, wire, masking = message.pop("work"), message.pop("wire"), message.pop("masking")
         pieces = _pieces_in(message.pop("pieces"))
+        _require_plain(message)
         return Assignment(
             start=start_from(adapters, message),
             head={name: tensor for name, tensor in tensors.items() if not name.startswith(_PIECE)},
@@ -129,6 +130,17 @@ def assignment_from_bytes(data: bytes) -> Assignment:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise AdapterError("the bytes hold no assignment", where="assignment", found=repr(error)) from error
+
+
+def _require_plain(message: Mapping[str, Any]) -> None:
+    """Raises: KeyError, ValueError where a whole number, a name or a yes is something else: they choose files."""
+    for name in ("round", "kept_round", "seed", "generate_rows"):
+        if type(message[name]) is not int or message[name] < 0:
+            raise ValueError(f"{name} is no whole number: {message[name]!r:.100}")
+    if message["kind"] not in ("train", "evaluate") or type(message["client"]) is not str:
+        raise ValueError(f"no kind or client: {message['kind']!r:.100}, {message['client']!r:.100}")
+    if type(message.get("resumes", False)) is not bool:
+        raise ValueError(f"resumes is neither true nor false: {message['resumes']!r:.100}")
 
 
 def _pieces_in(table: Any) -> tuple[Piece, ...]:
