@@ -44,7 +44,7 @@ def lines(
         look = _line_look(number, thick=label == strong, marked=label == marked, many=many)
         weakest = many and label not in (marked, strong)
         name = say(f"chart.{mark}", name=label) if label == marked else label
-        shown = not many or label in (marked, strong) or number == 0
+        shown = len(order) > 1 and (not many or label in (marked, strong) or number == 0)
         group = say("chart.each") if weakest else label
         data.append(_line(name, group if weakest else name, group, by_label[label], look, shown, say))
     return {"data": data, "layout": layout(340, _round_axis(by_label, say), {"title": {"text": y_title}, "nticks": 6})}

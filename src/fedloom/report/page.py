@@ -24,8 +24,8 @@ def page(summary: RunSummary, say: Language = ENGLISH, prices: Prices | None = N
     Raises: FedLoomError where plotly is not installed.
     """
     figures = Figures(say)
-    first = _part("decisions", say("part.decisions"), decisions(summary, figures, prices))
-    second = _part("figures", say("part.figures"), _all_figures(summary, figures))
+    first = _part("part-decisions", say("part.decisions"), decisions(summary, figures, prices))
+    second = _part("part-figures", say("part.figures"), _all_figures(summary, figures))
     title = f"{summary.name} – FedLoom"
     return document(title, _header(summary, say), join((first, second)), _footer(summary, say), figures.by_id, say)
 
@@ -61,7 +61,10 @@ def _header(summary: RunSummary, say: Language) -> Html:
         say("header.finished") if summary.finished else say("header.unfinished"),
     ]
     started = None if summary.started is None else say("header.started", date=say.date(summary.started))
-    parts = [element("a", say("part.decisions"), href="#decisions"), element("a", say("part.figures"), href="#figures")]
+    parts = [
+        element("a", say("part.decisions"), href="#part-decisions"),
+        element("a", say("part.figures"), href="#part-figures"),
+    ]
     return join(
         (
             element("h1", summary.name),

@@ -84,6 +84,7 @@ strong {{ font-weight: 700; }}
 .facts {{ display: grid; grid-template-columns: minmax(7em, max-content) 1fr; gap: 3px 18px; margin: 8px 0; }}
 .facts dt {{ color: var(--soft); }}
 .facts dd {{ margin: 0; }}
+@media (max-width: 480px) {{ th, td {{ padding-right: 10px; }} }}
 @media (max-width: 480px) {{ .facts {{ grid-template-columns: 1fr; gap: 0; }} .facts dd {{ margin-bottom: 8px; }} }}
 footer {{ margin-top: 48px; padding-bottom: 40px; }}
 @media print {{
@@ -93,7 +94,7 @@ footer {{ margin-top: 48px; padding-bottom: 40px; }}
   main, header, footer {{ max-width: none; padding: 0; }}
   figure, tr, .tile, .answer {{ break-inside: avoid; }}
   h1, h2, h3, h4, summary {{ break-after: avoid; }}
-  #figures {{ break-before: page; }}
+  #part-figures {{ break-before: page; }}
   .scroll {{ overflow: visible; }}
   th, td {{ white-space: normal; }}
   summary {{ list-style: none; color: var(--soft); }}

@@ -46,8 +46,10 @@ def seconds_text(seconds: float | None, clock: Clock = ENGLISH_CLOCK) -> str:
 
 
 def hours_text(seconds: float | None, clock: Clock = ENGLISH_CLOCK) -> str:
-    """Seconds in hours with three digits, as hours are what is paid for: 4500 -> "1.25 h"."""
-    return MISSING if seconds is None else clock.hours_only.format(hours=digits_text(seconds / 3600))
+    """Seconds in hours with three digits, as hours are what is paid for: 4500 -> "1.25 h"; a minute or less as such."""
+    if seconds is None or not isfinite(seconds) or seconds < 59.95:
+        return seconds_text(seconds, clock)
+    return clock.hours_only.format(hours=digits_text(seconds / 3600))
 
 
 def energy_text(kilowatt_hours: float) -> str:

@@ -19,9 +19,9 @@ def incidents_section(summary: RunSummary, say: Language) -> Html:
     """How often each kind, then each event; that there were none where there were none."""
     if not summary.events:
         return section(say("incidents"), element("p", say("incidents.none")))
-    heads = [say(key) for key in ("incidents.what", "client", "round", "incidents.module", "incidents.said")]
+    heads = [say(key) for key in ("incidents.what", "client", "round", "incidents.said")]
     rows = [_row(event, say) for event in summary.events]
-    listed = table(heads, rows, texts=5)
+    listed = table(heads, rows, texts=4)
     return section(
         say("incidents"),
         element("ul", *(element("li", line) for line in _counted(summary.events, say))),
@@ -50,7 +50,6 @@ def _row(event: Event, say: Language) -> list[object]:
         kind_text(event.kind, say),
         event.client or "",
         say.number(event.round),
-        code(event.module) if event.module else "",
         element("span", _said(event), class_="long"),
     ]
 
@@ -58,7 +57,8 @@ def _row(event: Event, say: Language) -> list[object]:
 def _said(event: Event) -> Html:
     """The reason, quoted, and what else the record holds."""
     reason = quoted(event.reason, "span") if event.reason else None
-    fields = [code(f"{name}={_shown(value)}") for name, value in event.details.items()]
+    known = {"module": event.module, **event.details} if event.module else event.details
+    fields = [code(f"{name}={_shown(value)}") for name, value in known.items()]
     return join(part for part in (reason, *(piece for field in fields for piece in (" ", field))) if part is not None)
 
 

@@ -48,14 +48,14 @@ DECISIONS: dict[str, str] = {
     "gain.difference": "gain",
     "cost": "Cost",
     "cost.says": (
-        "Of all clients together, attempts that did not count and measurements included. The server's own machine "
-        "is not in it."
+        "Of all clients together, attempts that did not count and measurements included. Hours are those in which "
+        "clients were busy; where the journal lacks them, those of training. The server's own machine is not in it."
     ),
     "cost.what": "what",
     "cost.amount": "amount",
     "cost.money": "money",
-    "cost.hours": "client-hours (busy; where the journal lacks that, training)",
-    "cost.energy": "energy, estimated as hours × watts",
+    "cost.hours": "client-hours",
+    "cost.energy": "energy (hours × watts)",
     "cost.traffic": "traffic",
     "cost.total": "all that has a price",
     "cost.unpriced": (
@@ -118,7 +118,6 @@ DECISIONS: dict[str, str] = {
     "incidents.none": "Nothing: no dropouts, refused contributions, rollbacks or repairs are in the journal.",
     "incidents.count": "{what}: {count}",
     "incidents.what": "what",
-    "incidents.module": "module",
     "incidents.said": "reason and details",
     "incidents.quoted": "Reasons and details are quoted from the journal.",
     "event.refused": "contribution refused",

@@ -46,11 +46,14 @@ DECISIONS: dict[str, str] = {
     "gain.federated": "損失（連合）",
     "gain.difference": "効果",
     "cost": "費用",
-    "cost.says": "全クライアントの合計です。採用されなかった試行と測定を含み、サーバー自体の費用は含みません。",
+    "cost.says": (
+        "全クライアントの合計です。採用されなかった試行と測定を含みます。時間はクライアントの稼働時間で、"
+        "記録がない場合は学習時間です。サーバー自体の費用は含みません。"
+    ),
     "cost.what": "項目",
     "cost.amount": "数量",
     "cost.money": "金額",
-    "cost.hours": "クライアント稼働時間（記録がない場合は学習時間）",
+    "cost.hours": "クライアント稼働時間",
     "cost.energy": "推定電力量（時間 × 電力）",
     "cost.traffic": "通信量",
     "cost.total": "単価のある項目の合計",
@@ -86,7 +89,7 @@ DECISIONS: dict[str, str] = {
         "。"
     ),
     "further.money": "指定された単価では、1 ラウンドあたり {money} です。",
-    "further.price": "損失をさらに {step} 下げる費用は {money} と見込まれます。",
+    "further.price": "損失をさらに {step} 下げる費用は {money}と見込まれます。",
     "further.gain": "ラウンドの効果",
     "further.hours": "稼働時間",
     "further.traffic": "通信量",
@@ -116,7 +119,6 @@ DECISIONS: dict[str, str] = {
     "incidents.none": "特記事項はありません。離脱、却下、巻き戻し、修復はいずれも記録されていません。",
     "incidents.count": "{what}：{count} 件",
     "incidents.what": "内容",
-    "incidents.module": "モジュール",
     "incidents.said": "理由と詳細",
     "incidents.quoted": "理由と詳細は、実行記録の英語の原文をそのまま引用しています。",
     "event.refused": "送信内容の却下",
