@@ -59,6 +59,23 @@ def test_report_is_written_again(fedloom, finished):
     assert "<html" in (finished / "report.html").read_text()
 
 
+def test_a_report_in_japanese_stands_beside_the_english_one(fedloom, finished, tmp_path):
+    prices = tmp_path / "prices.toml"
+    prices.write_text("[prices]\ncurrency = 'JPY'\nper_client_hour = 900", encoding="utf-8")
+    before = (finished / "report.html").read_bytes()
+    done = fedloom("report", finished, "--lang", "ja", "--prices", prices)
+    assert done.code == 0
+    assert "report.ja.html" in done.out
+    japanese = (finished / "report.ja.html").read_text(encoding="utf-8")
+    assert '<html lang="ja">' in japanese
+    assert " 円" in japanese
+    assert (finished / "report.html").read_bytes() == before
+    prices.write_text("[prices]\nper_hour = 900", encoding="utf-8")
+    refused = fedloom("report", finished, "--prices", prices)
+    assert refused.code == 2
+    assert "unknown key" in refused.err
+
+
 def test_resume_of_a_finished_run_changes_nothing(fedloom, finished):
     lines = (finished / "journal.jsonl").read_bytes()
     outcome = fedloom("resume", finished)

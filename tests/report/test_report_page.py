@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 
@@ -12,7 +13,7 @@ from fedloom.report.charts import bars, dots, lines
 from fedloom.report.compare import comparison_page
 from fedloom.report.markup import element
 from fedloom.report.page import page
-from fedloom.report.style import ACCENT, DARK, LIGHT, NEUTRAL, SERIES, WARM
+from fedloom.report.style import ACCENT, DARK, DARK_INKS, LIGHT, LIGHT_INKS, NEUTRAL, SERIES, WARM
 from fedloom.report.summary import summarise
 
 EVIL = "</script><img src=x onerror=alert(1)> & <b>'\""
@@ -66,22 +67,26 @@ def test_the_page_says_what_the_summary_says(run):
 def test_every_chart_has_a_title_and_its_numbers_behind_it(run):
     html = page(run)
     figures = re.findall(r"<figure>(.*?)</figure>", html, flags=re.S)
-    assert len(figures) == len(Reader(html).figures) == 5
-    assert all("<h3>" in figure and "<details" in figure and "<table>" in figure for figure in figures)
+    assert len(figures) == len(Reader(html).figures) == 7
+    assert all("<h4 id=" in figure and "<details" in figure and "<table>" in figure for figure in figures)
 
 
 def test_charts_have_fixed_ids_and_the_page_is_the_same_each_time(run):
     html = page(run)
     found = Reader(html)
     ids = [attributes["id"] for tag, attributes in found.tags if attributes.get("class") == "chart"]
-    assert ids == list(found.figures) == ["chart-results", "chart-loss", "chart-training", "chart-bytes", "chart-time"]
+    names = ("gain", "further", "results", "loss", "training", "bytes", "time")
+    assert ids == list(found.figures) == [f"chart-{name}" for name in names]
     assert page(run) == html
 
 
 def test_nothing_is_fetched(run):
     tags = Reader(page(run)).tags
     assert not {tag for tag, _ in tags} & {"link", "img", "iframe", "object", "embed", "base", "form", "video", "audio"}
-    assert not [attributes for _, attributes in tags if {"src", "href", "srcset", "action"} & set(attributes)]
+    assert not [attributes for _, attributes in tags if {"src", "srcset", "action"} & set(attributes)]
+    ids, targets = ([found[name] for _, found in tags if name in found] for name in ("id", "href"))
+    assert set(targets) <= {f"#{one}" for one in ids}
+    assert len(ids) == len(set(ids))  # the script looks its figures up by id
     policy = next(attributes["content"] for _, attributes in tags if "http-equiv" in attributes)
     assert policy.startswith("default-src 'none';")
     assert "http" not in policy
@@ -133,7 +138,7 @@ def test_every_beginning_of_a_journal_has_a_page(experiment, journal):
 def test_parts_that_were_not_measured_are_left_out(experiment):
     found = Reader(page(summarise(experiment, [])))
     assert found.figures == {}
-    for heading in ("Result", "Before and after", "Round by round", "Rounds", "Out of the ordinary"):
+    for heading in ("Result", "Before and after", "Round by round", "Rounds"):
         assert heading not in found.text
 
 
@@ -212,6 +217,30 @@ def test_rows_of_long_names_stay_apart():
 def test_lines_can_be_told_from_the_background(colour, background):
     bright, dim = sorted(map(_luminance, (colour, background)), reverse=True)
     assert (bright + 0.05) / (dim + 0.05) >= 3
+
+
+@pytest.mark.parametrize("inks", [LIGHT_INKS, DARK_INKS])
+@pytest.mark.parametrize("ink", ["ink", "soft", "accent"])
+@pytest.mark.parametrize("under", ["paper", "card"])
+def test_text_can_be_read(ink, under, inks):
+    bright, dim = sorted(map(_luminance, (inks[ink], inks[under])), reverse=True)
+    assert (bright + 0.05) / (dim + 0.05) >= 4.5
+
+
+def test_every_chart_is_named_described_and_reached_by_the_keyboard(run):
+    tags = Reader(page(run)).tags
+    ids = {found["id"] for _, found in tags if "id" in found}
+    charts = [found for _, found in tags if found.get("class") == "chart"]
+    assert {(found["role"], found["tabindex"]) for found in charts} == {("img", "0")}
+    assert {found[key] for found in charts for key in ("aria-labelledby", "aria-describedby")} <= ids
+    assert page(run).count('<figcaption id="chart-') == len(charts)
+
+
+def test_headings_go_down_step_by_step(run):
+    levels = [int(tag[1]) for tag, _ in Reader(page(run)).tags if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(later - earlier <= 1 for earlier, later in pairwise(levels))
 
 
 def _luminance(colour):

@@ -7,6 +7,8 @@ from html import escape
 from math import isfinite
 from typing import Any, Literal
 
+from fedloom.report.lang.english import ENGLISH
+from fedloom.report.lang.language import Language
 from fedloom.report.style import ACCENT, DASHES, MARKERS, NEUTRAL, SERIES, WARM, layout
 
 Figure = dict[str, Any]
@@ -24,6 +26,7 @@ def lines(
     strong: str | None = None,
     mark: Extreme = "highest",
     apart: int = len(SERIES),
+    say: Language = ENGLISH,
 ) -> Figure:
     """Values by round, one line per label. Up to `apart` labels have a look of their own; of more, all are thin and
     grey but the one that ends highest or lowest.
@@ -39,21 +42,30 @@ def lines(
     data = []
     for number, label in enumerate(order):
         look = _line_look(number, thick=label == strong, marked=label == marked, many=many)
-        name = f"{label} ({mark})" if label == marked else label
-        shown = not many or label in (marked, strong) or number == 0
-        group = "each client" if many and label not in (marked, strong) else label
-        data.append(_line(name, group, by_label[label], look, shown))
-    return {"data": data, "layout": layout(340, _round_axis(by_label), {"title": {"text": y_title}, "nticks": 6})}
+        weakest = many and label not in (marked, strong)
+        name = say(f"chart.{mark}", name=label) if label == marked else label
+        shown = len(order) > 1 and (not many or label in (marked, strong) or number == 0)
+        group = say("chart.each") if weakest else label
+        data.append(_line(name, group if weakest else name, group, by_label[label], look, shown, say))
+    return {"data": data, "layout": layout(340, _round_axis(by_label, say), {"title": {"text": y_title}, "nticks": 6})}
 
 
-def dots(rows: Sequence[str], series: Mapping[str, Mapping[str, float | None]], x_title: str) -> Figure:
-    """One line per row, one marker per series on it: how far apart base, alone and federated are."""
+def dots(
+    rows: Sequence[str],
+    series: Mapping[str, Mapping[str, float | None]],
+    x_title: str,
+    named: Callable[[str], str] = str,
+) -> Figure:
+    """One line per row, one marker per series on it: how far apart base, alone and federated are.
+
+    named: what a series is called.
+    """
     data: list[dict[str, Any]] = [_spans(rows, series)]
     for name, values in series.items():
         colour, symbol, size = _STAGE_LOOKS.get(name, (NEUTRAL, "circle", 9))
         data.append(
             {
-                "type": "scatter", "mode": "markers", "name": plain(name),
+                "type": "scatter", "mode": "markers", "name": plain(named(name)),
                 "x": [_finite(values.get(row)) for row in rows], "y": list(range(len(rows))),
                 "marker": {"color": colour, "symbol": symbol, "size": size, "line": {"width": 2, "color": colour}},
                 "customdata": [plain(row) for row in rows],
@@ -84,6 +96,22 @@ def bars(rows: Sequence[str], series: Mapping[str, Mapping[str, float]], text: C
     return {"data": data, "layout": {**layout(height, x, row_axis(rows)), "bargap": 0.25}}
 
 
+def signed_bars(rows: Sequence[str], values: Mapping[str, float], text: Callable[[float], str]) -> Figure:
+    """Differences by row, to the right where above 0 and to the left where below, each with its sign written."""
+    numbers = [values[row] for row in rows]
+    data = {
+        "type": "bar", "orientation": "h", "showlegend": False, "x": numbers, "y": list(range(len(rows))),
+        "text": [plain(text(value)) for value in numbers], "textposition": "outside", "cliponaxis": False,
+        "marker": {"color": [ACCENT if value > 0 else WARM for value in numbers]},
+        "customdata": [plain(row) for row in rows], "hovertemplate": "%{customdata}: %{text}<extra></extra>",
+    }  # fmt: skip
+    low, high = min([0.0, *numbers]), max([0.0, *numbers])
+    room = 0.35 * (high - low) or 1
+    x = {"range": [low - (room if low < 0 else 0), high + room], "showticklabels": False, "showgrid": False}
+    height = 40 + (28 if len(rows) <= 10 else 20) * len(rows)
+    return {"data": [data], "layout": {**layout(height, {**x, "zeroline": True}, row_axis(rows)), "bargap": 0.35}}
+
+
 def plain(text: str) -> str:
     """Text that plotly shows as it is: it would take <b> or <a href> for markup."""
     return escape(text, quote=False)
@@ -107,13 +135,15 @@ def _line_look(number: int, *, thick: bool, marked: bool, many: bool) -> dict[st
     return {"line": line, "marker": {"color": colour, "size": 7, "symbol": MARKERS[place]}, "opacity": 1}
 
 
-def _line(label: str, group: str, points: Points, look: dict[str, Any], shown: bool) -> dict[str, Any]:
-    rounds = sorted(points)
+def _line(
+    label: str, name: str, group: str, points: Points, look: dict[str, Any], shown: bool, say: Language
+) -> dict[str, Any]:
+    rounds, at = sorted(points), say("round.number", round="%{x}")
     return {
-        "type": "scatter", "mode": "lines+markers", "name": plain(label if group != "each client" else group),
+        "type": "scatter", "mode": "lines+markers", "name": plain(name),
         "legendgroup": plain(group), "showlegend": shown, **look,
         "x": rounds, "y": [_finite(points[number]) for number in rounds],
-        "text": plain(label), "hovertemplate": "%{text}, round %{x}: %{y:.3f}<extra></extra>",
+        "text": plain(label), "hovertemplate": f"%{{text}}, {at}: %{{y:.3f}}<extra></extra>",
     }  # fmt: skip
 
 
@@ -146,10 +176,10 @@ def row_axis(rows: Sequence[str]) -> dict[str, Any]:
     return {**ticks, "range": [len(rows) - 0.4, -0.6], "showgrid": False}
 
 
-def _round_axis(by_label: Mapping[str, Points]) -> dict[str, Any]:
+def _round_axis(by_label: Mapping[str, Points], say: Language) -> dict[str, Any]:
     rounds = sorted({number for points in by_label.values() for number in points})
     few = {"tickmode": "array", "tickvals": rounds} if len(rounds) <= 12 else {"nticks": 8, "tickformat": "d"}
-    return {"title": {"text": "round"}, "showgrid": False, **few}
+    return {"title": {"text": say("round")}, "showgrid": False, **few}
 
 
 def _last(points: Points) -> float:

@@ -7,6 +7,8 @@ from typing import Any
 
 from fedloom.aggregation.similarity import Merge
 from fedloom.report.charts import Figure, plain, row_axis
+from fedloom.report.lang.english import ENGLISH
+from fedloom.report.lang.language import Language
 from fedloom.report.style import ACCENT, NEUTRAL, WARM, layout
 
 NAMED = 40  # rows up to which each has its name at the side; of more, the pointer tells
@@ -15,7 +17,9 @@ _SHARE = 0.74  # of the width; what is left is the tree's
 _MIDDLE = "rgba(125,135,146,0.10)"  # nearly the page, light or dark
 
 
-def heat_map(names: Sequence[str], cosines: Sequence[Sequence[float]], merges: Sequence[Merge]) -> Figure:
+def heat_map(
+    names: Sequence[str], cosines: Sequence[Sequence[float]], merges: Sequence[Merge], say: Language = ENGLISH
+) -> Figure:
     """Cosines of -1 to 1 for every two names, and the tree of its merges.
 
     names: in the order of rows and columns, such that those of each merge stand together.
@@ -30,11 +34,11 @@ def heat_map(names: Sequence[str], cosines: Sequence[Sequence[float]], merges: S
         "domain": [_SHARE + 0.02, 1], "range": [0, max((1 - merge.cosine for merge in merges), default=1) * 1.05 or 1],
         "fixedrange": True, "showgrid": False, "zeroline": False, "showticklabels": False,
     }  # fmt: skip
-    data = [_cells(names, cosines), *([_tree(names, merges)] if merges else [])]
+    data = [_cells(names, cosines, say), *([_tree(names, merges, say)] if merges else [])]
     return {"data": data, "layout": {**figure_layout, "showlegend": False}}
 
 
-def _cells(names: Sequence[str], cosines: Sequence[Sequence[float]]) -> dict[str, Any]:
+def _cells(names: Sequence[str], cosines: Sequence[Sequence[float]], say: Language) -> dict[str, Any]:
     places = list(range(len(names)))
     return {
         "type": "heatmap", "x": places, "y": places, "zmin": -1, "zmax": 1, "xgap": 1, "ygap": 1,
@@ -44,12 +48,12 @@ def _cells(names: Sequence[str], cosines: Sequence[Sequence[float]]) -> dict[str
         "hovertemplate": "%{customdata}: %{z:.3f}<extra></extra>",
         "colorbar": {
             "orientation": "h", "thickness": 10, "len": _SHARE, "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom",
-            "outlinewidth": 0, "tickvals": [-1, 0, 1], "ticktext": ["−1", "cosine 0", "1"],
+            "outlinewidth": 0, "tickvals": [-1, 0, 1], "ticktext": ["−1", say("heat.middle"), "1"],
         },
     }  # fmt: skip
 
 
-def _tree(names: Sequence[str], merges: Sequence[Merge]) -> dict[str, Any]:
+def _tree(names: Sequence[str], merges: Sequence[Merge], say: Language) -> dict[str, Any]:
     """From each of two groups to where they merge, 1 - cosine to the right; None lifts the pen."""
     ends: dict[tuple[str, ...], tuple[float, float]] = {(name,): (0.0, float(at)) for at, name in enumerate(names)}
     x: list[float | None] = []
@@ -60,7 +64,8 @@ def _tree(names: Sequence[str], merges: Sequence[Merge]) -> dict[str, Any]:
         far = 1 - merge.cosine
         x += [left_x, far, far, right_x, None]
         y += [left_y, left_y, right_y, right_y, None]
-        said += [f"{_group(merge.left)} with {_group(merge.right)}: {merge.cosine:.3f}"] * 5
+        left, right = _group(merge.left, say), _group(merge.right, say)
+        said += [say("heat.joined", left=left, right=right, cosine=f"{merge.cosine:.3f}")] * 5
         ends[merge.members] = far, (left_y + right_y) / 2
     return {
         "type": "scatter", "mode": "lines", "x": x, "y": y, "xaxis": "x2", "line": {"color": NEUTRAL, "width": 1.6},
@@ -68,5 +73,6 @@ def _tree(names: Sequence[str], merges: Sequence[Merge]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _group(names: Sequence[str]) -> str:
-    return plain(names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more")
+def _group(names: Sequence[str], say: Language) -> str:
+    more = say("heat.group", name=names[0], count=len(names) - 1)
+    return plain(names[0] if len(names) == 1 else more)

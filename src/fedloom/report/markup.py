@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from fedloom.report.lang.language import Language
 from fedloom.report.results import Cell
 
 FEW_ROWS = 10  # a table of more is folded until somebody opens it
@@ -35,7 +37,7 @@ def join(children: Iterable[object]) -> Html:
     return Html("".join(c if isinstance(c, Html) else escape(str(c)) for c in children if c is not None))
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, texts: int = 1, total: bool = False) -> Html:
+def table(headings: Sequence[object], rows: Iterable[Sequence[object]], *, texts: int = 1, total: bool = False) -> Html:
     """A table in a box that scrolls sideways on narrow screens.
 
     texts: number of leading columns that hold text; the others hold figures.  total: the last row sums up the others.
@@ -54,6 +56,26 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, texts: i
     body = [element("tr", line, class_="total" if number == last else None) for number, line in enumerate(lines)]
     content = element("table", element("thead", head), element("tbody", *body))
     return element("div", content, class_="scroll", tabindex="0")
+
+
+def sentence(say: Language, key: str, **values: object) -> Html:
+    """A sentence of the catalogue in which a value may be markup, such as a quotation."""
+    return Html(escape(say.messages[key]).format(**{name: join([value]) for name, value in values.items()}))
+
+
+def quoted(text: str, tag: str = "q") -> Html:
+    """What a journal says, as it stands there: in English, whatever the language of the page."""
+    return element(tag, text, lang="en")
+
+
+def code(text: object) -> Html:
+    """A name, a digest, a setting: the same in every language."""
+    return element("code", text, translate="no")
+
+
+def deeper(content: Html) -> Html:
+    """Content whose headings stand one level lower. Only markup has tags: text is escaped."""
+    return Html(re.sub(r"(</?h)([2-5])(?=[ >])", lambda found: f"{found[1]}{int(found[2]) + 1}", content))
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> Html:

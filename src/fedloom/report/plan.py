@@ -122,4 +122,10 @@ def _against(plan: Plan, figures: Figures, title: str, field: str, text: Text) -
     limits = {one.client: limit for one in plan.clients if (limit := getattr(one.allowed, field)) is not None}
     series = {"expected": used, **({"limit": limits} if limits else {})}
     rows = [[name, *(text(found[name]) if name in found else "" for found in series.values())] for name in used]
-    return figures.add(f"chart-{field}", title, bars(list(used), series, text), table(["client", *series], rows))
+    return figures.add(
+        f"chart-{field}",
+        title,
+        bars(list(used), series, text),
+        table(["client", *series], rows),
+        says="What the plan expects of each client, beside its limit where there is one.",
+    )

@@ -7,9 +7,8 @@ from typing import Any
 
 from fedloom.report.charts import lines
 from fedloom.report.document import Figures
-from fedloom.report.markup import FEW_ROWS, Html, folded, section, table
-from fedloom.report.results import POOLED
-from fedloom.report.units import loss_text, number_text, plural, score_text, seconds_text
+from fedloom.report.lang.language import Language
+from fedloom.report.markup import FEW_ROWS, Html, code, folded, section, table
 from fedloom.report.values import RunSummary
 
 Curves = Mapping[str, Mapping[int, float]]
@@ -19,26 +18,29 @@ def curves(summary: RunSummary, figures: Figures) -> Html:
     """Held-out loss, the score where rounds measured it, and training loss, by round and client."""
     charts = (_loss(summary, figures), _score(summary, figures), _training(summary, figures))
     drawn = [chart for chart in charts if chart is not None]
-    return section("Round by round", *drawn) if drawn else Html()
+    return section(figures.say("curves"), *drawn) if drawn else Html()
 
 
 def _loss(summary: RunSummary, figures: Figures) -> Html | None:
-    found = _by_round(summary, "loss")
+    say = figures.say
+    found = _by_round(summary, "loss", say)
     if _longest(found) < 2:
         return None
-    chart = lines(found, "loss", strong=POOLED, mark="highest")
-    says = "Round 0 is the base model."
-    return figures.add("chart-loss", "Held-out loss by round", chart, _round_table(found, loss_text), says=says)
+    chart = lines(found, say("loss"), strong=say("everyone"), mark="highest", say=say)
+    numbers = _round_table(found, say.loss, say)
+    return figures.add("chart-loss", say("curves.loss"), chart, numbers, says=say("curves.loss.says"))
 
 
 def _score(summary: RunSummary, figures: Figures) -> Html | None:
     """Base and final alone are no curve: the results have them."""
-    found = _by_round(summary, summary.score)
+    say, score = figures.say, figures.say(summary.score_key)
+    found = _by_round(summary, summary.score, say)
     if _longest(found) < 3:
         return None
     percent = {label: {number: 100 * value for number, value in points.items()} for label, points in found.items()}
-    chart = lines(percent, f"{summary.score_label}, %", strong=POOLED, mark="lowest")
-    return figures.add("chart-score", f"{summary.score_label} by round", chart, _round_table(found, score_text))
+    chart = lines(percent, f"{score}, %", strong=say("everyone"), mark="lowest", say=say)
+    numbers, title = _round_table(found, say.score, say), say("curves.score", score=score)
+    return figures.add("chart-score", title, chart, numbers, says=say("curves.score.says"))
 
 
 def _training(summary: RunSummary, figures: Figures) -> Html | None:
@@ -49,23 +51,24 @@ def _training(summary: RunSummary, figures: Figures) -> Html | None:
     if not found:
         return None
     found = _ordered(summary, found)
-    chart = lines(found, "training loss", mark="highest")
-    says = "Mean over a client's steps of the round, on its own training rows."
-    return figures.add("chart-training", "Training loss by round", chart, _round_table(found, loss_text), says=says)
+    say = figures.say
+    chart = lines(found, say("training.loss"), mark="highest", say=say)
+    numbers = _round_table(found, say.loss, say)
+    return figures.add("chart-training", say("curves.training"), chart, numbers, says=say("curves.training.says"))
 
 
 def _longest(found: Curves) -> int:
     return max((len(points) for points in found.values()), default=0)
 
 
-def _by_round(summary: RunSummary, name: str) -> dict[str, dict[int, float]]:
+def _by_round(summary: RunSummary, name: str, say: Language) -> dict[str, dict[int, float]]:
     """Label -> round -> value, for each client and for all together where there are several."""
     found: dict[str, dict[int, float]] = {}
     for entry in summary.rounds:
         measured = dict(entry.scores.clients)
         together = entry.scores.pooled
         if together is not None and len(summary.clients) > 1:
-            measured[POOLED] = together
+            measured[say("everyone")] = together
         for label, scores in measured.items():
             value = getattr(scores, name)
             if value is not None:
@@ -79,13 +82,14 @@ def _ordered(summary: RunSummary, found: dict[str, dict[int, float]]) -> dict[st
     return dict(sorted(found.items(), key=lambda pair: (order.get(pair[0], len(order)), pair[0])))
 
 
-def _round_table(by_label: Curves, text: Callable[[float | None], str]) -> Html:
+def _round_table(by_label: Curves, text: Callable[[float | None], str], say: Language) -> Html:
     numbers = sorted({number for points in by_label.values() for number in points})
     rows = [[label, *(text(points.get(number)) for number in numbers)] for label, points in by_label.items()]
-    return table(["client", *(f"round {number}" for number in numbers)], rows, total=POOLED in by_label)
+    heads = [say("client"), *(say("round.number", round=number) for number in numbers)]
+    return table(heads, rows, total=say("everyone") in by_label)
 
 
-def rounds(summary: RunSummary) -> Html:
+def rounds(summary: RunSummary, say: Language) -> Html:
     """One line for each round: who took part, how long it took, what the method reported, and its digest."""
     entries = [entry for entry in summary.rounds if entry.number > 0]
     if not entries:
@@ -93,18 +97,19 @@ def rounds(summary: RunSummary) -> Html:
     names = sorted({name for entry in entries for name in entry.details})
     rows = [
         [
-            number_text(entry.number),
-            number_text(len(entry.participants) or None),
-            number_text(entry.contributions),
-            seconds_text(entry.seconds),
-            *(_detail(entry.details.get(name)) for name in names),
-            "not committed" if entry.digest is None else entry.digest[:12],
+            say.number(entry.number),
+            say.number(len(entry.participants) or None),
+            say.number(entry.contributions),
+            say.seconds(entry.seconds),
+            *(_detail(entry.details.get(name), say) for name in names),
+            say("rounds.uncommitted") if entry.digest is None else code(entry.digest[:12]),
         ]
         for entry in entries
     ]
-    headings = ["round", "took part", "accepted", "time", *names, "digest"]
-    return section("Rounds", folded(plural(len(rows), "round"), table(headings, rows), unfolded=len(rows) <= FEW_ROWS))
+    known = [say(key) for key in ("round", "rounds.asked", "rounds.accepted", "time")]
+    listed = table([*known, *map(code, names), say("digest")], rows)
+    return section(say("rounds"), folded(say.count("count.round", len(rows)), listed, unfolded=len(rows) <= FEW_ROWS))
 
 
-def _detail(value: Any) -> str:
-    return number_text(value) if isinstance(value, (int, float)) else str("" if value is None else value)
+def _detail(value: Any, say: Language) -> str:
+    return say.number(value) if isinstance(value, (int, float)) else str("" if value is None else value)

@@ -5,26 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fedloom.report.markup import Html, facts, folded, section, table
-from fedloom.report.units import number_text
+from fedloom.report.lang.language import Language
+from fedloom.report.markup import Html, code, facts, folded, section, table
 from fedloom.report.values import RunSummary
 
 
-def settings(summary: RunSummary) -> Html:
+def settings(summary: RunSummary, say: Language) -> Html:
     """Digests and versions, and every setting as it was resolved."""
+    versions = [f"{name} {version}" for name, version in summary.versions.items()]
     known = facts(
         [
-            ("adapter", summary.adapter),
-            ("digest", summary.digest),
-            ("base model", summary.model),
-            ("digest of the base", summary.base_digest),
-            ("modules with factors", None if summary.modules is None else number_text(summary.modules)),
-            ("versions", ", ".join(f"{name} {version}" for name, version in summary.versions.items()) or None),
-            ("threads", summary.threads),
+            (say("adapter"), summary.adapter and code(summary.adapter)),
+            (say("digest"), summary.digest and code(summary.digest)),
+            (say("base"), code(summary.model)),
+            (say("base.digest"), summary.base_digest and code(summary.base_digest)),
+            (say("modules"), None if summary.modules is None else say.number(summary.modules)),
+            (say("versions"), code(", ".join(versions)) if versions else None),
+            (say("threads"), summary.threads),
         ]
     )
-    listed = table(["setting", "value"], _flat(summary.settings), texts=2)
-    return section("Settings", known, folded("All settings of the experiment", listed))
+    listed = table(
+        [say("setting"), say("value")], ([code(part) for part in row] for row in _flat(summary.settings)), texts=2
+    )
+    return section(say("settings"), known, folded(say("settings.all"), listed))
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[list[object]]:

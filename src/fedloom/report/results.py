@@ -11,7 +11,9 @@ from typing import Any
 
 from fedloom.evaluation.scores import Scores
 from fedloom.report.better import best
-from fedloom.report.units import MISSING, bytes_text, listed, loss_text, score_text, seconds_text
+from fedloom.report.lang.english import ENGLISH
+from fedloom.report.lang.language import Language
+from fedloom.report.units import MISSING, bytes_text, loss_text, score_text, seconds_text
 from fedloom.report.values import RunSummary
 
 POOLED = "all clients"
@@ -47,26 +49,29 @@ def result_rows(summary: RunSummary) -> list[ResultRow]:
     return rows
 
 
-def incomplete(summary: RunSummary) -> list[str]:
+def incomplete(summary: RunSummary, say: Language = ENGLISH) -> list[str]:
     """The stages that some client did not measure, in words: their pooled figures are over other rows."""
     everyone = set().union(*(stage.clients for stage in summary.stages.values())) if summary.stages else set()
     return [
-        f"{name}: {len(stage.clients)} of {len(everyone)} clients"
+        say("result.measured", stage=say(f"stage.{name}"), count=len(stage.clients), all=len(everyone))
         for name, stage in summary.stages.items()
         if set(stage.clients) != everyone
     ]
 
 
-def gains(summary: RunSummary) -> Iterator[str]:
+def gains(summary: RunSummary, say: Language = ENGLISH) -> Iterator[str]:
     """Who is not better off with its own model of the federation than alone, by the loss as it is shown."""
     alone, own = summary.alone.clients, summary.federated.clients
     both = [client.name for client in summary.clients if client.name in alone and client.name in own]
     without = [name for name in both if not round(own[name].loss, 3) < round(alone[name].loss, 3)]
     if without:
-        told = [f"{name} ({loss_text(own[name].loss)}, alone {loss_text(alone[name].loss)})" for name in without]
-        yield f"Not better than alone, by the loss of its own model: {listed(told)}."
+        told = [
+            say("gain.than", client=name, own=say.loss(own[name].loss), alone=say.loss(alone[name].loss))
+            for name in without
+        ]
+        yield say("gain.not", clients=say.listed(told))
     elif both:
-        yield f"Every client that measured both ({len(both)}) is better than alone, by the loss of its own model."
+        yield say("gain.all", count=len(both))
 
 
 def _row(summary: RunSummary, label: str, stages: Mapping[str, Scores | None]) -> ResultRow:

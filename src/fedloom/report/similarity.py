@@ -13,8 +13,10 @@ import torch
 from fedloom.aggregation.similarity import Merge, clusters
 from fedloom.report.document import Figures
 from fedloom.report.heat import heat_map
+from fedloom.report.lang.english import ENGLISH
+from fedloom.report.lang.language import Language
 from fedloom.report.markup import FEW_ROWS, Html, element, folded, section, table
-from fedloom.report.units import MISSING, listed, plural
+from fedloom.report.units import MISSING
 from fedloom.report.values import RunSummary, Similarity
 
 MOSTLY = 0.5  # of a rest of the world, from which a client borrows mostly from one other
@@ -52,48 +54,50 @@ def _value(record: Mapping[str, Any]) -> Similarity:
 
 def similarity_section(summary: RunSummary, figures: Figures) -> Html:
     """How similar clients' own adapters are, and from whom each borrows; nothing where no round measured it."""
-    found = summary.similarity
+    found, say = summary.similarity, figures.say
     if found is None:
         return Html()
     return section(
-        "Who resembles whom",
-        *(element("p", line) for line in borrowing(found)),
+        say("similar"),
+        *(element("p", line) for line in borrowing(found, say)),
         _heat(found, figures),
-        element("h3", "Who weighs how much in whose rest of the world"),
-        element(
-            "p",
-            f"After round {found.round}. The rest of the world is the mean of the others; a share is how much one of "
-            "them makes up. A row adds up to 100%; below 0, a client pulls away from what the others agree on.",
-            class_="soft",
-        ),
-        _folded(found, "share", share_table(found)),
+        element("h3", say("similar.shares")),
+        element("p", say("similar.shares.says", round=found.round), class_="soft"),
+        _folded(found, say("similar.share"), share_table(found, say), say),
     )
 
 
 def _heat(found: Similarity, figures: Figures) -> Html:
     """The heat map with its numbers; the numbers alone where it would be too fine to see."""
+    say = figures.say
     merges = clusters(torch.tensor(found.cosines, dtype=torch.float64), found.clients)
     ordered = merges[-1].members if merges else found.clients
     place = {name: number for number, name in enumerate(found.clients)}
     matrix = [[found.cosines[place[row]][place[column]] for column in ordered] for row in ordered]
-    title, numbers = "Cosines between clients' own adapters", _cosine_table(ordered, matrix, merges)
+    title, numbers = say("similar.chart"), _cosine_table(ordered, matrix, merges, say)
     if len(ordered) > DRAWN:
-        return _folded(found, title, numbers)
-    says = "1: the same direction, 0: nothing in common, −1: opposite. The tree joins who is alike, the closest first."
-    return figures.add("chart-similarity", title, heat_map(ordered, matrix, merges), numbers, says=says)
+        return _folded(found, title, numbers, say)
+    chart = heat_map(ordered, matrix, merges, say)
+    return figures.add("chart-similarity", title, chart, numbers, says=say("similar.chart.says"))
 
 
-def _folded(found: Similarity, what: str, numbers: Html) -> Html:
+def _folded(found: Similarity, what: str, numbers: Html, say: Language) -> Html:
     count = len(found.clients)
-    return folded(f"{plural(count, 'client')}, {what}", numbers, unfolded=count <= FEW_ROWS)
+    return folded(f"{say.count('count.client', count)}: {what}", numbers, unfolded=count <= FEW_ROWS)
 
 
-def _cosine_table(names: Sequence[str], matrix: Sequence[Sequence[float]], merges: Sequence[Merge]) -> Html:
+def _cosine_table(
+    names: Sequence[str], matrix: Sequence[Sequence[float]], merges: Sequence[Merge], say: Language
+) -> Html:
     if len(names) <= COLUMNS:
         rows = [[name, *map(_cosine_text, row)] for name, row in zip(names, matrix, strict=True)]
         joined = [[", ".join(one.left), ", ".join(one.right), _cosine_text(one.cosine)] for one in merges]
-        tree = table(("joins", "with", "mean cosine"), joined, texts=2) if joined else Html()
-        return Html(table(("client", *names), rows) + tree)
+        tree = (
+            table(tuple(map(say, ("similar.joins", "similar.with", "similar.mean"))), joined, texts=2)
+            if joined
+            else Html()
+        )
+        return Html(table((say("client"), *names), rows) + tree)
     rows = []
     for own, name in enumerate(names):
         others = sorted(
@@ -101,10 +105,11 @@ def _cosine_table(names: Sequence[str], matrix: Sequence[Sequence[float]], merge
         )
         (low, least), (high, most) = others[0], others[-1]
         rows.append([name, most, _cosine_text(high), least, _cosine_text(low)])
-    return table(("client", "most like", "cosine", "least like", "cosine"), rows)
+    heads = ("client", "similar.most", "similar.cosine", "similar.least", "similar.cosine")
+    return table(tuple(map(say, heads)), rows)
 
 
-def share_table(found: Similarity) -> Html:
+def share_table(found: Similarity, say: Language = ENGLISH) -> Html:
     """A row for each client: a share for each other, or for those with the largest."""
     names = found.clients
     if len(names) <= COLUMNS:
@@ -112,16 +117,16 @@ def share_table(found: Similarity) -> Html:
             [name, *(MISSING if at == own or not any(row) else _share_text(share) for at, share in enumerate(row))]
             for own, (name, row) in enumerate(zip(names, found.shares, strict=True))
         ]
-        return table(("client", *(f"of {name}" for name in names)), rows)
+        return table((say("client"), *(say("similar.of", client=name) for name in names)), rows)
     rows = []
     for name, row in zip(names, found.shares, strict=True):
         strongest = sorted(zip(row, names, strict=True), key=lambda pair: -pair[0])[:STRONGEST]
         said = ", ".join(f"{other} {_share_text(share)}" for share, other in strongest)
         rows.append([name, said if any(row) else MISSING])
-    return table(("client", "most of it from"), rows, texts=2)
+    return table((say("client"), say("similar.from")), rows, texts=2)
 
 
-def borrowing(found: Similarity) -> Iterator[str]:
+def borrowing(found: Similarity, say: Language = ENGLISH) -> Iterator[str]:
     """From whom clients borrow mostly, who has no such other, and who has no rest at all."""
     mostly, spread, none = [], [], []
     for name, row in zip(found.clients, found.shares, strict=True):
@@ -129,20 +134,20 @@ def borrowing(found: Similarity) -> Iterator[str]:
         if not any(row):
             none.append(name)
         elif share >= MOSTLY:
-            mostly.append(f"{name} from {lender} ({_share_text(share)})")
+            mostly.append(say("similar.lender", client=name, lender=lender, share=_share_text(share)))
         else:
             spread.append(name)
     if mostly:
-        yield f"Borrows mostly from one other: {_some(mostly)}."
+        yield say("similar.mostly", clients=_some(mostly, say))
     if spread:
-        yield f"No other makes up half of the rest of the world of {_some(spread)}."
+        yield say("similar.spread", clients=_some(spread, say))
     if none:
-        yield f"The others left nothing to borrow for {_some(none)}: there is none, or they cancel out."
+        yield say("similar.none", clients=_some(none, say))
 
 
-def _some(names: Sequence[str]) -> str:
-    more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
-    return listed([*names[:NAMED], *more])
+def _some(names: Sequence[str], say: Language) -> str:
+    more = [say("more", count=len(names) - NAMED)] if len(names) > NAMED else []
+    return say.listed([*names[:NAMED], *more])
 
 
 def _cosine_text(value: float) -> str:

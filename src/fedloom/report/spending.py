@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from fedloom.report.lang.english import ENGLISH
+from fedloom.report.lang.language import Language
 from fedloom.report.markup import Html, element, section, table
 from fedloom.report.values import Release, RunSummary, SumRelease
-from fedloom.spec.disclosure import planting
 
 
 def releases(records: Iterable[Mapping[str, Any]]) -> tuple[Release, ...]:
@@ -91,26 +92,22 @@ def sum_rows(sums: Iterable[SumRelease]) -> list[list[str]]:
     ]
 
 
-def privacy_section(summary: RunSummary) -> Html:
+def privacy_section(summary: RunSummary, say: Language = ENGLISH) -> Html:
     """The promise and what was spent of it, and the canaries; nothing for a run with neither."""
-    planted = planting(summary.settings.get("privacy", {}).get("canaries", 0))
-    canaries = (element("p", planted[0].upper() + planted[1:] + "."),) if planted else ()
-    bound = summary.settings.get("privacy", {}).get("accountant", "rdp")
-    open_all_the_same = (
-        "Measurements on held-out rows, numbers of rows and class names are sent as they are and are not covered."
-    )
+    privacy = summary.settings.get("privacy", {})
+    count = privacy.get("canaries", 0)
+    canaries = (element("p", say("privacy.canaries", count=say.number(count))),) if count else ()
+    bound = say("privacy.bound", bound=privacy.get("accountant", "rdp"))
     if summary.sums:
-        said = (
-            "The promise is about each client as a whole, and the server keeps it: it clips what each one changed and "
-            f"adds noise to the sum of a round. Epsilon counts every round, by the bound {bound}. {open_all_the_same}"
-        )
-        return section("Privacy spent", element("p", said), table(SUM_HEADS, sum_rows(summary.sums)), *canaries)
+        said = (say("privacy.client"), bound, say("privacy.open"))
+        listed = table(_heads(SUM_HEADS, say), sum_rows(summary.sums))
+        return section(say("privacy.spent"), element("p", say.between.join(said)), listed, *canaries)
     if summary.releases:
-        said = (
-            "The promise is about each example that a client trains on. Epsilon counts every release since the "
-            f"client's ledger began, by the bound {bound}. {open_all_the_same}"
-        )
-        return section(
-            "Privacy spent", element("p", said), table(CLIENT_HEADS, client_rows(summary.releases)), *canaries
-        )
-    return section("Privacy", *canaries) if canaries else Html()
+        said = (say("privacy.example"), bound, say("privacy.open"))
+        listed = table(_heads(CLIENT_HEADS, say), client_rows(summary.releases))
+        return section(say("privacy.spent"), element("p", say.between.join(said)), listed, *canaries)
+    return section(say("privacy"), *canaries) if canaries else Html()
+
+
+def _heads(names: Sequence[str], say: Language) -> list[str]:
+    return [say(f"spent.{name.replace(' ', '-')}") for name in names]

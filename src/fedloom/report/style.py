@@ -13,13 +13,25 @@ SERIES = ("#d4661a", "#1f9168", "#9a66d6", "#d1467c", "#8a7d1c", "#1d8c9e")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 
-FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", sans-serif'
+_JAPANESE = '"Hiragino Sans", "Hiragino Kaku Gothic ProN", "Yu Gothic UI", Meiryo, "Noto Sans CJK JP", "Noto Sans JP"'
+FONT = f'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", {_JAPANESE}, sans-serif'
+JAPANESE_FONT = f'system-ui, -apple-system, {_JAPANESE}, "Segoe UI", Roboto, sans-serif'
+
+# Ink on paper and on cards has a contrast of at least 4.5:1 (a test reckons it).
+LIGHT_INKS = {"paper": LIGHT, "card": "#f5f7f9", "ink": "#1b222a", "soft": "#56616d", "line": "#dde2e7",
+    "accent": "#1c64ad"}  # fmt: skip
+DARK_INKS = {"paper": DARK, "card": "#1e242c", "ink": "#e8ecf0", "soft": "#a3aeb9", "line": "#333c46",
+    "accent": "#7db6f0"}  # fmt: skip
+
+
+def _variables(inks: dict[str, str]) -> str:
+    return " ".join(f"--{name}: {colour};" for name, colour in inks.items())
+
 
 CSS = f"""
-:root {{ color-scheme: light dark; --paper: {LIGHT}; --card: #f5f7f9; --ink: #1b222a; --soft: #56616d; --line: #dde2e7;
-  --accent: #1c64ad; }}
-@media (prefers-color-scheme: dark) {{ :root {{ --paper: {DARK}; --card: #1e242c; --ink: #e8ecf0; --soft: #a3aeb9;
-  --line: #333c46; --accent: #7db6f0; }} }}
+:root {{ color-scheme: light dark; {_variables(LIGHT_INKS)} }}
+@media (prefers-color-scheme: dark) {{ :root {{ {_variables(DARK_INKS)} }} }}
+@media print {{ :root {{ color-scheme: light; {_variables(LIGHT_INKS)} }} }}
 * {{ box-sizing: border-box; }}
 html {{ -webkit-text-size-adjust: 100%; }}
 body {{ margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 {FONT}; }}
@@ -27,17 +39,27 @@ main, header, footer {{ max-width: 1040px; margin: 0 auto; padding: 0 clamp(14px
   overflow-wrap: anywhere; }}
 header {{ padding-top: 32px; }}
 h1 {{ font-size: clamp(1.5rem, 5vw, 2.1rem); line-height: 1.2; margin: 0 0 6px; letter-spacing: -.01em; }}
-h2 {{ font-size: 1.25rem; margin: 44px 0 8px; padding-top: 14px; border-top: 1px solid var(--line); }}
-h3 {{ font-size: 1rem; margin: 26px 0 2px; }}
+h2, .part h3 {{ font-size: 1.25rem; margin: 44px 0 8px; padding-top: 14px; border-top: 1px solid var(--line); }}
+h3, .part h4 {{ font-size: 1rem; margin: 26px 0 2px; }}
+.part > h2 {{ font-size: clamp(1.35rem, 4.5vw, 1.7rem); line-height: 1.25; margin: 40px 0 0; padding: 14px 0 0;
+  border-top: 3px solid var(--accent); letter-spacing: -.01em; }}
+.part > h2 + section > h3 {{ border-top: 0; margin-top: 10px; }}
+nav {{ display: flex; flex-wrap: wrap; gap: 4px 20px; margin-top: 12px; }}
+a {{ color: var(--accent); }}
+:focus-visible {{ outline: 3px solid var(--accent); outline-offset: 2px; border-radius: 4px; }}
+code {{ font: .9em/1.4 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }}
+ul {{ padding-left: 1.2em; margin: 6px 0; }}
+:lang(ja) {{ letter-spacing: 0; line-break: strict; }}
+body:lang(ja) {{ font-family: {JAPANESE_FONT}; line-height: 1.75; }}
 p {{ margin: 6px 0; }}
 .soft, figcaption, footer {{ color: var(--soft); font-size: .92rem; }}
 .tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 10px; margin: 22px 0 0; }}
 .tile {{ background: var(--card); border-radius: 10px; padding: 12px 14px; }}
-.tile b {{ display: block; white-space: nowrap; font-size: clamp(1.2rem, 5vw, 1.5rem);
+.tile b {{ display: block; font-size: clamp(1.2rem, 5vw, 1.5rem);
   line-height: 1.25; font-variant-numeric: tabular-nums; }}
 .tile span {{ display: block; color: var(--soft); font-size: .86rem; }}
 figure {{ margin: 22px 0 6px; }}
-figure h3 {{ margin: 0; }}
+figure h3, .part figure h4 {{ margin: 0; }}
 .chart {{ width: 100%; margin: 4px 0 2px; }}
 .chart text {{ fill: var(--soft) !important; }}
 .chart .hoverlayer text {{ fill: #ffffff !important; }}
@@ -57,14 +79,26 @@ strong {{ font-weight: 700; }}
 .star {{ display: inline-block; width: 0; }}
 .answers {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); gap: 10px; }}
 .answer {{ background: var(--card); border-radius: 10px; padding: 10px 14px; white-space: pre-wrap; }}
-.answer h4 {{ margin: 0 0 4px; font-size: .86rem; font-weight: 500; color: var(--soft); }}
+.answer h4, .answer h5 {{ margin: 0 0 4px; font-size: .86rem; font-weight: 500; color: var(--soft); }}
 .note {{ border-left: 4px solid {WARM}; background: var(--card); padding: 8px 14px; border-radius: 0 8px 8px 0; }}
 .facts {{ display: grid; grid-template-columns: minmax(7em, max-content) 1fr; gap: 3px 18px; margin: 8px 0; }}
 .facts dt {{ color: var(--soft); }}
 .facts dd {{ margin: 0; }}
+@media (max-width: 480px) {{ th, td {{ padding-right: 10px; }} }}
 @media (max-width: 480px) {{ .facts {{ grid-template-columns: 1fr; gap: 0; }} .facts dd {{ margin-bottom: 8px; }} }}
 footer {{ margin-top: 48px; padding-bottom: 40px; }}
-@media print {{ summary {{ display: none; }} section {{ break-inside: avoid-page; }} }}
+@media print {{
+  @page {{ margin: 15mm; }}
+  body {{ font-size: 10.5pt; }}
+  nav, noscript {{ display: none; }}
+  main, header, footer {{ max-width: none; padding: 0; }}
+  figure, tr, .tile, .answer {{ break-inside: avoid; }}
+  h1, h2, h3, h4, summary {{ break-after: avoid; }}
+  #part-figures {{ break-before: page; }}
+  .scroll {{ overflow: visible; }}
+  th, td {{ white-space: normal; }}
+  summary {{ list-style: none; color: var(--soft); }}
+}}
 """
 
 

@@ -6,30 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedloom.evaluation.scores import Scores, measured, missing, scores_of
+from fedloom.report.happened import EVENTS, ROUTINE, events_of
 from fedloom.report.similarity import latest_similarity, unusable
 from fedloom.report.spending import releases, sums_of
-from fedloom.report.values import Answer, ClientSummary, Event, RoundSummary, RunSummary, Similarity, Stage, SumRelease
+from fedloom.report.values import Answer, ClientSummary, RoundSummary, RunSummary, Similarity, Stage, SumRelease
 from fedloom.rounds.messages import WORK_UNITS
 from fedloom.spec.experiment import Experiment
 
 Record = Mapping[str, Any]
 
-_EVENTS = ("refused", "client_refused", "dropout", "stopped_early", "repaired", "resumed", "left_out")
-_KNOWN = frozenset(
-    {
-        *_EVENTS,
-        "run_started",
-        "round_started",
-        "contribution",
-        "round_committed",
-        "secure_sum",
-        "evaluation",
-        "answer",
-        "run_finished",
-        SumRelease.KIND,
-        Similarity.KIND,
-    }
-)
+_KNOWN = ROUTINE | EVENTS
 _CLIENT_KINDS = ("contribution", "refused", "dropout")
 _BYTES = ("bytes_down", "bytes_up")  # of all messages: a trunk comes with whichever is first, to measure or to train
 _TOTALS = ("seconds", *WORK_UNITS)
@@ -59,7 +45,7 @@ def summarise(experiment: Experiment, records: Sequence[Record]) -> RunSummary:
         federated=federated,
         federated_round=federated_round,
         answers=_answers(kinds["answer"]),
-        events=_events(records),
+        events=events_of(records),
         started=started.get("time"),
         finished=finished.get("time"),
         **{name: started.get(name) for name in ("base_digest", "dtype", "modules", "threads")},
@@ -129,7 +115,9 @@ def _client(name: str, facts: Record, kinds: Mapping[str, list[Record]]) -> Clie
     own = {kind: [record for record in kinds[kind] if record.get("client") == name] for kind in _CLIENT_KINDS}
     totals: dict[str, Any] = {field: sum(record.get(field) or 0 for record in own["contribution"]) for field in _TOTALS}
     measured = [record for record in kinds["evaluation"] if record.get("client") == name]
-    totals |= {field: sum(record.get(field) or 0 for record in own["contribution"] + measured) for field in _BYTES}
+    messages = own["contribution"] + measured
+    totals |= {field: sum(record.get(field) or 0 for record in messages) for field in _BYTES}
+    totals["busy_seconds"] = sum(map(_busy, messages))
     known: dict[str, Any] = {
         field: facts.get(field) for field in ("rank", "scaling", "train_rows", "held_out_rows", "dropped_rows")
     }
@@ -155,16 +143,32 @@ def _rounds(kinds: Mapping[str, list[Record]], stages: Mapping[tuple[str, int], 
 def _round(number: int, kinds: Mapping[str, list[Record]], stages: Mapping[tuple[str, int], Stage]) -> RoundSummary:
     started, committed = (_last(kinds[kind], number) for kind in ("round_started", "round_committed"))
     sent = [record for record in kinds["contribution"] if record.get("round") == number]
+    committed_facts: dict[str, Any] = {field: committed.get(field) for field in ("contributions", "seconds", "digest")}
     keys: list[tuple[str, int]] = [("round", number), ("final", number), *([("base", 0)] if number == 0 else [])]
     return RoundSummary(
         number=number,
         participants=tuple(started.get("participants") or ()),
-        **{field: committed.get(field) for field in ("contributions", "seconds", "digest")},
+        **committed_facts,
         details=committed.get("details") or {},
         training_loss=_by_client(sent, "loss"),
         update_norm=_by_client(sent, "update_norm"),
         scores=next((stages[key] for key in keys if key in stages), Stage()),
+        **_spent(sent, [record for record in kinds["evaluation"] if record.get("round") == number]),
     )
+
+
+def _spent(sent: Sequence[Record], measured: Iterable[Record]) -> dict[str, Any]:
+    """Seconds by client, and bytes, of one round; a baseline is no part of it."""
+    messages = [*sent, *(record for record in measured if record.get("stage") in ("round", "final"))]
+    busy: dict[str, float] = {}
+    for record in messages:
+        busy[str(record.get("client"))] = busy.get(str(record.get("client")), 0.0) + _busy(record)
+    return {"busy_by_client": busy} | {field: sum(record.get(field) or 0 for record in messages) for field in _BYTES}
+
+
+def _busy(record: Record) -> float:
+    """Seconds of a whole message where they are known, otherwise of the training in it."""
+    return float(record.get("busy_seconds") or record.get("seconds") or 0.0)
 
 
 def _last(records: Iterable[Record], number: int) -> Record:
@@ -186,12 +190,3 @@ def _answers(records: Iterable[Record]) -> tuple[Answer, ...]:
     return tuple(
         Answer(question, said.get("base"), said.get("final"), clients[question]) for question, said in texts.items()
     )
-
-
-def _events(records: Iterable[Record]) -> tuple[Event, ...]:
-    return tuple(_event(record) for record in records if record.get("kind") in _EVENTS)
-
-
-def _event(record: Record) -> Event:
-    details = {field: record.get(field) for field in ("time", "round", "client", "module", "reason")}
-    return Event(str(record.get("kind")), **details)

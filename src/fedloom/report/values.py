@@ -32,7 +32,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class ClientSummary:
-    """One client over the whole run. bytes, seconds, tokens and images are totals of all its contributions."""
+    """One client over the whole run. bytes, seconds, tokens and images are totals of all its contributions.
+
+    busy_seconds: of whole messages where the journal has them, otherwise of training: what is paid for.
+    """
 
     name: str
     rank: int | None = None
@@ -43,6 +46,7 @@ class ClientSummary:
     bytes_down: int = 0
     bytes_up: int = 0
     seconds: float = 0.0
+    busy_seconds: float = 0.0
     tokens: int = 0
     images: int = 0
     contributions: int = 0
@@ -61,7 +65,10 @@ class ClientSummary:
 
 @dataclass(frozen=True)
 class RoundSummary:
-    """One round. training_loss and update_norm: by client; scores: the global model after this round."""
+    """One round. training_loss and update_norm: by client; scores: the global model after this round.
+
+    busy_by_client, bytes_up, bytes_down: of every attempt, in seconds and bytes.
+    """
 
     number: int
     participants: tuple[str, ...] = ()
@@ -72,11 +79,21 @@ class RoundSummary:
     training_loss: Mapping[str, float] = field(default_factory=dict)
     update_norm: Mapping[str, float] = field(default_factory=dict)
     scores: Stage = Stage()
+    busy_by_client: Mapping[str, float] = field(default_factory=dict)
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+    @property
+    def busy_seconds(self) -> float:
+        return sum(self.busy_by_client.values())
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something out of the ordinary: refused, dropout, stopped_early, repaired or resumed."""
+    """Something out of the ordinary: refused, dropout, stopped_early, .., and whatever kind is not known yet.
+
+    reason: as the journal has it, in English.  details: all its other fields.
+    """
 
     kind: str
     time: str | None = None
@@ -84,6 +101,7 @@ class Event:
     client: str | None = None
     module: str | None = None
     reason: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -208,6 +226,11 @@ class RunSummary:
         return "rouge1" if self.task == "generation" else "accuracy"
 
     @property
+    def score_key(self) -> str:
+        """What catalogues call it."""
+        return f"score.{self.score}"
+
+    @property
     def score_label(self) -> str:
         return "ROUGE-1" if self.task == "generation" else "Accuracy"
 
@@ -246,6 +269,11 @@ class RunSummary:
         """Seconds of all committed rounds: training and aggregation, without evaluation; unaffected by a resume."""
         spent = [entry.seconds for entry in self.rounds if entry.seconds is not None]
         return sum(spent) if spent else None
+
+    @property
+    def busy_seconds(self) -> float:
+        """Of all clients together."""
+        return sum(client.busy_seconds for client in self.clients)
 
     @property
     def bytes_up(self) -> int:
