@@ -14,6 +14,10 @@ _EVENT_WORDS = {
     "stopped_early": "stopped early",
     "repaired": "journal repaired",
     "resumed": "resumed",
+    "rolled_back": "rolled back to",
+    "continued": "went on after a stop",
+    "excluded": "shut out",
+    "readmitted": "let in again",
 }
 
 
