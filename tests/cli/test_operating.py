@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import fedloom as package
+from fedloom.engine.events import Journaled
 from fedloom.store.requests import pending
 from fedloom.store.run_directory import RunDirectory
 from fedloom.testing.federation import tiny_federation
@@ -183,3 +184,19 @@ def test_a_clients_own_model_is_promoted(finished, fedloom, tmp_path):
     outcome = fedloom("promote", run, "--as", "mine", "--client", "site-1")
     assert outcome.code == 0, outcome.err
     assert (run.parent / "versions" / "mine-1" / "adapter_config.json").is_file()
+
+
+def test_a_run_that_was_stopped_goes_on_with_resume(finished, fedloom, tmp_path):
+    pilot = tiny_federation(tmp_path, ranks=(2, 1))
+    undisturbed = re.search(r"Digest: +(\w+)", fedloom("resume", finished("loom") / "runs" / "tiny").out)[1]
+    told = []
+
+    def stop(event):
+        if isinstance(event, Journaled) and event.kind == "round_committed" and not told:
+            told.append(fedloom("control", tmp_path / "runs" / "tiny", "stop", "--reason", "enough"))
+
+    stopped = package.run(package.load(pilot), root=tmp_path / "runs", observe=stop)
+    assert (stopped.summary.committed_rounds, told[0].code) == (1, 0)
+    assert (stopped.directory / "adapter").is_dir()
+    again = fedloom("resume", stopped.directory)
+    assert re.search(r"Digest: +(\w+)", again.out)[1] == undisturbed

@@ -1,10 +1,14 @@
 """What an operator asks of a run: taken between rounds, once, and at once where nobody drives it."""
 
 import gc
+import itertools
+import os
+import shutil
 from dataclasses import replace
 
 import pytest
 
+from fedloom.adapters.algebra import norm, subtract
 from fedloom.engine import control
 from fedloom.engine.control import Word, ask
 from fedloom.engine.drive import drive
@@ -13,6 +17,7 @@ from fedloom.errors import FedLoomError, RunError
 from fedloom.report.summary import summarise
 from fedloom.report.values import SumRelease
 from fedloom.spec.experiment import PrivacyTable
+from fedloom.spec.secure_table import SecureAggregationTable
 from fedloom.store import requests, rollback
 from fedloom.store.checkpoint import rounds as folders
 from fedloom.store.control import submit
@@ -90,13 +95,11 @@ def test_a_rollback_to_the_beginning_draws_everything_anew(driven):
     assert digest(state) != digest(driven(experiment_of(), name="undisturbed")[1])
 
 
-@pytest.mark.parametrize("method", ["fedit", "fedalt"])
-def test_a_rollback_survives_a_kill_at_each_of_its_steps(method, driven, make_loop, monkeypatch):
+def test_a_rollback_survives_a_kill_at_each_of_its_steps(driven, make_loop, monkeypatch):
     """Journal, move, journal, remove: whichever of them the process does not come to."""
-    experiment = experiment_of(method)
+    experiment = experiment_of("fedalt")
     expected = digest(driven(experiment, (3, back(1)), name="undisturbed")[1])
     steps = [(control, "_takes_effect"), (rollback, "_move"), (rollback, "publish"), (requests, "remove")]
-    steps += [(rollback, "sync_directory")]
     for number, (module, step) in enumerate(steps):
         name = f"killed-{number}"
         with monkeypatch.context() as patched:
@@ -294,3 +297,68 @@ def test_an_error_of_a_request_is_one_that_a_user_can_act_on(make_loop):
     loop = make_loop(experiment_of())
     with pytest.raises(FedLoomError):
         ask(loop.directory.path.with_name("nowhere"), Request("a", "stop"))
+
+
+CALLS = ("write", "fsync", "rename", "mkdir", "open", "link", "unlink", "truncate")
+
+
+def interrupted_at(number, patched):
+    """From now on the process is gone at the given system call; a write is done by half before."""
+    calls = [0]
+
+    def wrapped(real, name):
+        def call(*arguments, **named):
+            calls[0] += 1
+            if calls[0] < number:
+                return real(*arguments, **named)
+            if name == "write" and calls[0] == number:
+                real(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
+            raise KeyboardInterrupt
+
+        return call
+
+    for name in CALLS:
+        patched.setattr(os, name, wrapped(getattr(os, name), name))
+
+
+def test_whichever_system_call_is_the_last_the_run_is_whole(driven, tmp_path, monkeypatch):
+    """Either nothing was asked, or the next process does all of it, once."""
+    loop, _ = driven(experiment_of("fedit"))
+    loop.directory.close()
+    found = []
+    for number in itertools.count(1, 3):  # every third call tells as much, in a third of the time
+        path = shutil.copytree(loop.directory.path, tmp_path / str(number))
+        try:
+            with monkeypatch.context() as patched:
+                interrupted_at(number, patched)
+                ask(path, back(1))
+            break
+        except KeyboardInterrupt:
+            gc.collect()
+        with RunDirectory.open(path, to_write=True) as directory:
+            again = replace(loop, directory=directory)
+            control.taken(again, max(directory.committed()))
+            records = [record.kind for record in directory.journal.records()]
+            counts = [records.count(kind) for kind in ("control", "rolled_back", "moved_away")]
+            moved = sorted(entry.name for entry in path.glob("rolled-back/1/*"))
+            assert (directory.latest(), counts, moved) in NOTHING_OR_ALL
+            assert not list(path.glob("control/*.json"))
+            found.append(directory.latest())
+    assert found == sorted(found, reverse=True)
+    assert (found[0], found[-1]) == (4, 1)
+    assert len(found) > 8
+
+
+NOTHING_OR_ALL = [(4, [0, 0, 0], []), (1, [1, 1, 1], ["0002", "0003", "0004"])]
+
+
+@pytest.mark.parametrize("method", ["flora", "fedit"])
+def test_a_secure_run_is_rolled_back_as_a_plain_one(method, driven):
+    def ended(secure):
+        experiment = experiment_of(method, rounds={"max_update_norm": 50.0})
+        table = SecureAggregationTable(enabled=secure)
+        experiment = experiment.model_copy(update={"secure_aggregation": table})
+        return driven(experiment, (3, back(2)), name=f"secure {secure}")[1].learned.delta()
+
+    plain = ended(False)
+    assert norm(subtract(ended(True), plain)) <= 2e-5 * norm(plain)

@@ -99,7 +99,7 @@ def asked_before(run: Path, id: str) -> RunError:
 def pending(run: Path) -> list[Request | Unreadable]:
     """What was asked and not taken yet, in the order in which it was asked. A run that was never asked has none."""
     try:
-        names = sorted(entry.name for entry in (run / FOLDER).iterdir())
+        names = sorted(entry.name for entry in (run / FOLDER).iterdir() if entry.is_file())
     except OSError:
         return []
     found = [_read(run / FOLDER / name) for name in names if name.endswith(".json") and not name.startswith(".")]
