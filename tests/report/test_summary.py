@@ -116,3 +116,11 @@ def test_a_client_left_out_whose_rank_nobody_planned_has_none(experiment, journa
     run = summarise(experiment, journal)
     assert [client.rank for client in run.clients][-1] is None
     assert "late" in map(str, client_table(run).columns[0].cells)  # and it can be shown
+
+
+def test_what_was_rolled_back_is_no_result_and_was_spent(experiment, journal):
+    run = summarise(experiment, [*journal, {"kind": "rolled_back", "round": 1, "reason": "odd"}])
+    assert (run.committed_rounds, run.federated_round, run.digest, run.adapter) == (1, 1, None, None)
+    assert [entry.number for entry in run.rounds] == [0, 1]
+    assert run.bytes_up == summarise(experiment, journal).bytes_up
+    assert [(event.kind, event.round, event.reason) for event in run.events][-1] == ("rolled_back", 1, "odd")

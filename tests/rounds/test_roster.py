@@ -47,3 +47,9 @@ def test_the_share_is_of_those_who_are_not_shut_out():
 def test_a_round_without_anybody_says_who_was_shut_out():
     with pytest.raises(RunError, match=r"excluded: c00, c01"):
         roster(with_rounds(clients=2), 3, {"c01", "c00"})
+
+
+def test_another_seed_than_the_runs_draws_others():
+    experiment = with_rounds(participation=0.2)
+    assert roster(experiment, 1, seed=experiment.seed) == roster(experiment, 1)
+    assert roster(experiment, 1, seed=experiment.seed + 1) != roster(experiment, 1)

@@ -51,3 +51,10 @@ def test_a_rank_of_zero_leaves_the_layers_out():
 def test_a_client_that_trains_nothing_is_refused():
     with pytest.raises(ConfigError, match=r"trains nothing, as its rank is 0 in every module.*expected at least 1"):
         slots(rank=1, rank_pattern={"q_proj": 0, "down_proj": 0})
+
+
+def test_a_branch_draws_by_another_seed_and_no_branch_by_the_runs(experiment):
+    worlds = [world_of(experiment, MODULES, branch) for branch in (0, 1, 2)]
+    assert worlds[0].round_seed == experiment.seed
+    assert len({world.round_seed for world in worlds}) == 3
+    assert {world.seed for world in worlds} == {experiment.seed}

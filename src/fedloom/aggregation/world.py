@@ -15,6 +15,7 @@ from fedloom.adapters.algebra import stack_adapters
 from fedloom.adapters.factors import Factors
 from fedloom.adapters.sums import Identities
 from fedloom.errors import AggregationError
+from fedloom.rng import child
 
 Side = str  # "a" or "b"
 
@@ -33,6 +34,7 @@ class World:
 
     modules: module -> (out, in).  slots: client -> module -> Slot, for all clients, present in a round or not.
     settings: the method's own, checked.  seed: of the run; every draw names its purpose with `rng.generator`.
+    branch: how often an operator rolled the run back: what is drawn in a round after that is drawn by other seeds.
     sums_only: whether the server sees nothing of a round but sums over its clients, as under secure aggregation.
     """
 
@@ -41,6 +43,16 @@ class World:
     settings: Any
     seed: int
     sums_only: bool = False
+    branch: int = 0
+
+    @property
+    def round_seed(self) -> int:
+        """Of what is drawn anew in every round, so that a round that was rolled back does not come again.
+
+        Formula: seed in branch 0, child(seed, "branch", branch) after. What stays the same all run long draws from
+        `seed`.
+        """
+        return self.seed if self.branch == 0 else child(self.seed, "branch", self.branch)
 
     def max_rank(self, module: str) -> int:
         """The largest rank that any client of the run has for a module."""

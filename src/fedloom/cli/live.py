@@ -73,6 +73,12 @@ class LiveView:
                 console.print(f"round {fields['round']}/{self._rounds()}  {fields['client']}: {said}")
             case "refused" | "dropout":
                 console.print(f"round {fields['round']}: {fields['reason']}", style="bold red")
+            case "control" if "refused" in fields:
+                console.print(f"{fields['action']} was asked, and refused: {fields['refused']}", style="bold red")
+            case "rolled_back":
+                console.print(f"back to round {fields['round']}; what came after is in {fields.get('moved')}")
+            case "excluded" | "readmitted":
+                console.print(f"after round {fields['round']}: {fields['client']} is {event.kind}")
             case "stopped_early":
                 console.print(f"stopped after round {fields['round']}: {fields['reason']}")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fedloom.cli.console import console
 from fedloom.report.summary import RunSummary, summarise
 from fedloom.report.tables import closing
+from fedloom.store.in_force import in_force
 from fedloom.store.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -25,11 +26,11 @@ def show_run(path: Path) -> None:
     records = directory.journal.records()
     show_tables(summarise(directory.experiment(), records))
     console.print(f"{'Run directory:':15}{path}", soft_wrap=True)
-    for record in records:
-        if record.kind == "left_out":
-            console.print(f"left out: the {record.fields['what']}; {record.fields['reason']}", soft_wrap=True)
-        if record.kind == "run_finished":
-            console.print(f"{'Digest:':15}{record.fields['digest']}", soft_wrap=True)
+    for record in in_force(records):
+        if record["kind"] == "left_out":
+            console.print(f"left out: the {record['what']}; {record['reason']}", soft_wrap=True)
+        if record["kind"] == "run_finished":
+            console.print(f"{'Digest:':15}{record['digest']}", soft_wrap=True)
 
 
 def show_outcome(result: Result) -> None:

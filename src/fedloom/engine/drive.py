@@ -10,6 +10,7 @@ from fedloom.engine.asking import TRAIN, Asked, asked_of, with_chain
 from fedloom.engine.base import Reply
 from fedloom.engine.checkpoints import load_state, save_state
 from fedloom.engine.client_privacy import client_noise, spend
+from fedloom.engine.control import Word, going_on, taken
 from fedloom.engine.importance import journal_importance
 from fedloom.engine.loop import Loop, server_optimizer
 from fedloom.engine.losses import pooled_losses
@@ -28,16 +29,22 @@ from fedloom.rounds.validate import update_norm, validate, validate_masked, vali
 
 
 def drive(loop: Loop) -> RunState:
-    """Run all rounds that are still to be done, commit each, measure each, and return the last state."""
+    """Run all rounds that are still to be done, commit each, measure each, and return the last state. Between them the
+    operator has a word."""
+    begun = loop = going_on(loop)
     loop = as_replanned(loop, [record for record in loop.records() if record["kind"] == REPLANNED])
     states = [_begin(loop)]  # the latest alone, as nobody holds one while the next is being saved: they may be large
     # A run that was killed after a commit has not measured that round yet.
     due = "base" if states[-1].round == 0 else "round"
-    while states[-1].round < loop.last_round:
-        if not _together(loop):
+    while True:
+        if states[-1].round < loop.last_round and not _together(loop):
             _measure(loop, states[-1], due)
-            if _out_of_patience(loop):
-                break
+        word = taken(loop, states[-1].round)
+        if word is Word.BACK:
+            states.clear()
+            return drive(begun)
+        if word is Word.STOP or states[-1].round >= loop.last_round or _out_of_patience(loop):
+            break
         loop = replanned(loop, states[-1].round)
         states.append(_one_round(loop, states.pop(), due))
         due = "round"
@@ -62,7 +69,7 @@ def _one_round(loop: Loop, state: RunState, due: str) -> RunState:
     """Assign, collect, check, fold, finish, commit. due: what of `state` is still to be measured."""
     round, began = state.round + 1, time.monotonic()
     shut_out = excluded_clients(loop.directory.journal.records())
-    participants = roster(loop.experiment, round, shut_out)
+    participants = roster(loop.experiment, round, shut_out, seed=loop.world.round_seed)
     absent = {"excluded": sorted(shut_out)} if shut_out else {}
     loop.journal("round_started", round=round, participants=list(participants), **absent)
     rows = {client: known.train for client, known in loop.federation.rows.items()}

@@ -91,7 +91,7 @@ def _after(loop: Loop, record: Mapping[str, Any]) -> Loop:
     assert loop.planner is not None, "only a planned run is planned anew"
     planner, changed = loop.planner.slower(record["factors"]), record["clients"]
     experiment = _with_keys(loop.experiment, changed)
-    world = world_of(experiment, loop.federation.modules) if changed else loop.world
+    world = world_of(experiment, loop.federation.modules, loop.world.branch) if changed else loop.world
     return replace(loop, experiment=experiment, world=world, planner=planner)
 
 

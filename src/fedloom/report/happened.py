@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fedloom.report.values import Event, Similarity, SumRelease
+from fedloom.rounds.standing import EXCLUDED, READMITTED
+from fedloom.store.in_force import CONTINUED, CONTROL, MOVED_AWAY, ROLLED_BACK
 
 Record = Mapping[str, Any]
 
+GATE, ROBUST = "gate", "robust"
 ROUTINE = frozenset(
     {
         "run_created",
@@ -21,6 +24,7 @@ ROUTINE = frozenset(
         "answer",
         "importance",
         "run_finished",
+        MOVED_AWAY,
         SumRelease.KIND,
         Similarity.KIND,
     }
@@ -28,29 +32,25 @@ ROUTINE = frozenset(
 EVENTS = frozenset(
     {
         *("refused", "client_refused", "dropout", "asked_again", "stopped_early", "repaired", "resumed", "left_out"),
-        *("rolled_back", "replanned", "pieces_made_anew"),
+        *(ROLLED_BACK, CONTINUED, CONTROL, EXCLUDED, READMITTED, "replanned", "pieces_made_anew", GATE, ROBUST),
     }
 )
-EXCLUDED = "excluded"  # of an event that is made of the field of this name in the record of a round's beginning
 _NAMED = frozenset({"number", "time", "kind", "previous", "record_digest", "round", "client", "module", "reason"})
 
 
 def events_of(records: Iterable[Record]) -> tuple[Event, ...]:
-    """Every record that is not routine, in order, unknown kinds too, and who was shut out from when on."""
-    return tuple(_events(records))
+    """Every record that is not routine, in order, unknown kinds too."""
+    return tuple(_event(str(record.get("kind")), record) for record in records if not _is_routine(record))
 
 
-def _events(records: Iterable[Record]) -> Iterator[Event]:
-    shut_out: frozenset[str] = frozenset()
-    for record in records:
-        kind = str(record.get("kind"))
-        if kind == "round_started":
-            now = frozenset(map(str, record.get(EXCLUDED) or ()))
-            for client in sorted(now - shut_out):
-                yield Event(EXCLUDED, record.get("time"), record.get("round"), client)
-            shut_out = now
-        elif kind not in ROUTINE:
-            yield _event(kind, record)
+def _is_routine(record: Record) -> bool:
+    """Also a model that the gate let pass, and a round in which nobody was dropped."""
+    kind = str(record.get("kind"))
+    return (
+        kind in ROUTINE
+        or (kind == GATE and record.get("decision") == "accepted")
+        or (kind == ROBUST and not record.get("dropped"))
+    )
 
 
 def _event(kind: str, record: Record) -> Event:

@@ -12,6 +12,7 @@ from fedloom.report.spending import releases, sums_of
 from fedloom.report.values import Answer, ClientSummary, RoundSummary, RunSummary, Similarity, Stage, SumRelease
 from fedloom.rounds.messages import WORK_UNITS
 from fedloom.spec.experiment import Experiment
+from fedloom.store.in_force import in_force
 
 Record = Mapping[str, Any]
 
@@ -25,12 +26,13 @@ def summarise(experiment: Experiment, records: Sequence[Record]) -> RunSummary:
     """What the journal says about a run, finished or not.
 
     A round that was done again after a resume counts once: its last records hold, but traffic and time of all
-    attempts add up, as they were spent. Records of unknown kinds are counted, nothing else.
+    attempts add up, as they were spent. What was rolled back is no result, and was spent all the same. Records of
+    unknown kinds are counted, nothing else.
     """
-    kinds = _by_kind(records)
+    kinds, holding = _by_kind(records), _by_kind(in_force(records))
     started = next(iter(kinds["run_started"]), {})
-    finished = next(reversed(kinds["run_finished"]), {})
-    stages = _stages(kinds["evaluation"])
+    finished = next(reversed(holding["run_finished"]), {})
+    stages = _stages(holding["evaluation"])
     federated_round, federated = _federated(stages)
     return RunSummary(
         name=started.get("name", experiment.name),
@@ -38,13 +40,13 @@ def summarise(experiment: Experiment, records: Sequence[Record]) -> RunSummary:
         task=started.get("task", experiment.model.task),
         model=started.get("base", experiment.model.id),
         clients=_clients(experiment, started, kinds),
-        rounds=_rounds(kinds, stages),
+        rounds=_rounds(holding, stages),
         planned_rounds=experiment.training.rounds,
         base=stages.get(("base", 0)) or stages.get(("round", 0)) or Stage(),
         alone=_latest(stages, "alone")[1],
         federated=federated,
         federated_round=federated_round,
-        answers=_answers(kinds["answer"]),
+        answers=_answers(holding["answer"]),
         events=events_of(records),
         started=started.get("time"),
         finished=finished.get("time"),
@@ -56,7 +58,7 @@ def summarise(experiment: Experiment, records: Sequence[Record]) -> RunSummary:
         personal=bool(started.get("personal")),
         releases=releases(kinds["contribution"]),
         sums=sums_of(kinds[SumRelease.KIND]),
-        similarity=latest_similarity(kinds[Similarity.KIND]),
+        similarity=latest_similarity(holding[Similarity.KIND]),
     )
 
 

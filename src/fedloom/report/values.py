@@ -262,7 +262,7 @@ class RunSummary:
     @property
     def resumed(self) -> bool:
         """Whether the run was interrupted; `seconds` then counts from the last resume."""
-        return any(event.kind == "resumed" for event in self.events)
+        return any(event.kind in ("resumed", "continued") for event in self.events)
 
     @property
     def round_seconds(self) -> float | None:

@@ -56,7 +56,7 @@ def training_assignment(
         start=start,
         trains=trains,
         head=state.head,
-        seed=rng.child(experiment.seed, "client", client, round),
+        seed=rng.child(world.round_seed, "client", client, round),
         work=work,
         keeps=method.kept_sides(start.trainable),
         kept_round=state.last_rounds.get(client, 0),

@@ -13,11 +13,14 @@ from fedloom.rounds.world import active_clients
 from fedloom.spec.experiment import Experiment
 
 
-def roster(experiment: Experiment, round: int, without: Collection[str] = ()) -> tuple[str, ...]:
+def roster(
+    experiment: Experiment, round: int, without: Collection[str] = (), *, seed: int | None = None
+) -> tuple[str, ...]:
     """The clients of one round in sorted order: a share `rounds.participation` of them, drawn from the run's seed.
 
     Formula: max(min_clients, ceil(participation x clients)) without replacement.
-    without: clients that are shut out; the share is of the others.  Raises: RunError if nobody is left.
+    without: clients that are shut out; the share is of the others.  seed: of the draw; left out: that of the run.
+    Raises: RunError if nobody is left.
     """
     names = [client.name for client in active_clients(experiment) if client.name not in without]
     if not names:
@@ -31,7 +34,8 @@ def roster(experiment: Experiment, round: int, without: Collection[str] = ()) ->
     # A product such as 0.1 * 30 may lie a rounding error above the whole number that is meant.
     wanted = math.ceil(round_off(experiment.rounds.participation * len(names)))
     count = min(len(names), max(experiment.rounds.min_clients, wanted))
-    drawn = torch.randperm(len(names), generator=rng.generator(experiment.seed, "roster", round))[:count]
+    draws = rng.generator(experiment.seed if seed is None else seed, "roster", round)
+    drawn = torch.randperm(len(names), generator=draws)[:count]
     return tuple(sorted(names[index] for index in drawn.tolist()))
 
 

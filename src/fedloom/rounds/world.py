@@ -17,8 +17,8 @@ def active_clients(experiment: Experiment) -> tuple[ClientTable, ...]:
     return tuple(sorted(experiment.active, key=lambda client: client.name))
 
 
-def world_of(experiment: Experiment, modules: Shapes) -> World:
-    """The world of a run on a base with these modules (name -> (out, in)).
+def world_of(experiment: Experiment, modules: Shapes, branch: int = 0) -> World:
+    """The world of a run on a base with these modules (name -> (out, in)). branch: as of `World`.
 
     Raises: ConfigError listing every rank that is larger than its layer and every pattern that fits no module.
     """
@@ -32,6 +32,7 @@ def world_of(experiment: Experiment, modules: Shapes) -> World:
         settings=settings_of(method(experiment.method.name), experiment.method.settings),
         seed=experiment.seed,
         sums_only=experiment.secure_aggregation.enabled,
+        branch=branch,
     )
 
 

@@ -120,6 +120,21 @@ def lock(path: Path, what: str = "the run is in use") -> int:
     return descriptor
 
 
+def in_use(path: Path) -> bool:
+    """Whether a process has the lock of a file; one that is not there nobody has."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def unlock(descriptor: int) -> None:
     """Give a lock back."""
     os.close(descriptor)

@@ -16,9 +16,9 @@ from fedloom.errors import JournalDamagedError, RunError
 from fedloom.spec.differences import differences
 from fedloom.spec.experiment import Experiment
 from fedloom.spec.load import parse
-from fedloom.store import checkpoint
+from fedloom.store import checkpoint, requests, rollback
 from fedloom.store.durable import lock, publish, sync_directory, unlock, write_file
-from fedloom.store.in_force import ROLLED_BACK
+from fedloom.store.in_force import COMMITTED, ROLLED_BACK, committed
 from fedloom.store.journal import Journal, Record
 from fedloom.store.names import refuse_existing
 from fedloom.store.piece_store import PieceStore
@@ -27,7 +27,7 @@ from fedloom.store.unfinished import remove_abandoned, unfinished_name
 
 FORMAT = "fedloom.run"
 VERSION = 1
-CREATED, COMMITTED = "run_created", "round_committed"
+CREATED = "run_created"
 
 
 class RunDirectory:
@@ -97,17 +97,20 @@ class RunDirectory:
         """Take the lock (again is fine), remove unfinished files, and bring journal and rounds together.
 
         A round that was committed just before its process was killed is journaled with recovered=true; committed
-        rounds whose folders are gone are journaled as rolled back.  Raises: RunError if another process has the lock.
+        rounds whose folders are gone are journaled as rolled back. A rollback that was not finished is, and what was
+        asked of the process before is void.  Raises: RunError if another process has the lock.
         """
         if self._release is not None and self._release.alive:
             return
         self._release = weakref.finalize(self, unlock, lock(self.path / "run.lock"))
         checkpoint.remove_unfinished(self._rounds)
-        committed = self._committed()
+        rollback.finish(self.path, self.journal)
+        requests.withdraw(self.path, self.journal)
+        known = self.committed()
         latest = self.latest()
-        if latest < max(committed, default=0):
-            self.journal.append(ROLLED_BACK, round=latest, lost=[round for round in committed if round > latest])
-        elif latest not in committed and latest in checkpoint.rounds(self._rounds):
+        if latest < max(known, default=0):
+            self.journal.append(ROLLED_BACK, round=latest, lost=[round for round in known if round > latest])
+        elif latest not in known and latest in checkpoint.rounds(self._rounds):
             digest = checkpoint.digest_of(self._rounds, latest)
             metrics = self.load_round(latest)[2]["metrics"]
             self.journal.append(COMMITTED, round=latest, digest=digest, recovered=True, metrics=metrics)
@@ -161,7 +164,7 @@ class RunDirectory:
 
         Raises: CheckpointDamagedError naming the file and the rounds that are intact.
         """
-        files = checkpoint.read(self._rounds, round, self._committed().get(round))
+        files = checkpoint.read(self._rounds, round, self.committed().get(round))
         return from_files(files, where=str(self._rounds / f"{round:04d}"))
 
     def latest(self) -> int:
@@ -169,31 +172,26 @@ class RunDirectory:
 
         Raises: CheckpointDamagedError if its files are damaged; JournalDamagedError if the journal lacks rounds.
         """
-        committed, present = self._committed(), checkpoint.rounds(self._rounds)
-        unjournaled = [round for round in present if round not in committed]
-        following = {max(committed) + 1} if committed else {0, 1}
+        known, leaving = self.committed(), rollback.leaving(self.journal.records())
+        present = [round for round in checkpoint.rounds(self._rounds) if round not in leaving]
+        unjournaled = [round for round in present if round not in known]
+        following = {max(known) + 1} if known else {0, 1}
         if not following.issuperset(unjournaled[:1]) or len(unjournaled) > 1:
             raise JournalDamagedError(
                 "rounds were committed that the journal does not have",
                 where=self.journal.path,
-                expected=f"rounds up to {max(committed, default=0)}",
+                expected=f"rounds up to {max(known, default=0)}",
                 found=f"folders of rounds {unjournaled}",
                 do=f"Restore the journal from a copy, or move the folders of rounds {unjournaled} away",
             )
         if not present:
             return 0
-        checkpoint.read(self._rounds, present[-1], committed.get(present[-1]))
+        checkpoint.read(self._rounds, present[-1], known.get(present[-1]))
         return present[-1]
 
-    def _committed(self) -> dict[int, str]:
-        """round -> digest of its files, by the journal."""
-        committed: dict[int, str] = {}
-        for record in self.journal.records():
-            if record.kind == COMMITTED:
-                committed[record["round"]] = record["digest"]
-            elif record.kind == ROLLED_BACK:
-                committed = {round: digest for round, digest in committed.items() if round <= record["round"]}
-        return committed
+    def committed(self) -> dict[int, str]:
+        """round -> digest of its files, by the journal; nothing is verified but the journal."""
+        return committed(self.journal.records())
 
     def _created(self) -> Record:
         return self.journal.records()[0]

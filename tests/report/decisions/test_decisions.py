@@ -133,8 +133,8 @@ def test_incidents_of_any_kind_are_counted_and_shown(experiment, journal):
         journal.add("dropout", round=number, client="south", reason="asleep")
     journal.add("gate", round=2, decision="reject", reasons=["worse", "<b>"])
     journal.add("weather", wind=3, clients=["north"])
-    journal.add("round_started", round=3, participants=["north"], excluded=["south"])
-    journal.add("round_started", round=4, participants=["north"], excluded=["south"])
+    journal.add("gate", round=3, decision="accepted")
+    journal.add("excluded", round=3, client="south", by="operator", reason="unwell")
     said = incidents_section(summarise(experiment, journal), ENGLISH)
     for part in ("dropped out: 2", 'gate <code translate="no">reject</code>: 1', "shut out: 1", "asleep",
                  "5 events", "worse; &lt;b&gt;", '<code translate="no">weather</code>: 1',

@@ -21,7 +21,7 @@ def _dispatch(state: GlobalState, world: World, client: str) -> Start:
     new: dict[str, Factors] = {}
     for module, slot in world.slots[client].items():
         outputs, inputs = world.modules[module]
-        a = kaiming_rows(slot.rank, inputs, generator(world.seed, "flora", state.rounds, client, module))
+        a = kaiming_rows(slot.rank, inputs, generator(world.round_seed, "flora", state.rounds, client, module))
         new[module] = Factors(a, a.new_zeros(outputs, slot.rank), slot.scaling)
     return Start(Adapter(new), state.trunk)
 

@@ -121,7 +121,7 @@ def _divided(state: GlobalState, world: World, client: str, module: str) -> tupl
     slot, known = world.slots[client][module], _known_or_nothing(state, world, module)
     chosen, others = _positions(state, world, client, module)
     others = others[: _trunk_count(known.b[:, others], slot.rank, world.settings)]
-    draws = generator(world.seed, "loom", state.rounds, client, module, "rows")
+    draws = generator(world.round_seed, "loom", state.rounds, client, module, "rows")
     rows = new_rows(slot.rank - len(chosen), known.a[chosen], known.a, draws)
     a = torch.cat([known.a[chosen], rows])
     b = torch.cat([known.b[:, chosen], known.b.new_zeros(len(known.b), len(rows))], dim=1)
@@ -134,9 +134,9 @@ def _positions(state: GlobalState, world: World, client: str, module: str) -> tu
     known = state.shared[module].rank if module in state.shared else 0
     if settings.directions == COVERING:
         ranks = {name: slots[module].rank for name, slots in world.slots.items() if module in slots}
-        draws = generator(world.seed, "loom", state.rounds, module, COVERING)
+        draws = generator(world.round_seed, "loom", state.rounds, module, COVERING)
         return divided(deal(ranks, known, draws)[client], known)
-    draws = generator(world.seed, "loom", state.rounds, client, module, "directions")
+    draws = generator(world.round_seed, "loom", state.rounds, client, module, "directions")
     if settings.directions == WEIGHTED:
         strengths = _known_or_nothing(state, world, module).b.norm(dim=0)
         return divided(weighted(strengths, settings.power, rank, draws), known)

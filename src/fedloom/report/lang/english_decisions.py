@@ -131,6 +131,8 @@ DECISIONS: dict[str, str] = {
     "event.rolled_back": "rolled back",
     "event.replanned": "planned anew",
     "event.pieces_made_anew": "pieces made anew",
+    "event.continued": "went on after a stop",
+    "event.readmitted": "let in again",
     "event.excluded": "shut out",
     "event.gate": "gate",
     "event.robust": "robust aggregation",

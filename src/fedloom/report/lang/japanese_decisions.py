@@ -132,6 +132,8 @@ DECISIONS: dict[str, str] = {
     "event.rolled_back": "巻き戻し",
     "event.replanned": "計画の変更",
     "event.pieces_made_anew": "分割データの再作成",
+    "event.continued": "停止後の続行",
+    "event.readmitted": "参加の再開",
     "event.excluded": "参加停止",
     "event.gate": "品質ゲート",
     "event.robust": "頑健な集約",

@@ -1,0 +1,100 @@
+"""What may be asked of a run as it stands, and how another process asks it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedloom.errors import RunError
+from fedloom.rounds.standing import excluded_clients
+from fedloom.rounds.world import active_clients
+from fedloom.store import requests
+from fedloom.store.durable import in_use
+from fedloom.store.requests import EXCLUDE, IN_PROGRESS, READMIT, ROLLBACK, Request, asked_before, journaled
+from fedloom.store.run_directory import RunDirectory
+
+
+def submit(path: Path, request: Request) -> None:
+    """Ask something of a run that another process drives; it is taken before the next round begins.
+
+    Raises: RunError, and nothing is written, for a run that is none, an action, client or round that is not there, an
+        id that was used, a `seen` that is not the last committed round any more, or a run that is not in progress
+        where the action needs one.
+    """
+    directory = RunDirectory.open(path)
+    check(directory, request)
+    if request.action in IN_PROGRESS and not in_use(path / "run.lock"):
+        raise not_in_progress(path, request.action)
+    requests.put(path, request)
+
+
+def not_in_progress(path: Path, action: str) -> RunError:
+    """What to say where nobody drives the run."""
+    return RunError(
+        f"the run is not in progress, there is nothing to {action}", where=path, do=f"fedloom resume {path} goes on"
+    )
+
+
+def check(directory: RunDirectory, request: Request) -> None:
+    """Raises: RunError where a request is not to be taken, as of `submit`."""
+    if journaled(directory.journal.records(), request.id) is not None:
+        raise asked_before(directory.path, request.id)
+    check_page(directory, request)
+    check_possible(directory, request)
+
+
+def check_page(directory: RunDirectory, request: Request) -> None:
+    """Raises: RunError if rounds were committed or rolled back since the asker looked."""
+    latest = max(directory.committed(), default=0)
+    if request.seen is not None and request.seen != latest:
+        raise RunError(
+            "the run has gone on since you looked at it",
+            where=directory.path,
+            expected=f"round {latest}, the last one that is committed",
+            found=f"round {request.seen}",
+            do="Look again, then decide",
+        )
+
+
+def check_possible(directory: RunDirectory, request: Request) -> None:
+    """Raises: RunError for a client or round that is not there, or that it makes no sense for."""
+    if request.action == ROLLBACK:
+        _check_round(directory, request.to)
+    elif request.action in (EXCLUDE, READMIT):
+        _check_client(directory, request)
+
+
+def _check_round(directory: RunDirectory, to: int | None) -> None:
+    known = directory.committed()
+    latest = max(known, default=0)
+    if to is None or not 0 <= to < latest:
+        expected = f"a round from 0 (the beginning) to {latest - 1}" if latest else "a run with a committed round"
+        raise RunError(
+            "there is no such round to go back to",
+            where=directory.path,
+            expected=expected,
+            found=f"round {to}, while round {latest} is the last one that is committed",
+        )
+    if to > 0:
+        directory.load_round(to)
+
+
+def _check_client(directory: RunDirectory, request: Request) -> None:
+    experiment, where = directory.experiment(), directory.path
+    names = [client.name for client in active_clients(experiment)]
+    out = excluded_clients(directory.journal.records())
+    if request.client not in names:
+        raise RunError("no such client", where=where, expected=f"one of {', '.join(names)}", found=repr(request.client))
+    if request.action == READMIT and request.client not in out:
+        raise RunError(f"client {request.client!r} is not shut out", where=where, found=f"excluded: {sorted(out)}")
+    if request.action == READMIT:
+        return
+    if not (request.reason or "").strip():
+        raise RunError("a client is not shut out without a reason", where=where, do="Say why, with --reason")
+    if request.client in out:
+        found = f"excluded because: {out[request.client]}"
+        raise RunError(f"client {request.client!r} is shut out already", where=where, found=found)
+    left, needed = len(set(names) - set(out)) - 1, max(1, experiment.rounds.min_clients)
+    if left < needed:
+        raise RunError(
+            "too few clients would be left", where=where, expected=f"at least {needed} (rounds.min_clients)", found=left
+        )
