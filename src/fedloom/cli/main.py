@@ -8,6 +8,7 @@ import sys
 import typer
 
 from fedloom.cli import (
+    audit,
     audit_privacy,
     check,
     compare,
@@ -51,6 +52,7 @@ for command in (
     methods,
     plan,
     privacy,
+    audit,
     audit_privacy,
     probe,
     provision,
