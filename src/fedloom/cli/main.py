@@ -17,6 +17,7 @@ from fedloom.cli import (
     explain,
     export,
     init,
+    inspect,
     join,
     methods,
     plan,
@@ -41,6 +42,7 @@ app = typer.Typer(
 for command in (
     demo,
     init,
+    inspect,
     check,
     run,
     resume,
