@@ -38,3 +38,7 @@ def test_noise_from_secret_draws_differs_each_time():
 def test_no_epsilon_is_refused(epsilon):
     with pytest.raises(FedLoomError, match="above 0 and finite"):
         noised([1], 1, epsilon, secrets.randbelow)
+
+
+def test_an_epsilon_near_nothing_is_noise_without_end_and_no_error():
+    assert abs(noised([0], 1, 1e-12, secrets.randbelow)[0]) > 10**6

@@ -23,7 +23,7 @@ def noised(counts: Sequence[int], sensitivity: int, epsilon: float, below: Below
     """
     if not 0 < epsilon < float("inf"):
         raise FedLoomError("epsilon has to be above 0 and finite", where="noise on counts", found=epsilon)
-    scale = Fraction(sensitivity) / Fraction(epsilon).limit_denominator(10**6)
+    scale = Fraction(sensitivity) / Fraction(epsilon)
     return tuple(count + discrete_laplace(scale, below) for count in counts)
 
 
