@@ -187,6 +187,20 @@ def test_rounds_that_were_rolled_back_need_not_be_there(run, commit, finished):
     assert found(finished) == []
 
 
+def test_rounds_that_were_set_aside_are_still_checked(run, commit, finished):
+    (finished / "rolled-back/1").mkdir(parents=True)
+    shutil.move(finished / "rounds/0002", finished / "rolled-back/1/0002")
+    with RunDirectory.open(finished, to_write=True):
+        pass
+    assert found(finished) == []
+    for name, said in (("state.json", "the file was changed"), ("manifest.json", "the journal has no such manifest")):
+        path = finished / "rolled-back/1/0002" / name
+        data = path.read_bytes()
+        path.write_bytes(data[:-1])
+        assert found(finished)[0].startswith(f"rolled-back/1/0002/{name}: {said}")
+        path.write_bytes(data)
+
+
 def test_pieces_and_what_clients_keep_have_their_own_digests(finished):
     (finished / "pieces").mkdir()
     (finished / "pieces" / f"{'ab' * 32}.safetensors").write_bytes(b"other")

@@ -10,12 +10,12 @@ from typing import Any
 
 from fedloom.errors import RunError
 from fedloom.store import checkpoint
-from fedloom.store.audit.findings import Check, Damage
+from fedloom.store.audit.findings import Check, Damage, counted
 from fedloom.store.checkpoint import MANIFEST
 from fedloom.store.exported import sha256_of
 from fedloom.store.in_force import ROLLED_BACK
 
-COMMITTED = "round_committed"
+COMMITTED, SET_ASIDE = "round_committed", "rolled-back"
 _MOST = 10**9  # no run has as many rounds
 
 
@@ -41,8 +41,25 @@ def check_rounds(run: Path, records: Sequence[Mapping[str, Any]], *, whole: bool
     damage = [one for round, digest in sorted(committed.items()) for one in _round_damage(run, round, digest)]
     if whole:
         damage += [_unknown(round) for round in sorted(there - committed.keys())]
-    counted = f"{len(committed)} committed"
-    return Check("rounds", "the journal's digest of each manifest, each manifest's digests", counted, tuple(damage))
+    told = f"{len(committed)} committed"
+    return Check("rounds", "the journal's digest of each manifest, each manifest's digests", told, tuple(damage))
+
+
+def check_set_aside(run: Path, records: Sequence[Mapping[str, Any]]) -> Iterator[Check]:
+    """Rounds that were rolled back and kept: each manifest is one that was recorded when its round was committed."""
+    recorded = {str(record.get("digest")) for record in records if record.get("kind") == COMMITTED}
+    damage, manifests = list[Damage](), sorted((run / SET_ASIDE).rglob(MANIFEST))
+    for path in manifests:
+        name = path.parent.relative_to(run).as_posix()
+        manifest = path.read_bytes()
+        found = hashlib.sha256(manifest).hexdigest()
+        if found not in recorded:
+            what = "the journal has no such manifest in any round that was committed"
+            damage.append(Damage(f"{name}/{MANIFEST}", what, found=f"digest {found[:12]}"))
+        damage += _file_damage(path.parent, name, listed_files(manifest))
+    if manifests:
+        against = "the journal's digests of committed rounds"
+        yield Check(SET_ASIDE, against, counted(len(manifests), "round"), tuple(damage))
 
 
 def _unknown(round: int) -> Damage:

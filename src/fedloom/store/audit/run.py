@@ -10,7 +10,7 @@ from fedloom.errors import FedLoomError, RunError
 from fedloom.store.audit.chain import Chain, chain_of
 from fedloom.store.audit.findings import Check, Damage, FileAudit, counted
 from fedloom.store.audit.ledgers import cut_lines, releases_of
-from fedloom.store.audit.rounds import check_rounds
+from fedloom.store.audit.rounds import check_rounds, check_set_aside
 from fedloom.store.client_store import ClientStore
 from fedloom.store.exported import FINISHED, adapter_files, file_digests, sha256_of
 from fedloom.store.journal import DIGEST
@@ -37,6 +37,7 @@ def audit_files(run: Path, *, ledgers: Path | None = None, expect: str | None = 
         *([] if expect is None else [_check_expected(journal, expect)]),
         _check_configuration(run, records),
         check_rounds(run, records, whole=not journal.damage),
+        *check_set_aside(run, records),
         *_check_ledgers(run, ledgers or run / CLIENTS, journal.contents, sites=ledgers is None),
         _check_adapter(run, records),
         *_check_pieces(run),
