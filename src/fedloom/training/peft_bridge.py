@@ -56,7 +56,7 @@ def save_peft(adapter: Adapter, head: Mapping[str, Tensor], base: BaseModel, dir
 
 
 def _in_order(data: bytes) -> bytes:
-    """The same file with its metadata sorted: safetensors writes them in another order each time, and equal adapters are
+    """The same file with its metadata sorted: safetensors orders them at random, and equal adapters are
     to be equal files."""
     size = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + size])
