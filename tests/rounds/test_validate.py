@@ -9,6 +9,7 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.algebra import pad
 from fedloom.adapters.factors import Factors
 from fedloom.errors import ContributionRefusedError
+from fedloom.privacy.mechanism import PrivacyPromise
 from fedloom.rounds.messages import Assignment, Contribution
 from fedloom.rounds.validate import TAKEN, TAKEN_ALWAYS, update_norm, validate, validate_masked, validate_measured
 from fedloom.store.journal import RESERVED
@@ -90,6 +91,19 @@ def test_a_changed_frozen_factor_is_refused(contribution, assignment):
     frozen = replace(assignment, trains={**assignment.trains, MODULE: "b"})
     with pytest.raises(ContributionRefusedError, match="frozen factor a"):
         validate(contribution, frozen, rows=10)
+
+
+@pytest.mark.parametrize("head", ["ab" * 31, "AB" * 32, "ab" * 32 + "\n", 7, None])
+def test_what_is_no_head_of_a_ledger_is_refused(contribution, assignment, head):
+    """It would go to the journal as it is."""
+    promise = PrivacyPromise("example", 8.0, 1e-5, 1.0, None, "rdp", 3)
+    private = replace(assignment, work=replace(assignment.work, privacy=promise))
+    validate(replace(contribution, ledger="ab" * 32), private, rows=10)
+    validate(contribution, private, rows=10)
+    with pytest.raises(ContributionRefusedError, match="head of the privacy ledger is none"):
+        validate(replace(contribution, ledger=head), private, rows=10)
+    with pytest.raises(ContributionRefusedError, match="no noise was asked for"):
+        validate(replace(contribution, ledger="ab" * 32), assignment, rows=10)
 
 
 def kept(assignment):

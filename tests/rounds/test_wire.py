@@ -134,3 +134,9 @@ def test_an_assignment_with_a_fact_of_another_kind_is_refused(assignment, wrong)
     data = wire.assignment_to_bytes(replace(assignment, **wrong))
     with pytest.raises(AdapterError, match="hold no assignment"):
         wire.assignment_from_bytes(data)
+
+
+def test_the_head_of_a_ledger_travels_where_there_is_one(assignment, contribution):
+    data = wire.contribution_to_bytes(replace(contribution, ledger="ab" * 32), assignment.sends)
+    assert wire.contribution_from_bytes(data, start=assignment.start.trainable).ledger == "ab" * 32
+    assert b'"ledger' not in wire.contribution_to_bytes(contribution, assignment.sends).replace(b"\\", b"")

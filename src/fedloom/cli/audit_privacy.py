@@ -27,7 +27,10 @@ def command(
     ] = None,
     client: Annotated[str | None, typer.Option(help="Whose rows to look for; left out: those of all clients")] = None,
 ) -> None:
-    """Attack the model of a run: who can tell which rows it was trained on, and the epsilon that this proves."""
+    """Attack the model of a run: who can tell which rows it was trained on, and the epsilon that this proves.
+
+    Not fedloom audit, which verifies that no file of the run was changed.
+    """
     from fedloom.engine.auditing import audit_run
 
     with console.status("reading rows, and their losses by the base and by the model"):

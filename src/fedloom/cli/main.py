@@ -8,6 +8,7 @@ import sys
 import typer
 
 from fedloom.cli import (
+    audit,
     audit_privacy,
     check,
     compare,
@@ -18,6 +19,7 @@ from fedloom.cli import (
     explain,
     export,
     init,
+    inspect,
     join,
     methods,
     plan,
@@ -45,6 +47,7 @@ app = typer.Typer(
 for command in (
     demo,
     init,
+    inspect,
     check,
     run,
     resume,
@@ -61,6 +64,7 @@ for command in (
     methods,
     plan,
     privacy,
+    audit,
     audit_privacy,
     probe,
     provision,

@@ -145,7 +145,8 @@ class ClientHalf:
         samples = (entropy.sample(private.mechanism.rows, private.mechanism.sampling_rate) for _ in range(work.steps))
         steps = sampled_batches(site.train, samples, work.batch_size, base.pad_id, base.task)
         trained = train_privately(base, assignment, steps, private.mechanism, entropy, self.observe)
-        sent = confirmed(assignment, self._leaving(site, assignment, trained, private.facts), self.store)
+        leaves = replace(self._leaving(site, assignment, trained, private.facts), ledger=private.ledger.head)
+        sent = confirmed(assignment, leaves, self.store)
         return released(assignment, private, contribution_to_bytes(sent, assignment.sends, asked=assignment))
 
     def _train(self, site: Site, assignment: Assignment) -> Trained:

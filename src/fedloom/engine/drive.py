@@ -204,6 +204,7 @@ def _journal_contribution(loop: Loop, answer: Reply, **more: str | float) -> Non
         update_norm=update_norm(contribution, answer.assignment),
         **more,
         **({"busy_seconds": answer.busy_seconds} if answer.busy_seconds else {}),
+        **({"ledger": contribution.ledger} if contribution.ledger else {}),
         **contribution.metrics,
     )
 

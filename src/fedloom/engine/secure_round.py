@@ -164,5 +164,6 @@ def _journal_contributions(
             bytes_down=reply.bytes_down + down,
             bytes_up=reply.bytes_up + up,
             **({"busy_seconds": reply.busy_seconds} if reply.busy_seconds else {}),
+            **({"ledger": reply.contribution.ledger} if reply.contribution.ledger else {}),
             **reply.contribution.metrics,
         )

@@ -30,6 +30,7 @@ from fedloom.rounds.roster import roster
 from fedloom.rounds.state import RunState
 from fedloom.spec.experiment import Experiment, SecureAggregationTable, ServerTable, WireTable
 from fedloom.spec.load import dump
+from fedloom.store.exported import adapter_files, file_digests
 from fedloom.store.in_force import in_force
 from fedloom.store.run_directory import RunDirectory
 
@@ -255,6 +256,7 @@ def _finish(loop: Loop, host: Host, state: RunState, began: float) -> Result:
     models = models_here(loop, state)
     for place, model in _places(loop, state, models):
         _if_at_hand(loop, "adapter", partial(host.export, place, model, state.head))
+    files = file_digests(loop.directory.adapter)
     if not records_of(loop.directory, "run_finished"):
         loop.journal(
             "run_finished",
@@ -263,7 +265,10 @@ def _finish(loop: Loop, host: Host, state: RunState, began: float) -> Result:
             seconds=round_seconds(began),
             peak_memory_bytes=peak_memory_bytes(),
             adapter="adapter/CLIENT" if loop.method.personal else "adapter",
+            files=files,
         )
+    elif files != adapter_files(loop.directory.journal.records()):
+        loop.journal("adapter_rewritten", files=files)
     return Result(loop.directory.path, state, write_report(loop.directory), models)
 
 

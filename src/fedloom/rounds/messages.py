@@ -213,6 +213,8 @@ class Contribution:
     holds: as of `holding`, of the pieces that the client has on its disk now; empty for none.
     importance: module -> score of what it trained, where that was asked for (`LocalWork.importance`) and there was
         something to measure; else empty.
+    ledger: of a client that adds noise, the digest of the last line of its privacy ledger before the line of this very
+        release: by it an auditor notices lines that were cut. Empty for none.
     advertisement: hexadecimal, of a client that goes on to add adapter, head, examples and importance to a secure sum;
         they are not here then.
     """
@@ -226,6 +228,7 @@ class Contribution:
     holds: str = ""
     advertisement: str = ""
     importance: Mapping[str, float] = field(default_factory=dict)
+    ledger: str = ""
 
 
 def holding(pieces: Sequence[Piece]) -> str:

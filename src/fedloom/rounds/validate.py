@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Mapping
 
@@ -21,7 +22,8 @@ TAKEN_ALWAYS = frozenset(
     {"number", "time", "kind", "previous", "record_digest", "not_finite", "stage", "round", "client"}
     | {"bytes_up", "bytes_down", "holds"}
 )
-TAKEN = TAKEN_ALWAYS | {"examples", "update_norm", "change_norm", "busy_seconds"}
+TAKEN = TAKEN_ALWAYS | {"examples", "update_norm", "change_norm", "busy_seconds", "ledger"}
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def validate(
@@ -56,6 +58,7 @@ def validate(
     _check_head(contribution, assignment)
     _check_metrics(contribution, client)
     _check_importance(contribution, assignment)
+    _check_ledger(contribution, assignment)
     bound = ABSURD if max_update_norm is None else min(max_update_norm, ABSURD)
     moved = update_norm(contribution, assignment)
     if not moved <= bound:
@@ -81,6 +84,7 @@ def validate_masked(contribution: Contribution, assignment: Assignment) -> None:
     if not isinstance(contribution.advertisement, str) or not contribution.advertisement:
         raise ContributionRefusedError(client, "the keys for the secure sum are missing")
     _check_metrics(contribution, client)
+    _check_ledger(contribution, assignment)
 
 
 def update_norm(contribution: Contribution, assignment: Assignment) -> float:
@@ -189,6 +193,17 @@ def _check_importance(contribution: Contribution, assignment: Assignment) -> Non
         raise ContributionRefusedError(
             client, "the scores have another sum", expected=f"{total:g}", found=f"{math.fsum(found.values()):g}"
         )
+
+
+def _check_ledger(contribution: Contribution, assignment: Assignment) -> None:
+    """It goes to the journal as it is, so that it is a digest or nothing, and nothing where no noise was asked for."""
+    found = contribution.ledger
+    if found == "" or (assignment.promise is not None and isinstance(found, str) and _DIGEST.fullmatch(found)):
+        return
+    expected = "none, as no noise was asked for" if assignment.promise is None else "a digest of 64 hexadecimal digits"
+    raise ContributionRefusedError(
+        contribution.client, "the head of the privacy ledger is none", expected=expected, found=repr(found)[:80]
+    )
 
 
 def _largest(tensor: Tensor) -> float:

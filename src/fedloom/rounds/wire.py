@@ -195,6 +195,7 @@ def contribution_to_bytes(
         "holds": contribution.holds,
         "advertisement": contribution.advertisement,
         **({"importance": dict(contribution.importance)} if contribution.importance else {}),
+        **({"ledger": contribution.ledger} if contribution.ledger else {}),
     }
     name, sent, coding = _WHOLE, contribution, EXACT
     if asked is not None and contribution.adapter and not asked.wire.is_exact:

@@ -139,13 +139,13 @@ class Journal:
         return size
 
     def _verified(self, line: bytes) -> Record | None:
-        content = _parsed(line)
+        content = parsed_line(line)
         if content is None:
             return None
         number, previous = self._position()
         record = Record(content)
         chained = content.get("number") == number and content.get("previous") == previous
-        sound = chained and content.get(DIGEST) == _digest(content) and line == record.line()
+        sound = chained and is_as_written(content) and line == record.line()
         return record if sound else None
 
     def _position(self) -> tuple[int, str]:
@@ -156,7 +156,7 @@ class Journal:
         number, previous = self._position()
         content = {"number": number, "time": datetime.now(UTC).isoformat(timespec="seconds"), "kind": kind}
         content |= json_values(fields) | {"previous": previous}
-        record = Record(content | {DIGEST: _digest(content)})
+        record = Record(content | {DIGEST: digest_of(content)})
         self._write_line(record.line())
         self._known.append(record)
         self._known_bytes += len(record.line())
@@ -176,7 +176,7 @@ class Journal:
 
     def _damaged(self, line: bytes) -> JournalDamagedError:
         number, previous = self._position()
-        content = _parsed(line)
+        content = parsed_line(line)
         found = "a line that is no record" if content is None else _difference(content, number, previous)
         return JournalDamagedError(
             "the chain of the journal is broken",
@@ -187,7 +187,8 @@ class Journal:
         )
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
+def parsed_line(line: bytes) -> dict[str, Any] | None:
+    """The JSON object of a line; None where there is none."""
     try:
         content = json.loads(line)
     except (ValueError, RecursionError):
@@ -196,7 +197,7 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 
 def _unfinished(line: bytes) -> bool:
-    return not line.endswith(b"\n") or _parsed(line) is None
+    return not line.endswith(b"\n") or parsed_line(line) is None
 
 
 def _difference(content: Mapping[str, Any], number: int, previous: str) -> str:
@@ -212,6 +213,16 @@ def _intact(records: list[Record]) -> str:
     return f"Round {rounds[-1]} is intact" if rounds else "No round was committed before"
 
 
-def _digest(content: Mapping[str, Any]) -> str:
+def is_as_written(content: Mapping[str, Any]) -> bool:
+    """Whether a record has the digest that belongs to it."""
+    digest = digest_of(content)
+    return digest != "" and content.get(DIGEST) == digest
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """The record_digest that belongs to a record; empty where it holds what no record holds, such as infinity."""
     rest = {key: value for key, value in content.items() if key != DIGEST}
-    return hashlib.sha256(canonical(rest).encode()).hexdigest()
+    try:
+        return hashlib.sha256(canonical(rest).encode()).hexdigest()
+    except ValueError:
+        return ""

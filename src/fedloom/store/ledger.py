@@ -15,11 +15,11 @@ from fedloom.errors import JournalDamagedError, RunError
 from fedloom.privacy.accounting import Spending
 from fedloom.privacy.ledger import Entry
 from fedloom.store.durable import cannot_write, make_directory
-from fedloom.store.journal import Journal, Record
+from fedloom.store.journal import GENESIS, Journal, Record
 from fedloom.store.unfinished import replace_file
 
 FILE = "ledger.jsonl"
-_RELEASED = "released"
+RELEASED = "released"
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,12 @@ class Ledger:
         if not self.path.exists():
             return []
         return [self._entry(record.fields, record.number) for record in Journal(self.path).records() if _counts(record)]
+
+    @property
+    def head(self) -> str:
+        """The digest of the last line; zeros before the first. Raises: JournalDamagedError."""
+        records = Journal(self.path).records()
+        return records[-1].digest if records else GENESIS
 
     def _entry(self, fields: Mapping[str, Any], number: int) -> Entry:
         try:
@@ -72,7 +78,7 @@ class Ledger:
         """Write the line of a release. Raises: RunError, JournalDamagedError."""
         spending = entry.spending
         Journal(self.path).append(
-            _RELEASED,
+            RELEASED,
             round=entry.round,
             assignment=entry.assignment,
             noise_multiplier=spending.noise_multiplier,
@@ -99,4 +105,4 @@ class Ledger:
 
 
 def _counts(record: Record) -> bool:
-    return record.kind == _RELEASED
+    return record.kind == RELEASED

@@ -51,8 +51,18 @@ def save_peft(adapter: Adapter, head: Mapping[str, Tensor], base: BaseModel, dir
         tensors[f"{PREFIX}{module}{SIDE_B}"] = factors.b.detach().cpu().contiguous()
     tensors = apart(tensors)
     # Not save_file, which has an error of its own for a full disk, without its number.
-    (directory / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt", DIGEST_KEY: base.digest}))
+    (directory / WEIGHTS).write_bytes(_in_order(save(tensors, metadata={"format": "pt", DIGEST_KEY: base.digest})))
     return directory
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same file with its metadata sorted: safetensors orders them at random, and equal adapters are
+    to be equal files."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return data[:8] + text.ljust(size) + data[8 + size :] if len(text) <= size else data
 
 
 def _zeros(base: BaseModel) -> Adapter:
