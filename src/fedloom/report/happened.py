@@ -28,7 +28,7 @@ ROUTINE = frozenset(
 EVENTS = frozenset(
     {
         *("refused", "client_refused", "dropout", "asked_again", "stopped_early", "repaired", "resumed", "left_out"),
-        *("rolled_back", "replanned", "pieces_made_anew"),
+        *("rolled_back", "replanned", "pieces_made_anew", "gate", "robust"),
     }
 )
 EXCLUDED = "excluded"  # of an event that is made of the field of this name in the record of a round's beginning
