@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,15 @@ from torch import Tensor
 from fedloom import rng
 from fedloom.adapters.factors import Factors
 from fedloom.engine.base import Ask, Engine, Federation, Reply
+from fedloom.engine.drive import drive
+from fedloom.engine.local import LocalEngine
+from fedloom.engine.loop import Loop, loop_of
+from fedloom.engine.sites import Sites, lasting_facts
 from fedloom.rounds.messages import Assignment, Contribution, Dropout
+from fedloom.rounds.state import RunState
+from fedloom.spec.dump import dump
+from fedloom.spec.experiment import Experiment
+from fedloom.store.run_directory import RunDirectory
 
 Attack = Callable[[Assignment, Contribution], Contribution]
 Row = Mapping[str, Any]
@@ -127,3 +136,14 @@ class Attacked:
         if answer.assignment.client not in self.attackers:
             return answer
         return replace(answer, contribution=self.attack(answer.assignment, answer.contribution))
+
+
+def attacked_run(
+    experiment: Experiment, path: Path, sites: Sites, attackers: Collection[str], attack: Attack
+) -> tuple[Loop, RunState]:
+    """All rounds in this process, with some clients that attack: the loop, whose journal says what came of it, and the
+    last state. path: of the run's directory, which is not there yet."""
+    with RunDirectory.create(path, dump(experiment), lasting_facts(sites)) as directory:
+        engine = Attacked(LocalEngine(sites, store=directory.clients), attackers, attack)
+        loop = loop_of(experiment, directory, engine, stages=frozenset({"base", "round"}))
+        return loop, drive(loop)
