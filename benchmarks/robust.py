@@ -169,7 +169,9 @@ def setting(options: argparse.Namespace, folder: Path) -> Setting:
     judges = experiment_of(options, labels, data).model_copy(
         update={"data": DataTable(holdout=0.99), "evaluation": EvaluationTable(max_rows=options.test_rows)}
     )
-    sites = {version: load_sites(experiment) for version, experiment in experiments.items()}
+    sites = {"": load_sites(experiments[""])}
+    for version, experiment in experiments.items():
+        sites[version] = sites.get(version) or load_sites(experiment, base=sites[""].base)
     return Setting(experiments[""], sites, load_sites(judges, base=sites[""].base))
 
 
