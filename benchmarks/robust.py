@@ -10,10 +10,10 @@ first classes by name, drawn at random. Nobody attacks, or one does (three, if t
     colluding   three of ten send one crafted change       label flip  trains on the label after the right one
     backdoor    trains on rows with a word that is to mean one label, and sends its change 5 times over
 
-against nothing, the gate, the norm bound, both, and rules with the norm bound. Prints accuracy on test rows; where
-there is a backdoor, the share of test rows of other classes that get its label without the word and with it; and by how
-much the held-out loss of the seven who never attack lies above that without attack and defence. Writes
-results/robust.json after every run.
+against nothing, the gate (also with a veto of each client), the norm bound, both, and rules with the norm bound. Prints
+accuracy on test rows; where there is a backdoor, the share of test rows of other classes that get its label without the
+word and with it; and by how much the held-out loss of the seven who never attack lies above that without attack and
+defence. Writes results/robust.json after every run.
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ def _robust(rule: str, max_bad: int = 1) -> dict[str, Any]:
 DEFENCES: dict[str, dict[str, Any]] = {
     "nothing": {},
     "gate": {"gate": GateTable(enabled=True)},
+    "gate with vetoes": {"gate": GateTable(enabled=True, max_client_loss=20.0)},
     "norm bound": _robust("none"),
     "gate and norm bound": {"gate": GateTable(enabled=True), **_robust("none")},
     "cosine": _robust("cosine", 3),

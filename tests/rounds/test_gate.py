@@ -31,6 +31,12 @@ def test_one_client_worse_than_it_may_be_rejects_with_its_numbers():
     assert found.reasons == ("the held-out loss of a rose by 25.0 % (1.2000 to 1.5000); max_client_loss allows 10 %",)
 
 
+def test_nobody_has_a_veto_unless_it_is_given():
+    found = decided({"a": 1.5, "b": 1.0}, gate=Gate(None, 2.0))
+    assert found.accepted
+    assert (found.worst_client, found.worst_change) == ("a", pytest.approx(25.0))
+
+
 def test_all_together_are_held_to_the_best_so_far():
     found = decided({"a": 1.25, "b": 2.05})
     [reason] = found.reasons

@@ -80,9 +80,10 @@ def quarantine(loop: Loop, round: int) -> None:
 
     From the journal alone, before the next round begins: a round that is done again decides nothing twice.
     """
-    table, records = loop.experiment.robust, loop.directory.journal.records()
+    table = loop.experiment.robust
     if not table.enabled or not table.quarantine_after:
         return
+    records = loop.directory.journal.records()
     shut_out = excluded_clients(records)
     for client, scores in _histories(_by_round(records, round)).items():
         last = scores[-table.quarantine_after :]

@@ -1,7 +1,7 @@
 """Whether a new model may be kept, by what the clients measured of it: pure, on losses.
 
 With l_k the held-out losses of a candidate, b_k those of the last accepted model, n_k the clients' held-out rows and
-L = sum_k n_k l_k / sum_k n_k, it is accepted if for all k and all accepted models before it
+L = sum_k n_k l_k / sum_k n_k, it is accepted if for all k (where that is asked for) and all accepted models before it
 
     l_k <= b_k (1 + max_client_loss / 100)        L <= (1 + max_pooled_loss / 100) min L'
 
@@ -19,9 +19,9 @@ Losses = Mapping[str, float]  # by client
 
 @dataclass(frozen=True)
 class Gate:
-    """Both in percent: how much worse one client, and all together, may become."""
+    """Both in percent: how much worse one client (None: as much as it likes), and all together, may become."""
 
-    max_client_loss: float
+    max_client_loss: float | None
     max_pooled_loss: float
 
 
@@ -80,11 +80,12 @@ def verdict(
 
 
 def _of_clients(votes: Losses, before: Losses, changes: Mapping[str, float], gate: Gate) -> Iterable[str]:
+    most = math.inf if gate.max_client_loss is None else gate.max_client_loss
     for client in sorted(changes):
-        if changes[client] > gate.max_client_loss:
+        if changes[client] > most:
             yield (
                 f"the held-out loss of {client} rose by {changes[client]:.1f} % ({before[client]:.4f} to "
-                f"{votes[client]:.4f}); max_client_loss allows {gate.max_client_loss:g} %"
+                f"{votes[client]:.4f}); max_client_loss allows {most:g} %"
             )
 
 

@@ -15,10 +15,12 @@ class GateTable(Table):
     enabled: bool = Field(
         False, description="measure each round's new model at the clients before it is kept, and keep the last good one"
     )
-    max_client_loss: float = Field(
-        20.0,
+    max_client_loss: float | None = Field(
+        None,
+        examples=[50.0],
         ge=0,
-        description="in percent: no client's held-out loss may rise by more over that of the last accepted model",
+        description="in percent: no client's held-out loss may rise by more over that of the last accepted model, so "
+        "that each has a veto, by noise too where it holds few rows out; left out: none has",
     )
     max_pooled_loss: float = Field(
         2.0,
