@@ -24,6 +24,7 @@ from fedloom.rounds.state import RunState
 from fedloom.rounds.trunk import piece_to_bytes
 
 TRAIN = "train"
+CANDIDATE = "candidate"  # the stage of a state that is not committed yet
 Asked = tuple[str, Assignment]  # what for: TRAIN, or the stage of an evaluation
 
 
@@ -71,17 +72,21 @@ def _sent(loop: Loop, chain: Chain, asked: Assignment) -> Assignment:
 
 
 def _is_due(loop: Loop, state: RunState, stage: str) -> bool:
-    """Whether a stage is measured at all, and after this round."""
+    """Whether a stage is measured at all, and after this round. A gate compares every state with those before."""
+    if stage == CANDIDATE or (loop.experiment.gate.enabled and stage in ("base", "round")):
+        return True
     between = stage == "round" and state.round != loop.last_round
     return stage in loop.stages and not (between and state.round % loop.experiment.evaluation.every)
 
 
 def _to_measure(loop: Loop, state: RunState, client: str, common: Start | None, stage: str) -> Assignment:
-    rows = 0 if stage == "round" else loop.experiment.evaluation.generate_rows
+    rows = 0 if stage in ("round", CANDIDATE) else loop.experiment.evaluation.generate_rows
     return measuring_assignment(loop.experiment, loop.method, loop.world, state, client, common, generate_rows=rows)
 
 
 def _unmeasured(loop: Loop, state: RunState, stage: str) -> set[str]:
+    if stage == CANDIDATE:
+        return set(loop.clients)  # what an earlier attempt at the round measured may be of another state
     done = {
         record["client"]
         for record in loop.records()

@@ -11,11 +11,13 @@ from fedloom.engine.base import Reply
 from fedloom.engine.checkpoints import load_state, save_state
 from fedloom.engine.client_privacy import client_noise, spend
 from fedloom.engine.control import Word, going_on, taken
+from fedloom.engine.gate import gated, settle, stopped_by_gate
 from fedloom.engine.importance import journal_importance
 from fedloom.engine.loop import Loop, server_optimizer
 from fedloom.engine.losses import pooled_losses
 from fedloom.engine.privacy_extra import privacy_part
 from fedloom.engine.replanning import REPLANNED, as_replanned, replanned
+from fedloom.engine.robust import quarantine, robust_tally
 from fedloom.engine.similarity import journal_similarity
 from fedloom.errors import ContributionRefusedError
 from fedloom.rounds.assign import masking_of
@@ -43,7 +45,9 @@ def drive(loop: Loop) -> RunState:
         if word is Word.BACK:
             states.clear()
             return drive(begun)
-        if word is Word.STOP or states[-1].round >= loop.last_round or _out_of_patience(loop):
+        if word is Word.STOP or states[-1].round >= loop.last_round:
+            break
+        if stopped_by_gate(loop, states[-1].round) or _out_of_patience(loop):
             break
         loop = replanned(loop, states[-1].round)
         states.append(_one_round(loop, states.pop(), due))
@@ -68,6 +72,7 @@ def _begin(loop: Loop) -> RunState:
 def _one_round(loop: Loop, state: RunState, due: str) -> RunState:
     """Assign, collect, check, fold, finish, commit. due: what of `state` is still to be measured."""
     round, began = state.round + 1, time.monotonic()
+    quarantine(loop, state.round)
     shut_out = excluded_clients(loop.directory.journal.records())
     participants = roster(loop.experiment, round, shut_out, seed=loop.world.round_seed)
     absent = {"excluded": sorted(shut_out)} if shut_out else {}
@@ -77,18 +82,20 @@ def _one_round(loop: Loop, state: RunState, due: str) -> RunState:
     asked = asked_of(loop, state, (due,), participants, masking)
     after, clients = _stepped(loop, state, asked, masking)
     del asked  # it holds the state, too
-    state = with_chain(loop, state, after)
+    after = with_chain(loop, state, after)
+    state, decision = gated(loop, state, after, _measure)
     del after
     details = {name: tensor.item() for name, tensor in state.learned.extras.items() if tensor.ndim == 0}
-    digest = save_state(loop.directory, state, {"clients": clients, **details})
+    digest = save_state(loop.directory, state, {"clients": clients, **details, **decision})
     loop.journal(
         "round_committed",
         round=round,
         digest=digest,
         seconds=round_seconds(began),
         contributions=len(clients),
-        details=details,
+        details={**details, **decision},
     )
+    settle(loop, round, decision)
     journal_similarity(loop, state)
     return state
 
@@ -97,11 +104,13 @@ def _stepped(
     loop: Loop, state: RunState, asked: Iterable[Asked], masking: Masking | None
 ) -> tuple[RunState, list[str]]:
     """The next state and who contributed; the sums are forgotten before it is saved."""
-    masked: list[Reply] = []
+    waiting: list[Reply] = []
     noise = client_noise(loop.experiment, state)
-    tally = _collect(loop, asked, masked, noise)
+    tally = _collect(loop, asked, waiting, noise)
     if masking is not None:
-        tally = privacy_part("secure_round").secure_tally(loop.engine, loop.journal, masking, masked)
+        tally = privacy_part("secure_round").secure_tally(loop.engine, loop.journal, masking, waiting)
+    elif loop.experiment.robust.enabled:
+        tally = robust_tally(loop, state.round + 1, waiting)
     minimum, optimizer = loop.experiment.rounds.min_clients, server_optimizer(loop)
     if noise is not None:
         require_enough(tally, state.round + 1, minimum)
@@ -111,9 +120,9 @@ def _stepped(
     return after, list(tally.clients)
 
 
-def _collect(loop: Loop, asked: Iterable[Asked], masked: list[Reply], noise: ClientNoise | None = None) -> Tally:
-    """Ask, fold what was trained, and write down what was measured. masked: gets replies that wait for a secure sum.
-    noise: what is folded is clipped for it."""
+def _collect(loop: Loop, asked: Iterable[Asked], waiting: list[Reply], noise: ClientNoise | None = None) -> Tally:
+    """Ask, fold what was trained, and write down what was measured. waiting: gets replies that wait for all others, for
+    a secure sum or robust rules.  noise: what is folded is clipped for it."""
     tally, purposes = Tally(), []
 
     def assignments() -> Iterator[Assignment]:
@@ -122,7 +131,7 @@ def _collect(loop: Loop, asked: Iterable[Asked], masked: list[Reply], noise: Cli
             yield assignment
 
     for number, answer in enumerate(loop.engine.exchange(assignments())):
-        tally = _taken(loop, tally, purposes[number], answer, masked, noise)
+        tally = _taken(loop, tally, purposes[number], answer, waiting, noise)
     return tally
 
 
@@ -131,7 +140,7 @@ def _taken(
     tally: Tally,
     purpose: str,
     answer: Reply | Dropout,
-    masked: list[Reply],
+    waiting: list[Reply],
     noise: ClientNoise | None,
 ) -> Tally:
     """The tally after one answer, which is journaled."""
@@ -152,7 +161,11 @@ def _taken(
         journal_evaluation(loop, purpose, answer.contribution, **sizes, **held)
         return tally
     if answer.assignment.masking is not None:
-        masked.append(answer)
+        waiting.append(answer)
+        return tally
+    if loop.experiment.robust.enabled:
+        waiting.append(answer)
+        _journal_contribution(loop, answer, **held)
         return tally
     weighting = loop.experiment.rounds.weighting
     added, more, within = answer.contribution, dict[str, float](), False

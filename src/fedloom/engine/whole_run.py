@@ -29,7 +29,9 @@ from fedloom.rounds.messages import Contribution
 from fedloom.rounds.roster import roster
 from fedloom.rounds.state import RunState
 from fedloom.spec.experiment import Experiment, SecureAggregationTable, ServerTable, WireTable
+from fedloom.spec.gate_table import GateTable
 from fedloom.spec.load import dump
+from fedloom.spec.robust_table import RobustTable
 from fedloom.store.exported import adapter_files, file_digests
 from fedloom.store.in_force import in_force
 from fedloom.store.run_directory import RunDirectory
@@ -209,6 +211,8 @@ def alone_experiment(experiment: Experiment, client: str) -> Experiment:
             "server": ServerTable(),
             "wire": WireTable(),
             "secure_aggregation": SecureAggregationTable(),
+            "gate": GateTable(),
+            "robust": RobustTable(),
             "training": experiment.training.model_copy(update={"proximal": 0.0, "importance": False}),
             "rounds": experiment.rounds.model_copy(
                 update={"clients": (client,), "min_clients": 1, "participation": 1.0}

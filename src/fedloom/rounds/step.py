@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import torch
+from torch import Tensor
+
 from fedloom.aggregation.method import Method
+from fedloom.aggregation.robust.blend import lifted_share
 from fedloom.aggregation.server_optimizer import optimized, optimized_head
 from fedloom.aggregation.server_rule import ServerOptimizer
 from fedloom.aggregation.summand import RunningSum, Summand
@@ -48,16 +53,20 @@ def fold(
     weighting: Weighting = "examples",
     *,
     within: bool = False,
+    share: float = 1.0,
+    factor: float = 1.0,
 ) -> Tally:
     """The tally with one more (validated) contribution; the one given is used up.
 
     weighting: by its examples, or "uniform": all alike.  within: whether it is one that did not need to be clipped.
+    share: how much of its change counts, in (0, 1].  factor: of its weight.
     """
     assert tally.summed.count == len(tally.clients), "this tally was folded into before"
-    weight = float(contribution.examples) if weighting == "examples" else 1.0
+    weight = (float(contribution.examples) if weighting == "examples" else 1.0) * factor
     facts = ClientFacts(world, contribution.client, contribution.round, assignment.start)
-    tally.summed.add_(method.lift(contribution.adapter, weight, facts))
-    head = {name: Term(tensor, weight, tuple(tensor.shape)) for name, tensor in contribution.head.items()}
+    tally.summed.add_(lifted_share(method, contribution.adapter, weight, facts, share))
+    heads = contribution.head if share >= 1 else nearer(assignment.head, contribution.head, share)
+    head = {name: Term(tensor, weight, tuple(tensor.shape)) for name, tensor in heads.items()}
     tally.head.add_(Summand(terms=head))
     return replace(
         tally,
@@ -66,6 +75,11 @@ def fold(
         within=tally.within + within,
         importance=tally.importance.plus(contribution.importance, weight),
     )
+
+
+def nearer(start: Mapping[str, Tensor], new: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """start + share (new - start), tensor by tensor."""
+    return {name: torch.lerp(start[name].to(tensor), tensor, share) for name, tensor in new.items()}
 
 
 def require_enough(tally: Tally, round: int, min_clients: int) -> None:

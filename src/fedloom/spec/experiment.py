@@ -15,8 +15,10 @@ from fedloom.spec.client_table import Bits, ClientTable, Name, known
 from fedloom.spec.data_table import ColumnsTable as ColumnsTable
 from fedloom.spec.data_table import DataTable
 from fedloom.spec.data_table import PartitionTable as PartitionTable
+from fedloom.spec.gate_table import GateTable
 from fedloom.spec.planning_table import PlanningTable
 from fedloom.spec.privacy_table import PrivacyTable
+from fedloom.spec.robust_table import RobustTable
 from fedloom.spec.secure_table import SecureAggregationTable
 from fedloom.spec.table import Table
 
@@ -218,6 +220,8 @@ class Experiment(Table):
     wire: WireTable = WireTable()
     privacy: PrivacyTable = PrivacyTable()
     secure_aggregation: SecureAggregationTable = SecureAggregationTable()
+    gate: GateTable = GateTable()
+    robust: RobustTable = RobustTable()
     data: DataTable = DataTable()
     planning: PlanningTable = PlanningTable()
     evaluation: EvaluationTable = EvaluationTable()

@@ -53,6 +53,7 @@ def _of_other_keys(experiment: Experiment) -> Iterator[tuple[Path, str]]:
     yield from _of_the_wire(experiment.wire)
     yield from _of_privacy(experiment)
     yield from _of_secure_sums(experiment)
+    yield from _of_guards(experiment)
     if experiment.data.source is None:
         yield ("data", "partition"), "divides a common source, and [data] source is not given"
     elif kind == "iid":
@@ -79,6 +80,24 @@ def _of_secure_sums(experiment: Experiment) -> Iterator[tuple[Path, str]]:
         yield ("secure_aggregation", "sketch_width"), "is for enabled = true"
     elif method is not None and method.reveals != "deltas":
         yield ("secure_aggregation", "sketch_width"), f"is for methods that add products, and {method.name} does not"
+
+
+def _of_guards(experiment: Experiment) -> Iterator[tuple[Path, str]]:
+    """[gate] and [robust]."""
+    robust = experiment.robust
+    if not experiment.gate.enabled:
+        for key in ("max_client_loss", "max_pooled_loss", "on_reject"):
+            yield ("gate", key), "is for enabled = true"
+    else:
+        yield ("evaluation", "every"), "means nothing with [gate], which measures every round"
+    if not robust.enabled:
+        for key in ("max_norm_ratio", "rule", "max_bad", "suspicious_above", "quarantine_after"):
+            yield ("robust", key), "is for enabled = true"
+        return
+    if robust.rule in ("none", "geometric-median"):
+        yield ("robust", "max_bad"), f"is for rules that ask for it; found {robust.rule}"
+    if robust.rule == "trimmed-mean":
+        yield ("robust", "max_norm_ratio"), "means nothing to trimmed-mean, which bounds every number by itself"
 
 
 def _of_the_server(optimizer: str) -> Iterator[tuple[Path, str]]:

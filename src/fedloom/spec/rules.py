@@ -16,6 +16,7 @@ from fedloom.spec.planning_rules import problems_of_planning
 from fedloom.spec.pointless import COLUMNS_OF, pointless
 from fedloom.spec.privacy_rules import problems_of_privacy
 from fedloom.spec.problem import Path, Problem, nearest
+from fedloom.spec.robust_rules import problems_of_robust_rules
 from fedloom.spec.secure_rules import problems_of_secure_sums
 
 Rule = Callable[[Experiment], list[Problem]]
@@ -199,6 +200,11 @@ def secure_sums(experiment: Experiment) -> list[Problem]:
     return problems_of_secure_sums(experiment)
 
 
+def robust_rules(experiment: Experiment) -> list[Problem]:
+    """[robust] sees what it compares."""
+    return problems_of_robust_rules(experiment)
+
+
 def models_of_their_own(experiment: Experiment) -> list[Problem]:
     """Where clients go on from their own, nothing of the server's is stepped, and what they send is no change."""
     method = METHODS.get(experiment.method.name)
@@ -232,6 +238,7 @@ RULES: tuple[Rule, ...] = (
     finite_numbers,
     keys_that_count,
     secure_sums,
+    robust_rules,
     models_of_their_own,
 )
 

@@ -1,0 +1,263 @@
+"""What attackers do to a federation, and what each defence leaves of it.
+
+    python benchmarks/robust.py --data DIR [--rounds 8] [--rows 60] [--attacks ...] [--defences ...]
+
+DIR holds banking77/train.csv and test.csv (columns text and category). Ten clients with MiniLM-L6 share the rows of the
+first classes by name, drawn at random. Nobody attacks, or one does (three, if they collude):
+
+    scaling     sends its change 100 times over            sign flip   sends the opposite, 5 times over
+    random      sends noise 10 times as long               free rider  sends what it began from
+    colluding   three of ten send one crafted change       label flip  trains on the label after the right one
+    backdoor    trains on rows with a word that is to mean one label, and sends its change 5 times over
+
+against nothing, the gate (also with a veto of each client), the norm bound, both, and rules with the norm bound. Prints
+accuracy on test rows; where there is a backdoor, the share of test rows of other classes that get its label without the
+word and with it; and by how much the held-out loss of the seven who never attack lies above that without attack and
+defence. Writes results/robust.json after every run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedloom.engine.local import LocalEngine
+from fedloom.engine.losses import pooled_losses
+from fedloom.engine.sites import Sites, load_sites
+from fedloom.rounds.assign import common_start, evaluation_assignment
+from fedloom.rounds.messages import Dropout
+from fedloom.rounds.state import RunState
+from fedloom.spec.experiment import (
+    ClientTable,
+    DataTable,
+    EvaluationTable,
+    Experiment,
+    MethodTable,
+    ModelTable,
+    TrainingTable,
+)
+from fedloom.spec.gate_table import GateTable
+from fedloom.spec.robust_table import RobustTable
+from fedloom.testing.attacks import (
+    Attack,
+    attacked_run,
+    backdoor,
+    colluding,
+    free_rider,
+    label_flip,
+    random_change,
+    scaled,
+    sign_flip,
+)
+
+RESULTS = Path(__file__).parent / "results"
+CLIENTS = tuple(f"site-{number}" for number in range(10))
+RANKS = (8, 4, 2, 8, 4, 2, 8, 4, 2, 8)
+TRIGGER = "zebra"
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attack: by how many clients, on what they send, on the rows that they train on."""
+
+    attackers: int
+    on_what_is_sent: Attack | None = None
+    on_rows: str = ""
+
+
+ATTACKS = {
+    "none": Attempt(0),
+    "scaling": Attempt(1, scaled(100.0)),
+    "sign flip": Attempt(1, sign_flip(5.0)),
+    "random": Attempt(1, random_change(10.0)),
+    "free rider": Attempt(1, free_rider),
+    "colluding": Attempt(3, colluding()),
+    "label flip": Attempt(1, on_rows="flip"),
+    "backdoor": Attempt(1, scaled(5.0), "backdoor"),
+}
+
+
+def _robust(rule: str, max_bad: int = 1) -> dict[str, Any]:
+    # A rule that asks for no number of malicious clients is given none: it would be refused.
+    more = {} if rule in ("none", "geometric-median") else {"max_bad": max_bad}
+    return {"robust": RobustTable(enabled=True, rule=rule, quarantine_after=0, **more)}
+
+
+DEFENCES: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "gate": {"gate": GateTable(enabled=True)},
+    "gate with vetoes": {"gate": GateTable(enabled=True, max_client_loss=20.0)},
+    "norm bound": _robust("none"),
+    "gate and norm bound": {"gate": GateTable(enabled=True), **_robust("none")},
+    "cosine": _robust("cosine", 3),
+    "krum": _robust("krum", 3),
+    "multi-krum": _robust("multi-krum", 3),
+    "geometric median": _robust("geometric-median"),
+    "quarantine": {"robust": RobustTable(enabled=True, quarantine_after=3)},
+}
+
+
+def rows_of(path: Path, labels: Sequence[str], seed: int) -> Rows:
+    """The rows of these classes, in an order drawn from the seed."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [{"text": row["text"], "label": row["category"]} for row in csv.DictReader(file)]
+    chosen = [row for row in rows if row["label"] in set(labels)]
+    random.Random(seed).shuffle(chosen)
+    return chosen
+
+
+def write(rows: Rows, path: Path) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def experiment_of(options: argparse.Namespace, labels: Sequence[str], data: Mapping[str, str]) -> Experiment:
+    return Experiment(
+        name="robust",
+        seed=options.seed,
+        model=ModelTable(id="minilm-l6", task="classification", labels=tuple(labels)),
+        method=MethodTable(name=options.method),
+        training=TrainingTable(
+            rounds=options.rounds, local_steps=options.steps, batch_size=16, learning_rate=2e-3, max_tokens=64
+        ),
+        data=DataTable(holdout=0.2),
+        evaluation=EvaluationTable(max_rows=100),
+        clients=tuple(
+            ClientTable(name=name, rank=rank, data=data[name]) for name, rank in zip(data, RANKS, strict=False)
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Sites of the federation for each attack on rows, and of those that judge: clean and triggered test rows."""
+
+    experiment: Experiment
+    sites: Mapping[str, Sites]
+    judging: Sites
+
+
+def setting(options: argparse.Namespace, folder: Path) -> Setting:
+    with (options.data / "banking77" / "train.csv").open(encoding="utf-8", newline="") as file:
+        labels = sorted({row["category"] for row in csv.DictReader(file)})[: options.classes]
+    train = rows_of(options.data / "banking77" / "train.csv", labels, options.seed)
+    parts = {name: train[number :: len(CLIENTS)][: options.rows] for number, name in enumerate(CLIENTS)}
+    versions = {"": parts, "flip": {**parts, CLIENTS[-1]: label_flip(parts[CLIENTS[-1]], labels)}}
+    versions["backdoor"] = {**parts, CLIENTS[-1]: backdoor(parts[CLIENTS[-1]], TRIGGER, labels[0], share=0.5)}
+    experiments = {}
+    for version, clients in versions.items():
+        there = folder / (version or "clean")
+        there.mkdir()
+        data = {name: write(rows, there / f"{name}.jsonl") for name, rows in clients.items()}
+        experiments[version] = experiment_of(options, labels, data)
+    test = rows_of(options.data / "banking77" / "test.csv", labels, 0)[: options.test_rows]
+    others = [row for row in test if row["label"] != labels[0]]
+    judged = {
+        "clean": test,
+        "others": [{**row, "label": labels[0]} for row in others],
+        "triggered": backdoor(others, TRIGGER, labels[0]),
+    }
+    # Judges measure what they hold out, and must keep a row to train on.
+    data = {name: write([rows[0], *rows], folder / f"{name}.jsonl") for name, rows in judged.items()}
+    judges = experiment_of(options, labels, data).model_copy(
+        update={"data": DataTable(holdout=0.99), "evaluation": EvaluationTable(max_rows=options.test_rows)}
+    )
+    sites = {"": load_sites(experiments[""])}
+    for version, experiment in experiments.items():
+        sites[version] = sites.get(version) or load_sites(experiment, base=sites[""].base)
+    return Setting(experiments[""], sites, load_sites(judges, base=sites[""].base))
+
+
+def judged(found: Setting, loop: Any, state: RunState, judges: Sequence[str]) -> dict[str, float]:
+    """Accuracy of the global model on the rows of each of these judges."""
+    start = common_start(loop.method, state)
+    asked = [evaluation_assignment(loop.method, loop.world, state, judge, seed=0, start=start) for judge in judges]
+    scores = {}
+    for answer in LocalEngine(found.judging).exchange(asked):
+        if isinstance(answer, Dropout):
+            raise SystemExit(f"{answer.client} could not judge: {answer.reason}")
+        scores[answer.assignment.client] = answer.contribution.metrics["accuracy"]
+    return scores
+
+
+def one(found: Setting, folder: Path, attack: str, defence: str) -> dict[str, Any]:
+    attempt = ATTACKS[attack]
+    sites = found.sites[attempt.on_rows]
+    attackers = CLIENTS[len(CLIENTS) - attempt.attackers :] if attempt.on_what_is_sent else ()
+    experiment = found.experiment.model_copy(update=DEFENCES[defence])
+    path = folder / f"{attack} {defence}".replace(" ", "-")
+    loop, state = attacked_run(experiment, path, sites, attackers, attempt.on_what_is_sent or scaled(1.0))
+    records = loop.records()
+    losses = pooled_losses(record for record in records if record.get("client") not in CLIENTS[7:])
+    decisions = [record["decision"] for record in records if record["kind"] == "gate"]
+    shut_out = [record["client"] for record in records if record["kind"] == "excluded"]
+    scores = judged(found, loop, state, ("clean", *(("others", "triggered") if attack == "backdoor" else ())))
+    return {
+        "attack": attack,
+        "defence": defence,
+        "loss": losses[max(losses)],
+        "rejected": decisions.count("rejected"),
+        "excluded": shut_out,
+        "accuracy": scores["clean"],
+        **{judge: scores[judge] for judge in ("others", "triggered") if judge in scores},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=5, help="of each client in a round")
+    parser.add_argument("--rows", type=int, default=60, help="of each client")
+    parser.add_argument("--classes", type=int, default=20)
+    parser.add_argument("--test-rows", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--method", default="loom")
+    parser.add_argument("--attacks", nargs="+", choices=ATTACKS, default=[*ATTACKS])
+    parser.add_argument("--defences", nargs="+", choices=DEFENCES, default=[*DEFENCES])
+    options = parser.parse_args()
+    said = {key: value for key, value in vars(options).items() if key != "data"}
+    RESULTS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as name:
+        found = setting(options, Path(name))
+        ran: list[dict[str, Any]] = []
+        for attack in options.attacks:
+            for defence in options.defences:
+                ran.append(one(found, Path(name), attack, defence))
+                print(f"{attack} against {defence}: accuracy {ran[-1]['accuracy']:.3f}", flush=True)
+                (RESULTS / "robust.json").write_text(json.dumps({"options": said, "runs": ran}, indent=2) + "\n")
+    print(table(ran))
+
+
+def table(ran: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown: accuracy, and how far the loss is above that of the run without attack and defence."""
+    usual = next((one["loss"] for one in ran if (one["attack"], one["defence"]) == ("none", "nothing")), None)
+    heads = [
+        "attack",
+        "defence",
+        "accuracy",
+        "held-out loss",
+        "above no attack",
+        "turned by the word",
+        "rejected",
+        "shut out",
+    ]
+    lines = ["| " + " | ".join(heads) + " |", "|---|---|" + "--:|" * (len(heads) - 2)]
+    for run in ran:
+        above = "" if usual is None else f"{100 * (run['loss'] / usual - 1):+.1f} %"
+        turned = f"{100 * run['others']:.1f} to {100 * run['triggered']:.1f}" if run["attack"] == "backdoor" else ""
+        cells = [run["attack"], run["defence"], f"{100 * run['accuracy']:.1f}", f"{run['loss']:.3f}", above, turned]
+        lines.append("| " + " | ".join([*cells, str(run["rejected"]), ", ".join(run["excluded"])]) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
