@@ -17,17 +17,19 @@ VARIANTS = (
     "local",
     "loom",
     "fedit",
-    "fedalt:share=0.5",  # where the paper's mixer begins
+    "fedalt:own=share",
+    "fedalt:own=share,share=0.5",  # the paper's
     "loomlocal",
     "fedsa",
     "fedalt:mixer=static",
-    "fedalt:mixer=static,share=0.5",
+    "fedalt:mixer=static,own=share",
+    "fedalt:mixer=static,own=share,share=0.5",
     "fedalt:mixer=sum",
-    "fedalt:share=0.5,combine=factors",
+    "fedalt:own=share,share=0.5,combine=factors",
     "fedalt:train_rest=true",
     "fedalt:neighbours=2",
 )
-FEW = ("local", "fedalt", "fedalt:share=0.5", "fedalt:mixer=static", "fedsa", "fedit", "loom")
+FEW = ("local", "fedalt", "fedalt:own=share", "fedalt:own=share,share=0.5", "fedsa", "fedit", "loom")
 TASKS = replace(
     SMALL,
     what="SmolLM2-135M on eight tasks of Natural Instructions, one per client, 80 training rows each, "

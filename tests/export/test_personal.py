@@ -25,7 +25,7 @@ from fedloom.training.local import load_head
 from fedloom.training.lora_layer import LoraLayer, load_start
 
 KINDS = ["llama", "gpt2", "bert", "vit"]
-MIXINGS = [Mixing(), Mixing("static", 0.3), Mixing("sum")]
+MIXINGS = [Mixing(), Mixing("static", 0.3), Mixing("sum"), Mixing(share=0.4, whole=True)]
 
 
 def plain(base):
@@ -56,7 +56,7 @@ def place(tmp_path):
     return tmp_path / "home"
 
 
-@pytest.mark.parametrize("mixing", MIXINGS, ids=lambda one: one.kind)
+@pytest.mark.parametrize("mixing", MIXINGS, ids=lambda one: one.kind + " whole" * one.whole)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loaded_model_gives_the_logits_of_the_training_layers(kind, mixing, bases, kit, place):
     base = bases(kind)

@@ -9,4 +9,6 @@ MIXINGS = {
     "sum": Mixing("sum"),
     "trained rest": Mixing(trains_rest=True),
     "trained rest, static": Mixing("static", 0.3, trains_rest=True),
+    "whole": Mixing(share=0.8, whole=True),
+    "whole, static": Mixing("static", 0.3, whole=True),
 }

@@ -46,17 +46,22 @@ def inputs_of_modules(base, batch):
     return {name: torch.cat([x[row, :size] for row, size in enumerate(lengths)]) for name, x in found.items()}
 
 
-@pytest.mark.parametrize("trains_rest", [False, True])
+@pytest.mark.parametrize(
+    "mixing",
+    [Mixing(), Mixing(trains_rest=True), Mixing(share=0.5, whole=True)],
+    ids=["plain", "trained rest", "whole"],
+)
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "bert"])
-def test_the_closest_static_mixture_is_that_of_a_search(kind, trains_rest, load, kit, mixed):
+def test_the_closest_static_mixture_is_that_of_a_search(kind, mixing, load, kit, mixed):
     base = load(kind)
-    start, batch = mixed(base, Mixing(trains_rest=trains_rest)), padded(base, kit.random_batch(base))
+    start, batch = mixed(base, mixing), padded(base, kit.random_batch(base))
     load_start(base, start, {})
     found = closest_static(base, [batch])
     assert found.keys() == base.modules.keys()
     for name, x in inputs_of_modules(base, batch).items():
         p = torch.softmax(x @ start.mixers[name].T, -1)[:, :1]
-        dx = x @ (start.trainable[name].delta() - start.rest[name].delta()).T
+        own = start.trainable[name].delta() * (2 if mixing.whole else 1)
+        dx = x @ (own - start.rest[name].delta()).T
         tried = torch.linspace(0, 1, 2001)
         losses = torch.stack([((p - alpha) * dx).square().sum() for alpha in tried])
         assert found[name].own_share == pytest.approx(float(tried[losses.argmin()]), abs=6e-4), name

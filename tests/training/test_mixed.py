@@ -61,10 +61,15 @@ def share_by_formula(mixing, branches, x, mixer):
     if branches != "both" or mixing.kind == "sum":
         return 1.0, 1.0
     if mixing.kind == "static":
-        return mixing.share, 1 - mixing.share
+        return factor_of(mixing) * mixing.share, 1 - mixing.share
     odds = torch.tensor([mixing.share / (1 - mixing.share), 1.0], dtype=x.dtype)
     both = torch.softmax(x @ mixer.T + odds.log(), -1)
-    return both[..., :1], both[..., 1:]
+    return factor_of(mixing) * both[..., :1], both[..., 1:]
+
+
+def factor_of(mixing):
+    """The own branch whole while the mixer is zero."""
+    return 1 / mixing.share if mixing.whole else 1.0
 
 
 def by_formula(layer, trunk, branches, mixing, x, dropped):

@@ -79,9 +79,10 @@ def test_over_a_base_in_few_bits_it_is_the_same_sum(mixing, bits, load, kit):
     for name, layer in base.layers.items():
         x = draw(3, 7, layer.shape[1], seed=9).requires_grad_()
         share = layer.own_share(x)
+        own = MIXINGS[mixing].own_factor if layer.a is not None and layer.rest is not None else 1.0
         others = 1.0 if MIXINGS[mixing].kind == "sum" or layer.a is None else 1 - share
         wanted = layer.base(x) + x @ start.trunk[name].delta().T
-        for adapter, weight in ((start.trainable, share), (start.rest, others)):
+        for adapter, weight in ((start.trainable, share * own), (start.rest, others)):
             if name in adapter:
                 wanted = wanted + weight * (x @ adapter[name].delta().T)
         found = layer(x)

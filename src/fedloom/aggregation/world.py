@@ -141,12 +141,19 @@ class Mixing:
     share: of the own branch where it is static, and of a learned mixture whose mixer is zero.
     trains_rest: whether the client also trains its copy of the rest.
     rate: learning rate of the mixers as a multiple of the factors'.
+    whole: whether the own branch is divided by `share`, so that it counts whole while the mixer is zero.
     """
 
     kind: Literal["learned", "static", "sum"] = "learned"
     share: float = 0.5
     trains_rest: bool = False
     rate: float = 1.0
+    whole: bool = False
+
+    @property
+    def own_factor(self) -> float:
+        """What the own branch is multiplied by beside its share, where there are two."""
+        return 1 / self.share if self.whole and self.kind != "sum" else 1.0
 
 
 @dataclass(frozen=True)
@@ -216,12 +223,13 @@ class Start:
     def _mixed(self, shares: Mapping[str, float]) -> tuple[Adapter, ...]:
         if self.mixing is None or not self.rest:
             return (self.trainable,)
-        usual, whole = self.mixing.share, self.mixing.kind == "sum"
+        usual, factor, summed = self.mixing.share, self.mixing.own_factor, self.mixing.kind == "sum"
 
         def weighed(adapter: Adapter, other: Adapter, own: bool) -> Adapter:
             def part(module: str, factors: Factors) -> Factors:
                 share = shares.get(module, usual)
-                return factors if whole or module not in other else factors.scaled(share if own else 1 - share)
+                weight = share * factor if own else 1 - share
+                return factors if summed or module not in other else factors.scaled(weight)
 
             return adapter.map(part)
 

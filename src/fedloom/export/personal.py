@@ -101,8 +101,15 @@ def _branches(start: Start) -> dict[str, Adapter]:
     """Those that are not empty, by the name of their directory."""
     identities = Identities()
     matrices = Adapter({module: identities.factors(matrix) for module, matrix in start.matrices.items()})
-    found = {INDIVIDUAL: start.trainable, REST: start.rest, TRUNK: stack_adapters([start.trunk, matrices])}
+    found = {INDIVIDUAL: _as_mixed(start), REST: start.rest, TRUNK: stack_adapters([start.trunk, matrices])}
     return {name: adapter for name, adapter in found.items() if adapter}
+
+
+def _as_mixed(start: Start) -> Adapter:
+    """The own adapter with the mixture's factor, where there are two: the layout on disk knows of shares alone."""
+    assert start.mixing is not None
+    factor, rest = start.mixing.own_factor, start.rest
+    return start.trainable.map(lambda module, factors: factors.scaled(factor) if module in rest else factors)
 
 
 def _mixers(start: Start) -> dict[str, Tensor]:

@@ -62,8 +62,9 @@ def _borrowed(assignment: Assignment, how: Borrowing, kept: Mapping[str, Tensor]
         rest = without_own_factors(start.rest, owners, own, weight, how.ranks).adapter
     else:
         rest = without_own(start.rest, how.weights, own, weight, how.ranks).adapter
-    newcomer = not assignment.kept_round and rest and start.mixing is not None and start.mixing.kind != "sum"
-    trainable = begun_from(rest, start.trainable) if newcomer else start.trainable
+    mixing, trainable = start.mixing, start.trainable
+    if not assignment.kept_round and rest and mixing is not None and mixing.kind != "sum":
+        trainable = begun_from(rest, trainable, mixing.own_factor)
     return replace(start, trainable=trainable, rest=rest, borrowing=None)
 
 

@@ -49,7 +49,12 @@ def mixing_of(table: Any) -> Mixing | None:
     found = Mixing(**table)
     shares = _is_number(found.share) and 0 < found.share < 1
     rates = _is_number(found.rate) and found.rate > 0
-    if found.kind not in KINDS or not shares or not rates or type(found.trains_rest) is not bool:
+    if (
+        found.kind not in KINDS
+        or not shares
+        or not rates
+        or not all(type(one) is bool for one in (found.trains_rest, found.whole))
+    ):
         raise ValueError(f"no mixing: {table!r:.200}")
     return found
 

@@ -156,7 +156,7 @@ def _difference_gram(layer: LoraLayer) -> Tensor:
     """M^T M of M = [s_L B_L, -s_R B_R], in float64. Shape: (r_L + r_R, r_L + r_R)."""
     assert layer.b is not None
     assert layer.rest is not None
-    both = torch.cat([layer.scaling * layer.b.float(), -layer.rest_scaling * layer.rest[1].float()], dim=1)
+    both = torch.cat([layer.own_scaling * layer.b.float(), -layer.rest_scaling * layer.rest[1].float()], dim=1)
     return gram(both.T)
 
 

@@ -136,6 +136,12 @@ class LoraLayer(nn.Module):
         both = self.a is not None and self.rest is not None
         return constant_shares(self.mixing) if both and self.mixing is not None else (1.0, 1.0)
 
+    @property
+    def own_scaling(self) -> float:
+        """Of the own branch; with the mixture's factor where there are two."""
+        both = self.rest is not None and self.mixing is not None
+        return self.scaling * (self.mixing.own_factor if both and self.mixing is not None else 1.0)
+
     def own_share(self, x: Tensor) -> Tensor | float:
         """The share of the own branch; p(x) of every token (.., 1) where it is learned."""
         if self.mixer is not None:
@@ -163,7 +169,7 @@ class LoraLayer(nn.Module):
         own, rest = None, None
         share, others = self.shares()
         if self.a is not None and self.b is not None:
-            own = self.a.to(dtype), (share * self.scaling * self.b).to(dtype)
+            own = self.a.to(dtype), (share * self.own_scaling * self.b).to(dtype)
         if self.rest is not None:
             c, d = self.rest
             rest = c.to(dtype), (others * self.rest_scaling * d).to(dtype)

@@ -113,7 +113,7 @@ def branch(x: Tensor, dropped: Tensor, layer: LoraLayer, found: PerExample, wher
     added = _weighed(dropped, *layer.rest, rest_share, layer.rest_scaling, found)
     if layer.a is None or layer.b is None:
         return added
-    return added + _weighed(dropped, layer.a, layer.b, own_share, layer.scaling, found)
+    return added + _weighed(dropped, layer.a, layer.b, own_share, layer.own_scaling, found)
 
 
 def _shares(x: Tensor, layer: LoraLayer, found: PerExample) -> tuple[Tensor | float, Tensor | float]:

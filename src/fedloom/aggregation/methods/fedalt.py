@@ -1,8 +1,9 @@
 """fedalt: a client keeps an adapter of its own, and borrows from the others' through a mixer that never leaves it.
 
-Client k's model is y = W0 x + p(x) s_k b_k a_k x + (1 - p(x)) R_k x, with p = softmax(G_k x + (c, 0))[0] in each
-module, for each token, and c the log-odds of `share`. It goes on training its own a_k, b_k and G_k, round after round;
-R_k is frozen, and made anew by the server:
+Client k's model is y = W0 x + f p(x) s_k b_k a_k x + (1 - p(x)) R_k x, with p = softmax(G_k x + (c, 0))[0] in each
+module, for each token, c the log-odds of `share`, and f = 1 / share (own = "whole", ours: with a mixer that is zero
+the own adapter counts as it did before there was a rest of the world) or 1 (own = "share", the paper's). It goes on
+training its own a_k, b_k and G_k, round after round; R_k is frozen, and made anew by the server:
 
     exact     R_k = best rank r_k of (T - w_k delta_k) / (W - w_k),  T = sum_m w_m delta_m,  W = sum_m w_m
     factors   a of R_k = (sum_m w_m a_m - w_k a_k) / (W - w_k), b likewise: the paper's, whose product is no mean of
@@ -70,6 +71,15 @@ class Settings:
             "help": "of the own branch: of a static mixture, or where a learned one begins (the paper's: 0.5)",
         },
     )
+    own: Literal["whole", "share"] = field(
+        default="whole",
+        metadata={
+            "choices": ("whole", "share"),
+            "needs": {"mixer": ("learned", "static")},
+            "help": "whole: the own branch is divided by share, so that it counts whole at first, as in round 1; "
+            "share: it counts its share, as in the paper",
+        },
+    )
     mixer_rate: float = field(
         default=1.0,
         metadata={
@@ -94,7 +104,8 @@ class Settings:
 
 
 def _mixing(settings: Settings) -> Mixing:
-    return Mixing(settings.mixer, settings.share, settings.train_rest, settings.mixer_rate)
+    whole = settings.own == "whole"
+    return Mixing(settings.mixer, settings.share, settings.train_rest, settings.mixer_rate, whole)
 
 
 def _lift(adapter: Adapter, weight: float, facts: ClientFacts) -> Summand:
@@ -216,7 +227,7 @@ def _dispatch(state: GlobalState, world: World, client: str) -> Start:
     if own is not None:
         initial = initial.updated(own)
     elif rest and mixing.kind != "sum":
-        initial = begun_from(rest, initial)
+        initial = begun_from(rest, initial, mixing.own_factor)
     return Start(initial, rest=rest, mixing=mixing)
 
 
