@@ -96,13 +96,13 @@ def test_merged_is_exact_for_constants_and_only_with_shares_for_mixers(bases, ki
     write_personal(place, base, kit.start_of(base), {})
     assert not (place / "merged").exists()
     assert "There is no `merged` here" in (place / "README.md").read_text()
-    for mixing in MIXINGS[1:]:
-        start = kit.start_of(base, mixing)
-        write_personal(tmp_path / mixing.kind, base, start, {})
-        theirs = PeftModel.from_pretrained(plain(base), tmp_path / mixing.kind / "merged")
+    for mixing in [*MIXINGS[1:3], Mixing("static", 0.4, whole=True)]:
+        start, written = kit.start_of(base, mixing), tmp_path / f"{mixing.kind}-{mixing.whole}"
+        write_personal(written, base, start, {})
+        theirs = PeftModel.from_pretrained(plain(base), written / "merged")
         load_start(base, start, {})
         torch.testing.assert_close(logits(theirs, base), logits(base.model, base), atol=1e-4, rtol=1e-4)
-        assert not (tmp_path / mixing.kind / "mixer.safetensors").exists()
+        assert not (written / "mixer.safetensors").exists()
 
 
 def test_a_share_must_be_known_of_every_module(bases, kit, place):
