@@ -224,3 +224,15 @@ def test_a_client_that_shares_no_layer_with_the_others_is_told_so(fedloom, runs,
     assert outcome.code == 2
     assert "site-0 mixes nothing" in outcome.err
     assert "yet" not in outcome.err
+
+
+def test_gguf_of_a_client_is_its_closest_static_mixture(fedloom, runs, tmp_path):
+    gguf = pytest.importorskip("gguf")
+    refused = fedloom("export", runs(), "--client", "site-0", "--gguf", "--merge", "--to", tmp_path / "out")
+    assert refused.code == 2
+    assert "--merge" in refused.err
+    outcome = fedloom("export", runs(), "--client", "site-0", "--gguf", "--to", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert "closest static mixture" in outcome.out
+    names = {tensor.name for tensor in gguf.GGUFReader(tmp_path / "out" / "adapter.gguf").tensors}
+    assert "blk.0.attn_q.weight.lora_b" in names

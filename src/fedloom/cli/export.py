@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedloom.cli.console import RunOrKit, console, refuse_round
+from fedloom.errors import ConfigError
 from fedloom.report.units import change_text, loss_text, plural
 
 if TYPE_CHECKING:
     from fedloom.engine.personal import Personal, TakenHome
 
 NAME = "export"
+GGUF = "LoRA adapter for llama.cpp"
 
 
 def command(
@@ -22,6 +24,7 @@ def command(
         Path | None, typer.Option(help="Directory to write; left out: RUN/export, RUN/export/CLIENT or KIT/export")
     ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="The whole model with the delta merged in")] = False,
+    gguf: Annotated[bool, typer.Option("--gguf", help="A LoRA adapter for llama.cpp, of a Llama-like base")] = False,
     client: Annotated[
         str | None, typer.Option(help="Whose model, of a method that gives each client its own (fedsa, fedalt)")
     ] = None,
@@ -36,17 +39,27 @@ def command(
     from fedloom.engine.personal import personal_of_run
     from fedloom.export.peft import export_merged, export_peft, refuse_filled
 
+    if merge and gguf:
+        raise ConfigError(["--merge writes a whole model, and --gguf only an adapter: give one of them"])
     to = to or run / "export" / (client or "")
     refuse_filled(to)
     if is_of_a_site(run):
         refuse_round(run, round)
         model = load_at_site(run, client)
-        _write_own(model, to, merge, f"round {model.round} of {model.run}, as it was measured last,")
+        of_round = f"round {model.round} of {model.run}, as it was measured last,"
+        _write_own_gguf(model, to, of_round) if gguf else _write_own(model, to, merge, of_round)
         return
     finished = load_finished(run, round=round)
     of_round = f"round {finished.state.round}"
     if finished.method.personal and client is not None:
-        _write_own(personal_of_run(run, finished, client), to, merge, of_round)
+        model = personal_of_run(run, finished, client)
+        _write_own_gguf(model, to, of_round) if gguf else _write_own(model, to, merge, of_round)
+        return
+    if gguf:
+        from fedloom.export.gguf import export_gguf
+
+        place = export_gguf(to, finished.adapter(client), finished.base, name=finished.experiment.name)
+        _say_written(GGUF, of_round, place)
         return
     write = export_merged if merge else export_peft
     write(to, finished.adapter(client), finished.state.head, finished.base)
@@ -68,6 +81,17 @@ def _write_own(model: Personal, to: Path, merge: bool, of_round: str) -> None:
     kind = "merged model" if merge else "personal model" if model.mixes else "PEFT adapter"
     _say_written(f"{kind} of client {model.client}", of_round, to)
     for line in [] if taken is None else _said(taken, model.client, merge):
+        console.print(f"  {line}", soft_wrap=True)
+
+
+def _write_own_gguf(model: Personal, to: Path, of_round: str) -> None:
+    """One client's model for llama.cpp: of two adapters that are mixed, the closest one without a mixer."""
+    from fedloom.engine.personal import take_home_gguf
+    from fedloom.export.gguf import FILE
+
+    taken = take_home_gguf(model, to)
+    _say_written(f"{GGUF} of client {model.client}", of_round, to / FILE)
+    for line in [] if taken is None else _said(taken, model.client, True):
         console.print(f"  {line}", soft_wrap=True)
 
 

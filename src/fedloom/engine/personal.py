@@ -9,12 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
+from fedloom.adapters.adapter import Adapter
 from fedloom.aggregation.world import Start
 from fedloom.data.batches import evaluation_batches
 from fedloom.engine.client_half import ClientHalf
 from fedloom.engine.finished import Finished
 from fedloom.engine.sites import Site, site_of_run
 from fedloom.errors import DataError, RunError
+from fedloom.export.gguf import export_gguf
 from fedloom.export.peft import export_merged
 from fedloom.export.personal import merged_adapter, write_personal
 from fedloom.store.run_directory import RunDirectory
@@ -120,25 +122,45 @@ def take_home(model: Personal, to: Path, *, merge: bool) -> TakenHome:
 
     Raises: RunError if it cannot be written, or is to be merged and the client's rows are not here.
     """
-    found, lacking = None, None
+    taken = _measured(model)
+    if merge:
+        export_merged(to, _static(model, taken), model.head, model.base)
+    else:
+        shares = None if taken.merging is None else taken.merging.shares
+        write_personal(to, model.base, model.start, model.head, shares=shares, about=_about(model, taken.merging))
+    return taken
+
+
+def take_home_gguf(model: Personal, to: Path) -> TakenHome | None:
+    """Write the model of a client as one adapter for llama.cpp: of two that are mixed their closest static mixture;
+    None where there is nothing to mix.
+
+    Raises: as `take_home`, to be merged, and `export_gguf`.
+    """
+    taken = _measured(model) if model.mixes else None
+    adapter = model.start.delta() if taken is None else _static(model, taken)
+    export_gguf(to, adapter, model.base, name=f"{model.run}, {model.client}")
+    return taken
+
+
+def _measured(model: Personal) -> TakenHome:
     try:
-        found = merging(model, model.rows())
+        return TakenHome(merging(model, model.rows()), None)
     except DataError as error:
-        lacking = str(error)
-    shares = None if found is None else found.shares
-    if not merge:
-        write_personal(to, model.base, model.start, model.head, shares=shares, about=_about(model, found))
-        return TakenHome(found, lacking)
-    adapter = merged_adapter(model.start, shares)
+        return TakenHome(None, str(error))
+
+
+def _static(model: Personal, taken: TakenHome) -> Adapter:
+    """The closest static mixture. Raises: RunError where nobody knows it."""
+    adapter = merged_adapter(model.start, None if taken.merging is None else taken.merging.shares)
     if adapter is None:
         raise RunError(
             "this model's shares are learned, and which constants come closest is only known from the client's rows",
             where=f"client {model.client!r}",
-            found=lacking,
-            do="Export without --merge, or where those rows are",
+            found=taken.lacking,
+            do="Export without --merge and --gguf, or where those rows are",
         )
-    export_merged(to, adapter, model.head, model.base)
-    return TakenHome(found, lacking)
+    return adapter
 
 
 def _about(model: Personal, found: Merging | None) -> dict[str, Any]:
