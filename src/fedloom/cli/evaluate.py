@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fedloom.cli.console import Run, console
+from fedloom.errors import ConfigError
 from fedloom.report.tables import scores_table
 
 NAME = "evaluate"
@@ -28,8 +29,24 @@ def command(
     against: Annotated[
         str, typer.Option(help="With --per-client: methods to compare with, comma-separated; empty for none")
     ] = AGAINST,
+    harness: Annotated[
+        str | None,
+        typer.Option(help="Instead: tasks of EleutherAI's lm-eval, comma-separated, before and after tuning"),
+    ] = None,
+    tasks_dir: Annotated[Path | None, typer.Option(help="With --harness: a folder of task YAML files of yours")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="With --harness: rows of each task; left out: all")] = None,
+    client: Annotated[
+        str | None, typer.Option(help="With --harness: whose model, where each client has its own")
+    ] = None,
 ) -> None:
     """Measure a run on every client's held-out rows, and pooled: the global model, or each client's own."""
+    if harness is not None:
+        from fedloom.cli.harness import show_harness
+
+        show_harness(run, harness, tasks_dir=tasks_dir, limit=limit, round=round, client=client)
+        return
+    if tasks_dir or limit or client:
+        raise ConfigError(["--tasks-dir, --limit and --client only mean something with --harness"])
     if per_client:
         _per_client(run, against)
         return
