@@ -33,6 +33,7 @@ from fedloom.cli import (
     run,
     serve,
     status,
+    track,
     versions,
 )
 from fedloom.errors import EXIT_CODE, FedLoomError
@@ -61,6 +62,7 @@ for command in (
     diff,
     promote,
     versions,
+    track,
     methods,
     plan,
     privacy,

@@ -22,6 +22,7 @@ from fedloom.engine.drive import drive, journal_evaluation, round_seconds
 from fedloom.engine.events import Observer, RunBegins, Stage
 from fedloom.engine.loop import Loop, loop_of, server_optimizer
 from fedloom.engine.models_here import models_here, own_of
+from fedloom.engine.tracking import tracked
 from fedloom.errors import NotAtHandError, RunError
 from fedloom.report.summary import RunSummary
 from fedloom.report.write import write_report
@@ -111,7 +112,7 @@ class Host(Protocol):
 def carry_on(experiment: Experiment, directory: RunDirectory, host: Host, observe: Observer) -> Result:
     """Everything that is still to be done of a run whose directory is open to write; a finished one only gets its
     report and adapter again."""
-    began = time.monotonic()
+    began, observe = time.monotonic(), tracked(experiment, directory, observe)
     loop = loop_of(experiment, directory, host.engine(experiment, directory), observe)
     if not records_of(directory, "run_started"):
         _journal_start(loop)

@@ -21,6 +21,7 @@ from fedloom.spec.privacy_table import PrivacyTable
 from fedloom.spec.robust_table import RobustTable
 from fedloom.spec.secure_table import SecureAggregationTable
 from fedloom.spec.table import Table
+from fedloom.spec.tracking_table import TrackingTable
 
 Task = Literal["generation", "classification", "image-classification"]
 
@@ -225,6 +226,7 @@ class Experiment(Table):
     data: DataTable = DataTable()
     planning: PlanningTable = PlanningTable()
     evaluation: EvaluationTable = EvaluationTable()
+    tracking: TrackingTable = TrackingTable()
     clients: tuple[ClientTable, ...] = Field(min_length=1)
 
     @property
