@@ -37,7 +37,8 @@ def asked_of(
 ) -> Iterator[Asked]:
     """What is asked of the clients about one state, client by client: to measure it, unless the journal has that
     already, and to train from it."""
-    missing = {stage: _unmeasured(loop, state, stage) for stage in stages if _is_due(loop, state, stage)}
+    there = {client.name for client in loop.experiment.present(max(state.round, loop.experiment.first_round))}
+    missing = {stage: there & _unmeasured(loop, state, stage) for stage in stages if _is_due(loop, state, stage)}
     # Not where there is nothing to measure: it is as large as the trunk, and would be there while clients train.
     common = _common(loop, state) if any(missing.values()) else None
     chain = _complete(loop, state) if loop.in_pieces else state.chain

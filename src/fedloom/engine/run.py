@@ -13,11 +13,13 @@ from fedloom.aggregation.world import Start
 from fedloom.engine.base import Engine
 from fedloom.engine.events import Observer, silent
 from fedloom.engine.local import LocalEngine
+from fedloom.engine.old_holdout import journal_old_holdout, old_holdout
 from fedloom.engine.planned import planner_here, write_plan
 from fedloom.engine.planner import FACT, to_text
 from fedloom.engine.promises import require_noise, require_promise
 from fedloom.engine.sites import Sites, lasting_facts, load_sites, refuse_changed
 from fedloom.engine.whole_run import Result, carry_on, records_of
+from fedloom.errors import RunError
 from fedloom.export.peft import export_peft
 from fedloom.export.personal import write_personal
 from fedloom.spec.experiment import Experiment
@@ -62,6 +64,7 @@ def run(
     Raises: RunError if that directory exists; DataError, ModelError, ConfigError before anything is written.
     """
     check(experiment)
+    refuse_first_round(experiment)
     path = Path(root) / experiment.name
     refuse_existing(path)
     planner = None if experiment.is_planned else planner_here(experiment, observe)
@@ -76,7 +79,7 @@ def run(
     with RunDirectory.create(path, dump(experiment), facts) as directory:
         if plan:
             write_plan(directory.plan, plan)
-        return carry_on(experiment, directory, _host(experiment, sites, observe), observe)
+        return carry_on(experiment, directory, host_of(experiment, sites, observe), observe)
 
 
 def resume(path: str | Path, *, observe: Observer = silent, sites: Sites | None = None) -> Result:
@@ -91,8 +94,31 @@ def resume(path: str | Path, *, observe: Observer = silent, sites: Sites | None 
         refuse_changed(sites, directory.facts, where=path)
         if records_of(directory, "run_started") and not records_of(directory, "run_finished"):
             directory.journal.append("resumed", round=latest)
-        return carry_on(experiment, directory, _host(experiment, sites, observe), observe)
+        return carry_on_here(experiment, directory, sites, observe)
 
 
-def _host(experiment: Experiment, sites: Sites, observe: Observer) -> LocalHost:
+def carry_on_here(experiment: Experiment, directory: RunDirectory, sites: Sites, observe: Observer) -> Result:
+    """`carry_on`; where the run continues another, the old hold-out is measured before its first round and after its
+    last, too."""
+    host, old = host_of(experiment, sites, observe), old_holdout(directory, sites, observe)
+    journal_old_holdout(directory, experiment, old, experiment.first_round - 1, observe)
+    result = carry_on(experiment, directory, host, observe)
+    journal_old_holdout(directory, experiment, old, result.state.round, observe)
+    return result
+
+
+def refuse_first_round(experiment: Experiment) -> None:
+    """Raises: RunError for a configuration that only goes on from a state."""
+    if experiment.training.first_round is not None:
+        raise RunError(
+            "the configuration is of a run that continues another, and has no beginning of its own",
+            where="[training] first_round",
+            expected="none",
+            found=experiment.training.first_round,
+            do="Leave first_round out, or go on from a finished run: fedloom continue RUN --data FOLDER",
+        )
+
+
+def host_of(experiment: Experiment, sites: Sites, observe: Observer) -> LocalHost:
+    """The host of a run on this machine."""
     return LocalHost(sites, observe, experiment.evaluation.max_new_tokens)

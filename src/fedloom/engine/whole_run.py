@@ -204,9 +204,11 @@ def _alone(loop: Loop, host: Host, client: str, rounds: int) -> Contribution:
 
 def alone_experiment(experiment: Experiment, client: str) -> Experiment:
     """The same experiment with one participant: factor-wise averaging of one client gives that client."""
+    always = experiment.client(client).model_copy(update={"joins": None, "leaves": None})
     return experiment.model_copy(
         update={
             "name": client,
+            "clients": tuple(always if each.name == client else each for each in experiment.clients),
             "method": experiment.method.model_validate({"name": "fedit"}),
             "server": ServerTable(),
             "wire": WireTable(),

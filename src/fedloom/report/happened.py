@@ -31,7 +31,17 @@ ROUTINE = frozenset(
 )
 EVENTS = frozenset(
     {
-        *("refused", "client_refused", "dropout", "asked_again", "stopped_early", "repaired", "resumed", "left_out"),
+        *(
+            "continued_as",
+            "refused",
+            "client_refused",
+            "dropout",
+            "asked_again",
+            "stopped_early",
+            "repaired",
+            "resumed",
+            "left_out",
+        ),
         *(ROLLED_BACK, CONTINUED, CONTROL, EXCLUDED, READMITTED, "replanned", "pieces_made_anew", GATE, ROBUST),
     }
 )

@@ -9,7 +9,6 @@ import torch
 
 from fedloom import rng
 from fedloom.errors import RunError
-from fedloom.rounds.world import active_clients
 from fedloom.spec.experiment import Experiment
 
 
@@ -18,14 +17,15 @@ def roster(
 ) -> tuple[str, ...]:
     """The clients of one round in sorted order: a share `rounds.participation` of them, drawn from the run's seed.
 
+    Drawn from are those that have joined and not left, but for `without`.
     Formula: max(min_clients, ceil(participation x clients)) without replacement.
     without: clients that are shut out; the share is of the others.  seed: of the draw; left out: that of the run.
     Raises: RunError if nobody is left.
     """
-    names = [client.name for client in active_clients(experiment) if client.name not in without]
+    names = sorted(client.name for client in experiment.present(round) if client.name not in without)
     if not names:
         raise RunError(
-            "every client is shut out",
+            "every client is shut out or away",
             where=f"round {round}",
             expected="at least one that may take part",
             found=f"excluded: {', '.join(sorted(without))}",
