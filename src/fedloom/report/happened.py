@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fedloom.report.values import Event, Similarity, SumRelease
-from fedloom.rounds.standing import EXCLUDED, READMITTED
+from fedloom.rounds.standing import EXCLUDED, LATE, READMITTED
 from fedloom.store.in_force import CONTINUED, CONTROL, MOVED_AWAY, ROLLED_BACK
 
 Record = Mapping[str, Any]
@@ -33,6 +33,7 @@ EVENTS = frozenset(
     {
         *(
             "continued_as",
+            LATE,
             "refused",
             "client_refused",
             "dropout",

@@ -128,6 +128,14 @@ class RoundsTable(Table):
     """Who takes part in a round."""
 
     participation: float = Field(1.0, gt=0, le=1, description="share of the clients drawn for each round")
+    over_selection: float | None = Field(
+        None,
+        examples=[0.2],
+        gt=0,
+        le=4,
+        description="so many more clients are asked than participation wants, as a share of these; the first that "
+        "answer count and the others are late, and dropped; left out: none",
+    )
     min_clients: int = Field(1, ge=1, description="a round with fewer accepted contributions fails")
     weighting: Literal["examples", "uniform"] = Field(
         "examples", description="what a client weighs in the means: its number of training rows, or all alike"
