@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fedloom.errors import RunError
+from fedloom.spec.experiment import Experiment
 from fedloom.store.lineage import CONTINUES
 from fedloom.store.run_directory import RunDirectory
 
@@ -43,3 +45,15 @@ def lineage_of(path: Path) -> list[Parent]:
         found.append(parent)
         path = Path(parent.path)
     return found
+
+
+def refuse_first_round(experiment: Experiment) -> None:
+    """Raises: RunError for a configuration that only goes on from a state."""
+    if experiment.training.first_round is not None:
+        raise RunError(
+            "the configuration is of a run that continues another, and has no beginning of its own",
+            where="[training] first_round",
+            expected="none",
+            found=experiment.training.first_round,
+            do="Leave first_round out, or go on from a finished run: fedloom continue RUN --data FOLDER",
+        )

@@ -12,6 +12,7 @@ from torch import Tensor
 from fedloom.aggregation.world import Start
 from fedloom.engine.base import Engine
 from fedloom.engine.events import Observer, silent
+from fedloom.engine.lineage import refuse_first_round
 from fedloom.engine.local import LocalEngine
 from fedloom.engine.old_holdout import journal_old_holdout, old_holdout
 from fedloom.engine.planned import planner_here, write_plan
@@ -19,7 +20,6 @@ from fedloom.engine.planner import FACT, to_text
 from fedloom.engine.promises import require_noise, require_promise
 from fedloom.engine.sites import Sites, lasting_facts, load_sites, refuse_changed
 from fedloom.engine.whole_run import Result, carry_on, records_of
-from fedloom.errors import RunError
 from fedloom.export.peft import export_peft
 from fedloom.export.personal import write_personal
 from fedloom.spec.experiment import Experiment
@@ -105,18 +105,6 @@ def carry_on_here(experiment: Experiment, directory: RunDirectory, sites: Sites,
     result = carry_on(experiment, directory, host, observe)
     journal_old_holdout(directory, experiment, old, result.state.round, observe)
     return result
-
-
-def refuse_first_round(experiment: Experiment) -> None:
-    """Raises: RunError for a configuration that only goes on from a state."""
-    if experiment.training.first_round is not None:
-        raise RunError(
-            "the configuration is of a run that continues another, and has no beginning of its own",
-            where="[training] first_round",
-            expected="none",
-            found=experiment.training.first_round,
-            do="Leave first_round out, or go on from a finished run: fedloom continue RUN --data FOLDER",
-        )
 
 
 def host_of(experiment: Experiment, sites: Sites, observe: Observer) -> LocalHost:
