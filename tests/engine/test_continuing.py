@@ -160,6 +160,7 @@ def test_what_was_spent_of_privacy_goes_on_and_cannot_be_forked(tmp_path):
         continue_run(first.directory, new, rounds=1)
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_used_up_has_to_be_raised(tmp_path):
     first = ran(tmp_path, extra=PRIVATE.replace("noise_multiplier = 2.0", "epsilon = 8.0"))
     copied = shutil.copytree(first.directory.parent, tmp_path / "copy") / "tiny"
