@@ -9,6 +9,7 @@ import typer
 
 from fedloom.cli import engines
 from fedloom.cli.console import Run
+from fedloom.cli.continue_run import show_forgetting
 from fedloom.cli.live import live_view
 from fedloom.cli.outcome import show_outcome
 from fedloom.spec.load import load
@@ -36,6 +37,7 @@ def command(
 
             result = resume(run, observe=observe)
         show_outcome(result)
+        show_forgetting(run)
         return
     engines.run_on_flower(
         engine,

@@ -10,7 +10,7 @@ import typer
 from fedloom.cli.console import Root, console
 from fedloom.errors import RunError
 from fedloom.report.versions import lineage, verified_table, versions_table
-from fedloom.store.registry import Registry
+from fedloom.store.registry import Registry, Version
 
 NAME = "versions"
 
@@ -28,7 +28,7 @@ def command(
         return
     if not verify:
         console.print(versions_table(versions))
-        for line in [line for version in versions if name is not None for line in lineage(version)]:
+        for line in [line for version in versions if name is not None for line in _lines(version, root)]:
             console.print(line, soft_wrap=True)
         return
     found = [registry.verify(version) for version in versions]
@@ -37,3 +37,13 @@ def command(
     if damaged:
         do = "Promote the round again, or put the files back from a copy"
         raise RunError("versions are not as they were promoted", where=root, found=", ".join(damaged), do=do)
+
+
+def _lines(version: Version, root: Path) -> list[str]:
+    """What it was made of, and which runs its run continues, where that is still there."""
+    from fedloom.engine.lineage import lineage_of
+
+    before = [
+        f"  continues {one.run}, round {one.round} ({one.digest[:12]})" for one in lineage_of(root / version.origin.run)
+    ]
+    return [*lineage(version), *before]

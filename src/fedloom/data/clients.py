@@ -106,7 +106,7 @@ def labels(experiment: Experiment, sources: Sources) -> tuple[str, ...]:
     if experiment.model.labels is not None:
         return experiment.model.labels
     found: set[str] = set()
-    for client in experiment.active:
+    for client in experiment.expected:
         data = sources.client(client.name)
         found |= {item.label for item in (*data.train, *data.held_out) if isinstance(item, Labelled)}
     if len(found) < 2:

@@ -37,18 +37,26 @@ def asked_of(
 ) -> Iterator[Asked]:
     """What is asked of the clients about one state, client by client: to measure it, unless the journal has that
     already, and to train from it."""
-    missing = {stage: _unmeasured(loop, state, stage) for stage in stages if _is_due(loop, state, stage)}
+    there = {client.name for client in loop.experiment.present(max(state.round, loop.experiment.first_round))}
+    missing = {stage: there & _unmeasured(loop, state, stage) for stage in stages if _is_due(loop, state, stage)}
     # Not where there is nothing to measure: it is as large as the trunk, and would be there while clients train.
     common = _common(loop, state) if any(missing.values()) else None
     chain = _complete(loop, state) if loop.in_pieces else state.chain
     importance = importance_before(loop, state.round + 1)
-    for client in loop.clients:
+    for client in _in_turn(loop, participants):
         for stage in missing:
             if client in missing[stage]:
                 yield stage, _sent(loop, chain, _to_measure(loop, state, client, common, stage))
         if client in participants:
             asked = training_assignment(loop.experiment, loop.method, loop.world, state, client, masking, importance)
             yield TRAIN, _sent(loop, chain, asked)
+
+
+def _in_turn(loop: Loop, participants: Collection[str]) -> tuple[str, ...]:
+    """By name, so that sums are the same on every engine; in the order of the draw where some are asked in reserve."""
+    if loop.experiment.rounds.over_selection is None:
+        return loop.clients
+    return (*participants, *(client for client in loop.clients if client not in participants))
 
 
 def _common(loop: Loop, state: RunState) -> Start | None:

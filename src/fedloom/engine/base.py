@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
 
-from fedloom.rounds.messages import Assignment, Contribution, Dropout
+from fedloom.rounds.messages import Assignment, Contribution, Dropout, Late
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,11 @@ class Reply:
     asked_again: str = ""
 
 
+def never() -> bool:
+    """There are never enough: every answer is waited for."""
+    return False
+
+
 @dataclass(frozen=True)
 class Ask:
     """One step of a secure sum for one client. at_most: bytes that its answer can have."""
@@ -64,6 +69,11 @@ class Ask:
     step: str
     body: bytes
     at_most: int
+
+
+def late(assignment: Assignment) -> Late:
+    """That an assignment is not waited for."""
+    return Late(assignment.round, assignment.client, "enough others had answered")
 
 
 class Engine(Protocol):
@@ -79,8 +89,14 @@ class Engine(Protocol):
         """The clients and their base. Raises: FedLoomError if one of them cannot take part."""
         ...
 
-    def exchange(self, assignments: Iterable[Assignment]) -> Iterator[Reply | Dropout]:
-        """One reply or dropout per assignment, in the order of the assignments."""
+    def exchange(
+        self, assignments: Iterable[Assignment], enough: Callable[[], bool] = never
+    ) -> Iterator[Reply | Dropout]:
+        """One reply or dropout per assignment, in the order of the assignments of each client, and over clients too as
+        long as there is no `enough`.
+
+        enough: whether no further training is waited for, asked whenever one would be: the others are `Late`.
+        """
         ...
 
     def relay(self, asked: Sequence[Ask]) -> Iterator[tuple[Ask, bytes | Dropout]]:

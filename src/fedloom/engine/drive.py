@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 from fedloom.engine.asking import TRAIN, Asked, asked_of, with_chain
@@ -22,9 +23,9 @@ from fedloom.engine.similarity import journal_similarity
 from fedloom.errors import ContributionRefusedError
 from fedloom.rounds.assign import masking_of
 from fedloom.rounds.client_noise import ClientNoise, clipped
-from fedloom.rounds.messages import Assignment, Contribution, Dropout, Masking, holding
-from fedloom.rounds.roster import roster
-from fedloom.rounds.standing import excluded_clients
+from fedloom.rounds.messages import Assignment, Contribution, Dropout, Late, Masking, holding
+from fedloom.rounds.roster import drawn, wanted
+from fedloom.rounds.standing import LATE, comings, excluded_clients
 from fedloom.rounds.state import RunState
 from fedloom.rounds.step import Tally, fold, require_enough, step
 from fedloom.rounds.validate import update_norm, validate, validate_masked, validate_measured
@@ -74,13 +75,15 @@ def _one_round(loop: Loop, state: RunState, due: str) -> RunState:
     round, began = state.round + 1, time.monotonic()
     quarantine(loop, state.round)
     shut_out = excluded_clients(loop.directory.journal.records())
-    participants = roster(loop.experiment, round, shut_out, seed=loop.world.round_seed)
-    absent = {"excluded": sorted(shut_out)} if shut_out else {}
-    loop.journal("round_started", round=round, participants=list(participants), **absent)
+    participants = drawn(loop.experiment, round, shut_out, seed=loop.world.round_seed)
+    enough = None if loop.experiment.rounds.over_selection is None else wanted(loop.experiment, round, shut_out)
+    absent = {**({"excluded": sorted(shut_out)} if shut_out else {}), **comings(loop.experiment, round)}
+    more = {} if enough is None else {"wanted": enough}
+    loop.journal("round_started", round=round, participants=sorted(participants), **absent, **more)
     rows = {client: known.train for client, known in loop.federation.rows.items()}
     masking = masking_of(loop.experiment, loop.world, participants, rows, secrets.token_bytes(32))
     asked = asked_of(loop, state, (due,), participants, masking)
-    after, clients = _stepped(loop, state, asked, masking)
+    after, clients = _stepped(loop, state, asked, masking, enough)
     del asked  # it holds the state, too
     after = with_chain(loop, state, after)
     state, decision = gated(loop, state, after, _measure)
@@ -101,12 +104,12 @@ def _one_round(loop: Loop, state: RunState, due: str) -> RunState:
 
 
 def _stepped(
-    loop: Loop, state: RunState, asked: Iterable[Asked], masking: Masking | None
+    loop: Loop, state: RunState, asked: Iterable[Asked], masking: Masking | None, enough: int | None
 ) -> tuple[RunState, list[str]]:
     """The next state and who contributed; the sums are forgotten before it is saved."""
     waiting: list[Reply] = []
     noise = client_noise(loop.experiment, state)
-    tally = _collect(loop, asked, waiting, noise)
+    tally = _collect(loop, asked, waiting, noise, enough)
     if masking is not None:
         tally = privacy_part("secure_round").secure_tally(loop.engine, loop.journal, masking, waiting)
     elif loop.experiment.robust.enabled:
@@ -120,18 +123,30 @@ def _stepped(
     return after, list(tally.clients)
 
 
-def _collect(loop: Loop, asked: Iterable[Asked], waiting: list[Reply], noise: ClientNoise | None = None) -> Tally:
+def _collect(
+    loop: Loop,
+    asked: Iterable[Asked],
+    waiting: list[Reply],
+    noise: ClientNoise | None = None,
+    enough: int | None = None,
+) -> Tally:
     """Ask, fold what was trained, and write down what was measured. waiting: gets replies that wait for all others, for
-    a secure sum or robust rules.  noise: what is folded is clipped for it."""
-    tally, purposes = Tally(), []
+    a secure sum or robust rules.  noise: what is folded is clipped for it.  enough: contributions after which no
+    further one is waited for; None: all are."""
+    tally, purposes = Tally(), dict[str, deque[str]]()
 
     def assignments() -> Iterator[Assignment]:
         for purpose, assignment in asked:
-            purposes.append(purpose)
+            purposes.setdefault(assignment.client, deque()).append(purpose)
             yield assignment
 
-    for number, answer in enumerate(loop.engine.exchange(assignments())):
-        tally = _taken(loop, tally, purposes[number], answer, waiting, noise)
+    def are_enough() -> bool:
+        return enough is not None and len(tally.clients) + len(waiting) >= enough
+
+    limit = () if enough is None else (are_enough,)
+    for answer in loop.engine.exchange(assignments(), *limit):
+        client = answer.client if isinstance(answer, Dropout) else answer.assignment.client
+        tally = _taken(loop, tally, purposes[client].popleft(), answer, waiting, noise)
     return tally
 
 
@@ -145,6 +160,9 @@ def _taken(
 ) -> Tally:
     """The tally after one answer, which is journaled."""
     _journal_asking(loop, answer)
+    if isinstance(answer, Late) and purpose == TRAIN:
+        loop.journal(LATE, round=answer.round, client=answer.client, reason=answer.reason)
+        return tally
     if isinstance(answer, Dropout):
         reason = answer.reason if purpose == TRAIN else f"evaluation: {answer.reason}"
         loop.journal("dropout", round=answer.round, client=answer.client, reason=reason)

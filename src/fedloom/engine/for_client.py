@@ -13,12 +13,15 @@ def experiment_of(experiment: Experiment, client: str, **own: Any) -> Experiment
     own: what the client itself says in place of its table, such as where its data are.
     Raises: KeyError for a client that is not in the experiment.
     """
-    table = experiment.client(client).model_copy(update=own)
+    # When it comes and goes, too, its assignments say.
+    always = {"joins": None, "leaves": None}
+    table = experiment.client(client).model_copy(update={**always, **own})
     apart = experiment.data.source is None or table.data is not None
     others = () if apart else tuple(other for other in experiment.clients if other.name != client)
     # One client alone sums nothing securely: how it masks what it sends, its assignments say.
     secure = SecureAggregationTable()
-    rounds = experiment.rounds.model_copy(update={"clients": (client,), "min_clients": 1, "participation": 1.0})
+    alone = {"clients": (client,), "min_clients": 1, "participation": 1.0, "over_selection": None}
+    rounds = experiment.rounds.model_copy(update=alone)
     return experiment.model_copy(update={"clients": (table, *others), "rounds": rounds, "secure_aggregation": secure})
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fedloom.engine.base import Ask, Federation, Reply
+from fedloom.engine.base import Ask, Federation, Reply, late, never
 from fedloom.engine.client_half import ClientHalf
 from fedloom.engine.events import ClientBegins, Observer, silent
 from fedloom.engine.forming import LackingError
@@ -35,10 +35,13 @@ class LocalEngine:
     def describe(self) -> Federation:
         return self.sites.federation()
 
-    def exchange(self, assignments: Iterable[Assignment]) -> Iterator[Reply | Dropout]:
+    def exchange(
+        self, assignments: Iterable[Assignment], enough: Callable[[], bool] = never
+    ) -> Iterator[Reply | Dropout]:
+        """Clients finish in the order in which they are asked: when there are enough, the others do not begin."""
         client = self._clients()
         waiting = iter(assignments)
-        while (answer := self._next(client, waiting)) is not None:
+        while (answer := self._next(client, waiting, enough)) is not None:
             yield answer
 
     def relay(self, asked: Sequence[Ask]) -> Iterator[tuple[Ask, bytes | Dropout]]:
@@ -54,13 +57,17 @@ class LocalEngine:
             self.sites, self.observe, max_new_tokens=self.max_new_tokens, store=self.store, sums=self.sums
         )
 
-    def _next(self, client: ClientHalf, waiting: Iterator[Assignment]) -> Reply | Dropout | None:
+    def _next(
+        self, client: ClientHalf, waiting: Iterator[Assignment], enough: Callable[[], bool]
+    ) -> Reply | Dropout | None:
         """The answer to the next assignment, None behind the last. While a client works, its trunk is in its layers and
         nowhere else: nobody here keeps the assignment as it came, as a trunk may be as large as the layers.
         """
         assignment = next(waiting, None)
         if assignment is None:
             return None
+        if assignment.kind == "train" and enough():
+            return late(assignment)
         self.observe(ClientBegins(assignment.client, assignment.kind, assignment.round))
         again = ""
         try:

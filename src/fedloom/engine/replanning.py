@@ -90,11 +90,12 @@ def as_replanned(loop: Loop, records: Iterable[Mapping[str, Any]]) -> Loop:
 def _after(loop: Loop, record: Mapping[str, Any]) -> Loop:
     assert loop.planner is not None, "only a planned run is planned anew"
     planner, changed = loop.planner.slower(record["factors"]), record["clients"]
-    experiment = _with_keys(loop.experiment, changed)
+    experiment = with_keys(loop.experiment, changed)
     world = world_of(experiment, loop.federation.modules, loop.world.branch) if changed else loop.world
     return replace(loop, experiment=experiment, world=world, planner=planner)
 
 
-def _with_keys(experiment: Experiment, changed: Mapping[str, Mapping[str, Any]]) -> Experiment:
+def with_keys(experiment: Experiment, changed: Mapping[str, Mapping[str, Any]]) -> Experiment:
+    """The experiment with other values of some keys of some clients: client -> key -> value."""
     clients = tuple(client.model_copy(update=dict(changed.get(client.name, {}))) for client in experiment.clients)
     return experiment.model_copy(update={"clients": clients})

@@ -12,7 +12,9 @@ from torch import Tensor
 from fedloom.aggregation.world import Start
 from fedloom.engine.base import Engine
 from fedloom.engine.events import Observer, silent
+from fedloom.engine.lineage import refuse_first_round
 from fedloom.engine.local import LocalEngine
+from fedloom.engine.old_holdout import journal_old_holdout, old_holdout
 from fedloom.engine.planned import planner_here, write_plan
 from fedloom.engine.planner import FACT, to_text
 from fedloom.engine.promises import require_noise, require_promise
@@ -62,6 +64,7 @@ def run(
     Raises: RunError if that directory exists; DataError, ModelError, ConfigError before anything is written.
     """
     check(experiment)
+    refuse_first_round(experiment)
     path = Path(root) / experiment.name
     refuse_existing(path)
     planner = None if experiment.is_planned else planner_here(experiment, observe)
@@ -76,7 +79,7 @@ def run(
     with RunDirectory.create(path, dump(experiment), facts) as directory:
         if plan:
             write_plan(directory.plan, plan)
-        return carry_on(experiment, directory, _host(experiment, sites, observe), observe)
+        return carry_on(experiment, directory, host_of(experiment, sites, observe), observe)
 
 
 def resume(path: str | Path, *, observe: Observer = silent, sites: Sites | None = None) -> Result:
@@ -91,8 +94,19 @@ def resume(path: str | Path, *, observe: Observer = silent, sites: Sites | None 
         refuse_changed(sites, directory.facts, where=path)
         if records_of(directory, "run_started") and not records_of(directory, "run_finished"):
             directory.journal.append("resumed", round=latest)
-        return carry_on(experiment, directory, _host(experiment, sites, observe), observe)
+        return carry_on_here(experiment, directory, sites, observe)
 
 
-def _host(experiment: Experiment, sites: Sites, observe: Observer) -> LocalHost:
+def carry_on_here(experiment: Experiment, directory: RunDirectory, sites: Sites, observe: Observer) -> Result:
+    """`carry_on`; where the run continues another, the old hold-out is measured before its first round and after its
+    last, too."""
+    host, old = host_of(experiment, sites, observe), old_holdout(directory, sites, observe)
+    journal_old_holdout(directory, experiment, old, experiment.first_round - 1, observe)
+    result = carry_on(experiment, directory, host, observe)
+    journal_old_holdout(directory, experiment, old, result.state.round, observe)
+    return result
+
+
+def host_of(experiment: Experiment, sites: Sites, observe: Observer) -> LocalHost:
+    """The host of a run on this machine."""
     return LocalHost(sites, observe, experiment.evaluation.max_new_tokens)

@@ -22,7 +22,7 @@ from fedloom.engine.base import ClientRows, Federation
 from fedloom.engine.events import Observer, Stage, silent
 from fedloom.errors import DataError, WrongBaseError
 from fedloom.rounds.description import Description
-from fedloom.rounds.world import active_clients, world_of
+from fedloom.rounds.world import world_of
 from fedloom.spec.experiment import Bits, Experiment
 from fedloom.training.base_model import BaseModel, load_base
 from fedloom.training.local import load_head
@@ -135,7 +135,7 @@ def load_sites(experiment: Experiment, observe: Observer = silent, base: BaseMod
     base: one that was loaded before for the same model, layers, classes and length of text.
     Raises: DataError, ModelError, ConfigError naming client, file and row, before anything is trained.
     """
-    names = [client.name for client in active_clients(experiment)]
+    names = sorted(client.name for client in experiment.expected)
     sources = Sources(experiment)
     for name in names:
         observe(Stage(f"reading the rows of {name}"))

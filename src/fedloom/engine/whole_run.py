@@ -205,9 +205,11 @@ def _alone(loop: Loop, host: Host, client: str, rounds: int) -> Contribution:
 
 def alone_experiment(experiment: Experiment, client: str) -> Experiment:
     """The same experiment with one participant: factor-wise averaging of one client gives that client."""
+    always = experiment.client(client).model_copy(update={"joins": None, "leaves": None})
     return experiment.model_copy(
         update={
             "name": client,
+            "clients": tuple(always if each.name == client else each for each in experiment.clients),
             "method": experiment.method.model_validate({"name": "fedit"}),
             "server": ServerTable(),
             "wire": WireTable(),
@@ -216,7 +218,7 @@ def alone_experiment(experiment: Experiment, client: str) -> Experiment:
             "robust": RobustTable(),
             "training": experiment.training.model_copy(update={"proximal": 0.0, "importance": False}),
             "rounds": experiment.rounds.model_copy(
-                update={"clients": (client,), "min_clients": 1, "participation": 1.0}
+                update={"clients": (client,), "min_clients": 1, "participation": 1.0, "over_selection": None}
             ),
             "evaluation": experiment.evaluation.model_copy(update={"baselines": False, "question": None}),
         }

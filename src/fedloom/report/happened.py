@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fedloom.report.values import Event, Similarity, SumRelease
-from fedloom.rounds.standing import EXCLUDED, READMITTED
+from fedloom.rounds.standing import EXCLUDED, LATE, READMITTED
 from fedloom.store.in_force import CONTINUED, CONTROL, MOVED_AWAY, ROLLED_BACK
 
 Record = Mapping[str, Any]
@@ -31,7 +31,18 @@ ROUTINE = frozenset(
 )
 EVENTS = frozenset(
     {
-        *("refused", "client_refused", "dropout", "asked_again", "stopped_early", "repaired", "resumed", "left_out"),
+        *(
+            "continued_as",
+            LATE,
+            "refused",
+            "client_refused",
+            "dropout",
+            "asked_again",
+            "stopped_early",
+            "repaired",
+            "resumed",
+            "left_out",
+        ),
         *(ROLLED_BACK, CONTINUED, CONTROL, EXCLUDED, READMITTED, "replanned", "pieces_made_anew", GATE, ROBUST),
     }
 )

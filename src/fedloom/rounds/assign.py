@@ -181,14 +181,17 @@ def evaluation_assignment(
 def local_work(
     experiment: Experiment, round: int, rules: LocalRules = NO_RULES, client: str | None = None
 ) -> LocalWork:
-    """The work of a client in one round; the schedule runs over all rounds. client: None for one like all others."""
+    """The work of a client in one round; the schedule runs over all rounds of this run.
+
+    client: None for one like all others.
+    """
     training = experiment.training
     size, batches = (training.batch_size, training.accumulation) if client is None else experiment.batch_of(client)
     proximal = (Penalty("proximal", training.proximal),) if training.proximal > 0 else ()
     return LocalWork(
         steps=training.local_steps,
-        first_step=(round - 1) * training.local_steps,
-        total_steps=training.rounds * training.local_steps,
+        first_step=(round - experiment.first_round) * training.local_steps,
+        total_steps=(training.rounds - experiment.first_round + 1) * training.local_steps,
         batch_size=size,
         accumulation=batches,
         learning_rate=training.learning_rate,

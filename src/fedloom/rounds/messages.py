@@ -260,3 +260,8 @@ class Dropout:
     client: str
     reason: str
     asked_again: str = ""
+
+
+@dataclass(frozen=True)
+class Late(Dropout):
+    """A client that was asked beyond those that were wanted, and that nobody waited for."""

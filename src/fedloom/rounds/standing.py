@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fedloom.spec.experiment import Experiment
+
+LATE = "late"  # a client that was asked beyond those that were wanted
 EXCLUDED, READMITTED = "excluded", "readmitted"
 
 
@@ -21,3 +24,14 @@ def excluded_clients(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         elif record["kind"] == READMITTED:
             out.pop(record["client"], None)
     return out
+
+
+def comings(experiment: Experiment, round: int) -> dict[str, list[str]]:
+    """For the journal: who joins with this round, who has left before it, and who is away in it; what is empty is left
+    out. In the first round of a run nobody joins or leaves."""
+    there, before = ({client.name for client in experiment.present(each)} for each in (round, round - 1))
+    known = {client.name for client in experiment.active}
+    found = {"away": sorted(known - there)}
+    if round > experiment.first_round:
+        found |= {"joined": sorted(there - before), "left": sorted(before - there)}
+    return {word: names for word, names in found.items() if names}

@@ -56,6 +56,17 @@ class ClientTable(Table):
         None, description="where this client's rows are named otherwise than [data.columns]"
     )
 
+    joins: int | None = Field(
+        None, examples=[3], ge=2, description="the first round that it takes part in; left out: the run's first"
+    )
+    leaves: int | None = Field(
+        None, examples=[5], ge=2, description="the first round that it takes no part in any more; left out: it stays"
+    )
+
+    def is_there(self, round: int) -> bool:
+        """Whether it may take part in a round."""
+        return (self.joins is None or self.joins <= round) and (self.leaves is None or round < self.leaves)
+
     @property
     def is_planned(self) -> bool:
         """Whether nothing of it is left to the planner."""

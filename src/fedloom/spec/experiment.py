@@ -92,6 +92,13 @@ class TrainingTable(Table):
     """The work of a client in one round."""
 
     rounds: int = Field(3, ge=1, description="exchanges between server and clients")
+    first_round: int | None = Field(
+        None,
+        examples=[4],
+        ge=2,
+        description="of a run that fedloom continue begins: the number of its first round, where the schedule begins; "
+        "written by that command, and refused in a run that begins from nothing",
+    )
     local_steps: int = Field(10, ge=1, description="optimizer steps of a client in a round")
     batch_size: int = Field(8, ge=1, description="rows in a batch")
     accumulation: int = Field(1, ge=1, description="batches per optimizer step")
@@ -122,6 +129,14 @@ class RoundsTable(Table):
     """Who takes part in a round."""
 
     participation: float = Field(1.0, gt=0, le=1, description="share of the clients drawn for each round")
+    over_selection: float | None = Field(
+        None,
+        examples=[0.2],
+        gt=0,
+        le=4,
+        description="so many more clients are asked than participation wants, as a share of these; the first that "
+        "answer count and the others are late, and dropped; left out: none",
+    )
     min_clients: int = Field(1, ge=1, description="a round with fewer accepted contributions fails")
     weighting: Literal["examples", "uniform"] = Field(
         "examples", description="what a client weighs in the means: its number of training rows, or all alike"
@@ -234,6 +249,21 @@ class Experiment(Table):
         """The clients that may take part, in the order of the file."""
         only = self.rounds.clients
         return tuple(client for client in self.clients if only is None or client.name in only)
+
+    @property
+    def first_round(self) -> int:
+        """The number of the run's first round: 1, unless it continues another."""
+        return self.training.first_round or 1
+
+    def present(self, round: int) -> tuple[ClientTable, ...]:
+        """Those of the active clients that may take part in a round, in the order of the file."""
+        return tuple(client for client in self.active if client.is_there(round))
+
+    @property
+    def expected(self) -> tuple[ClientTable, ...]:
+        """Those of the active clients that may take part in any round of this run."""
+        rounds = range(self.first_round, self.training.rounds + 1)
+        return tuple(client for client in self.active if any(map(client.is_there, rounds)))
 
     def bits_of(self, name: str) -> Bits:
         """Of the base at one client. Raises: KeyError for a name that is not there; ConfigError as `known_rank`."""

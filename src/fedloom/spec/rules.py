@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from fedloom.aggregation.method import Law
 from fedloom.aggregation.registry import METHODS, settings_problems
+from fedloom.spec.churn_rules import problems_of_churn
 from fedloom.spec.experiment import ColumnsTable, Experiment
 from fedloom.spec.planning_rules import problems_of_planning
 from fedloom.spec.pointless import COLUMNS_OF, pointless
@@ -205,6 +206,11 @@ def robust_rules(experiment: Experiment) -> list[Problem]:
     return problems_of_robust_rules(experiment)
 
 
+def coming_and_going(experiment: Experiment) -> list[Problem]:
+    """Clients that join and leave, or are asked beyond those that are wanted, leave rounds that can be."""
+    return problems_of_churn(experiment)
+
+
 def models_of_their_own(experiment: Experiment) -> list[Problem]:
     """Where clients go on from their own, nothing of the server's is stepped, and what they send is no change."""
     method = METHODS.get(experiment.method.name)
@@ -239,6 +245,7 @@ RULES: tuple[Rule, ...] = (
     keys_that_count,
     secure_sums,
     robust_rules,
+    coming_and_going,
     models_of_their_own,
 )
 

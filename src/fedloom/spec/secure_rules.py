@@ -43,8 +43,12 @@ def _bound(experiment: Experiment) -> list[Problem]:
 
 
 def drawn(experiment: Experiment) -> int:
-    """How many clients a round has."""
-    clients = len(experiment.active)
+    """How many clients a round has, if all are there."""
+    return drawn_of(experiment, len(experiment.active))
+
+
+def drawn_of(experiment: Experiment, clients: int) -> int:
+    """How many of so many clients a round has."""
     # Nine digits: 0.1 * 30 lies a rounding error above the whole number that is meant.
     share = math.ceil(float(f"{experiment.rounds.participation * clients:.9g}"))
     return min(clients, max(experiment.rounds.min_clients, share))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from fedloom.adapters.io import from_bytes, to_bytes
 from fedloom.errors import AdapterError, CheckpointDamagedError, RunError
-from fedloom.store.durable import cannot_write, make_directory, publish
+from fedloom.store.durable import cannot_write, make_directory, publish, sync_directory, sync_file
 from fedloom.store.unfinished import remove_abandoned, replace_file
 
 _ROUND_FILE = re.compile(r"([0-9]{4,})\.safetensors")
@@ -111,6 +112,22 @@ class ClientStore:
 
     def _path(self, round: int) -> Path:
         return self.directory / f"{round:04d}.safetensors"
+
+
+def copy_kept(source: Path, target: Path, round: int) -> None:
+    """Copy what a client has into a directory for another run: its file of one round, and all that is of no round, such
+    as its privacy ledger. round: the last one that counted; 0 for none.
+
+    Raises: OSError.
+    """
+    make_directory(target)
+    wanted = f"{round:04d}.safetensors"
+    for path in sorted(source.iterdir()):
+        of_a_round = _ROUND_FILE.fullmatch(path.name) is not None
+        if path.is_file() and not path.name.startswith(".") and (path.name == wanted or not of_a_round):
+            shutil.copy2(path, target / path.name)
+            sync_file(target / path.name)
+    sync_directory(target)
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

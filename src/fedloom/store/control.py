@@ -9,6 +9,7 @@ from fedloom.rounds.standing import excluded_clients
 from fedloom.rounds.world import active_clients
 from fedloom.store import requests
 from fedloom.store.durable import in_use
+from fedloom.store.lineage import first_state
 from fedloom.store.requests import EXCLUDE, IN_PROGRESS, READMIT, ROLLBACK, Request, asked_before, journaled
 from fedloom.store.run_directory import RunDirectory
 
@@ -65,9 +66,13 @@ def check_possible(directory: RunDirectory, request: Request) -> None:
 
 def _check_round(directory: RunDirectory, to: int | None) -> None:
     known = directory.committed()
-    latest = max(known, default=0)
-    if to is None or not 0 <= to < latest:
-        expected = f"a round from 0 (the beginning) to {latest - 1}" if latest else "a run with a committed round"
+    latest, first = max(known, default=0), first_state(directory.facts)
+    if to is None or not first <= to < latest:
+        expected = (
+            f"a round from {first} (the beginning) to {latest - 1}"
+            if latest > first
+            else "a run with a committed round"
+        )
         raise RunError(
             "there is no such round to go back to",
             where=directory.path,

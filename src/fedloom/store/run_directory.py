@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +53,16 @@ class RunDirectory:
         self._release: weakref.finalize | None = None
 
     @staticmethod
-    def create(path: Path, experiment_toml: str, facts: Mapping[str, Any]) -> RunDirectory:
+    def create(
+        path: Path,
+        experiment_toml: str,
+        facts: Mapping[str, Any],
+        fill: Callable[[RunDirectory], None] | None = None,
+    ) -> RunDirectory:
         """A new directory, there completely or not at all, and locked for this process.
 
         facts: JSON values that stay the same during the run (such as the digest of the base and versions).
+        fill: puts more into it, before it is there; it is given the directory in the making.
         Raises: RunError if there is something at this path.
         """
         refuse_existing(path)
@@ -64,6 +70,9 @@ class RunDirectory:
         unfinished = unfinished_name(path)
         try:
             _fill(unfinished, experiment_toml, facts)
+            if fill is not None:
+                with RunDirectory(unfinished) as begun:
+                    fill(begun)
             publish(unfinished, path)
         except (OSError, RunError) as error:
             do = "Make room, or choose another place"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fedloom import rng
 from fedloom.adapters.factors import Factors
-from fedloom.engine.base import Ask, Engine, Federation, Reply
+from fedloom.engine.base import Ask, Engine, Federation, Reply, never
 from fedloom.engine.drive import drive
 from fedloom.engine.local import LocalEngine
 from fedloom.engine.loop import Loop, loop_of
@@ -123,8 +123,10 @@ class Attacked:
     def describe(self) -> Federation:
         return self.engine.describe()
 
-    def exchange(self, assignments: Iterable[Assignment]) -> Iterator[Reply | Dropout]:
-        for answer in self.engine.exchange(assignments):
+    def exchange(
+        self, assignments: Iterable[Assignment], enough: Callable[[], bool] = never
+    ) -> Iterator[Reply | Dropout]:
+        for answer in self.engine.exchange(assignments, enough):
             yield self._on_its_way(answer)
 
     def relay(self, asked: Sequence[Ask]) -> Iterator[tuple[Ask, bytes | Dropout]]:

@@ -16,7 +16,7 @@ from fedloom.adapters.algebra import norm, subtract
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.method import Law
 from fedloom.aggregation.registry import METHODS
-from fedloom.engine.base import Ask, ClientRows, Federation, Reply
+from fedloom.engine.base import Ask, ClientRows, Federation, Reply, late, never
 from fedloom.engine.forming import confirmed, with_trunk
 from fedloom.engine.keeping import begun, leaving, store_of
 from fedloom.engine.privacy_extra import privacy_part
@@ -68,8 +68,13 @@ class PretendEngine:
         head = {"score.weight": torch.zeros(2, 3)}
         return Federation("pretend", "0" * 64, "float32", self.modules, head, rows)
 
-    def exchange(self, assignments: Iterable[Assignment]) -> Iterator[Reply | Dropout]:
+    def exchange(
+        self, assignments: Iterable[Assignment], enough: Callable[[], bool] = never
+    ) -> Iterator[Reply | Dropout]:
         for assignment in assignments:
+            if assignment.kind == "train" and enough():
+                yield late(assignment)
+                continue
             down = assignment_to_bytes(assignment)
             received = assignment_from_bytes(down)
             own = with_trunk(begun(received, store_of(self.store, received)), self.store)

@@ -15,6 +15,7 @@ from fedloom.engine.flower.host import FlowerHost, Patience, resume_with, run_wi
 from fedloom.engine.forming import PLACE
 from fedloom.engine.run import run
 from fedloom.errors import RunError
+from fedloom.rounds.roster import drawn
 from fedloom.spec.experiment import MethodTable
 from fedloom.store.client_store import ClientStore
 from fedloom.store.run_directory import RunDirectory
@@ -249,3 +250,48 @@ def test_models_of_their_own_stay_at_the_sites_and_the_run_says_so(pilot, tmp_pa
         kept = [ClientStore(root / name).load(2) for root in (here.directory / "clients", tmp_path / "store")]
         assert kept[0].keys() == kept[1].keys()
         assert all(torch.equal(kept[0][key], kept[1][key]) for key in kept[0])
+
+
+def reserves(pilot):
+    """Of three clients one is wanted, and two are asked."""
+    table = pilot.rounds.model_copy(update={"participation": 0.3, "over_selection": 1.0})
+    return pilot.model_copy(update={"rounds": table})
+
+
+def asleep(answer, when):
+    """Does not answer assignments while it is `when(message)`."""
+    return lambda message: None if message.metadata.message_type == "train" and when() else answer(message)
+
+
+def test_the_first_that_answers_counts_and_the_other_is_late(pilot, tmp_path):
+    experiment = reserves(pilot)
+    slow, quick = drawn(experiment, 1)
+    sleeping = asleep(client(slow, tmp_path / "store"), lambda: True)
+    grid = grid_of(tmp_path, **{slow.replace("-", "_"): sleeping})
+    result = run_with(FlowerHost(grid, one_round(experiment), lambda _: None, SOON_OVER), tmp_path / "runs")
+    assert [record["client"] for record in records(result.directory, "contribution")] == [quick]
+    assert [record["client"] for record in records(result.directory, "late")] == [slow]
+    assert not [one for one in records(result.directory, "dropout") if not one["reason"].startswith("evaluation")]
+
+
+def test_a_reserve_stands_in_for_a_client_that_fails(pilot, tmp_path):
+    experiment = one_round(reserves(pilot))
+    first, second = drawn(experiment, 1)
+    usual = client(first, tmp_path / "store")
+    broken = {first.replace("-", "_"): lambda message: (failing if is_train(message) else usual)(message)}
+    grid = grid_of(tmp_path, **broken)
+    result = run_with(FlowerHost(grid, experiment, lambda _: None, SOON), tmp_path / "runs")
+    assert [record["client"] for record in records(result.directory, "contribution")] == [second]
+    assert not records(result.directory, "late")
+    assert first in {record["client"] for record in records(result.directory, "dropout")}
+
+
+SOON_OVER = replace(SOON, deadline=1.0)
+
+
+def is_train(message):
+    return message.metadata.message_type == "train"
+
+
+def one_round(experiment):
+    return experiment.model_copy(update={"training": experiment.training.model_copy(update={"rounds": 1})})

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import add
 
-from fedloom.engine.base import Ask, Federation, Reply
+from flwr.app import Message
+
+from fedloom.engine.base import Ask, Federation, Reply, late, never
 from fedloom.engine.events import ClientBegins, Observer, silent
 from fedloom.engine.flower.calls import ASSIGNMENT, BUSY, SECURE, call
 from fedloom.engine.flower.frames import framed, is_lacking, parts_of, reason_in
 from fedloom.engine.flower.gathering import PAUSE, Gathered, Gathering
-from fedloom.engine.flower.post import NoAnswerError, Sent, TooLateError, receive, send
+from fedloom.engine.flower.post import NoAnswerError, Sent, TooLateError, first_arrived, opened, receive, send
 from fedloom.engine.flower.wire import Envelope
 from fedloom.errors import FedLoomError
 from fedloom.rounds.messages import Assignment, Dropout
@@ -28,9 +30,10 @@ HEADROOM = 4 * 2**20  # bytes of an answer beside its numbers: header, names, me
 class FlowerEngine:
     """Pushes all assignments of a round at once and folds their answers in the order of the assignments.
 
-    That order makes sums the same on every engine. Answers that are early wait at Flower, so that only one is in memory
-    here; whoever has not answered when the deadline is over, in seconds, is a dropout, and the others count. A client
-    whose answer is an error is asked again, as often as `rounds.retries`; one that was lost has `come_back` seconds.
+    That order makes sums the same on every engine; with `rounds.over_selection` it is that of their arrival. Answers
+    that are early wait at Flower, so that only one is in memory here; whoever has not answered when the deadline is
+    over, in seconds, is a dropout, and the others count. A client whose answer is an error is asked again, as often as
+    `rounds.retries`; one that was lost has `come_back` seconds.
     """
 
     gathering: Gathering
@@ -59,14 +62,35 @@ class FlowerEngine:
         """Flower takes some seconds for a message, whatever is in it."""
         return True
 
-    def exchange(self, assignments: Iterable[Assignment]) -> Iterator[Reply | Dropout]:
+    def exchange(
+        self, assignments: Iterable[Assignment], enough: Callable[[], bool] = never
+    ) -> Iterator[Reply | Dropout]:
         self.gathering.look(self.gathered)
         self.gathering.describe(self.gathered)
         bundles = groupby(assignments, key=lambda assignment: assignment.client)
         ends = time.monotonic() + self.deadline
         on_their_way = [self._send(list(bundle), ends) for _, bundle in bundles]
+        if enough is not never:
+            yield from self._as_they_come(on_their_way, enough)
+            return
         for sent in on_their_way:
             yield from self._receive(sent)
+
+    def _as_they_come(self, on_their_way: Sequence[_OnItsWay], enough: Callable[[], bool]) -> Iterator[Reply | Dropout]:
+        """Answers in the order in which they arrive, until there are enough; whoever is only measured is waited for. A
+        client that failed is not asked again: others were asked in its place."""
+        waiting = {one.sent.message_id: one for one in on_their_way if isinstance(one.sent, Sent)}
+        for one in on_their_way:
+            if isinstance(one.sent, str):
+                yield from self._receive(one)
+        while found := first_arrived(self.gathering.grid, _messages(waiting.values()), enough):
+            sent, message = found
+            yield from self._receive(replace(waiting.pop(sent.message_id), arrived=message))
+        for one in waiting.values():
+            if enough() and any(assignment.kind == "train" for assignment in one.asked):
+                yield from map(late, one.asked)
+            else:
+                yield from self._receive(one)
 
     def relay(self, asked: Sequence[Ask]) -> Iterator[tuple[Ask, bytes | Dropout]]:
         on_their_way = [(ask, self._passed_on(ask)) for ask in asked]
@@ -137,11 +161,16 @@ class FlowerEngine:
     def _answer(self, on_its_way: _OnItsWay) -> Envelope:
         if isinstance(on_its_way.sent, str):
             raise NoAnswerError(on_its_way.sent)
-        return receive(self.gathering.grid, on_its_way.sent, at_most=sum(map(largest_answer, on_its_way.asked)))
+        at_most = sum(map(largest_answer, on_its_way.asked))
+        if on_its_way.arrived is not None:
+            return opened(on_its_way.arrived, on_its_way.sent.client, at_most)
+        return receive(self.gathering.grid, on_its_way.sent, at_most=at_most)
 
     def _is_back(self, on_its_way: _OnItsWay) -> bool:
         """Whether a client that was sent something can be asked again: it is there, or comes back soon enough."""
-        if isinstance(on_its_way.sent, str) or on_its_way.attempt > self.gathering.experiment.rounds.retries:
+        if isinstance(on_its_way.sent, str) or on_its_way.arrived is not None:
+            return False
+        if on_its_way.attempt > self.gathering.experiment.rounds.retries:
             return False
         client = on_its_way.asked[0].client
         ends = min(on_its_way.ends, time.monotonic() + self.come_back)
@@ -156,7 +185,7 @@ class FlowerEngine:
 class _OnItsWay:
     """The assignments of one message, their bytes in all attempts, and the message; or why there is none.
 
-    ends: the deadline of the round, in time.monotonic().
+    ends: the deadline of the round, in time.monotonic().  arrived: its answer, where that was taken as it came.
     """
 
     asked: list[Assignment]
@@ -164,6 +193,11 @@ class _OnItsWay:
     sent: Sent | str
     ends: float
     attempt: int
+    arrived: Message | None = None
+
+
+def _messages(waiting: Iterable[_OnItsWay]) -> list[Sent]:
+    return [one.sent for one in waiting if isinstance(one.sent, Sent)]
 
 
 def _busy_seconds(answer: Envelope) -> float:

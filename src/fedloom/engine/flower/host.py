@@ -16,6 +16,7 @@ from fedloom.engine.events import Observer, Stage
 from fedloom.engine.flower.exchange import FlowerEngine
 from fedloom.engine.flower.gathering import Gathered, Gathering
 from fedloom.engine.flower.pins import Pin
+from fedloom.engine.lineage import refuse_first_round
 from fedloom.engine.promises import require_promise
 from fedloom.engine.whole_run import Result, carry_on, records_of
 from fedloom.errors import NotAtHandError
@@ -113,6 +114,7 @@ class FlowerHost:
 def run_with(host: FlowerHost, root: Path) -> Result:
     """A new run in root/<name>. Raises: RunError if it exists, or too few clients come."""
     path = root / host.experiment.name
+    refuse_first_round(host.experiment)
     refuse_existing(path)
     host.gather({})
     require_promise(host.experiment, host.gathered.rows)

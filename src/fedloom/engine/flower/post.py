@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flwr.app import Message
@@ -54,14 +54,30 @@ def receive(grid: Grid, sent: Sent, *, at_most: int | None = None) -> Envelope:
     pause = FIRST_PAUSE
     while True:
         for message in grid.pull_messages([sent.message_id]):
-            return _opened(message, sent.client, at_most)
+            return opened(message, sent.client, at_most)
         if time.monotonic() > sent.deadline:
             raise TooLateError("no answer in time", where=f"client {sent.client!r}")
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def _opened(message: Message, client: str, at_most: int | None) -> Envelope:
+def first_arrived(grid: Grid, waiting: Sequence[Sent], enough: Callable[[], bool]) -> tuple[Sent, Message] | None:
+    """The first answer to any of these calls, as it came, and the call; None once there are enough, or no deadline is
+    left."""
+    pause = FIRST_PAUSE
+    while waiting and not enough():
+        for sent in waiting:
+            for message in grid.pull_messages([sent.message_id]):
+                return sent, message
+        if time.monotonic() > max(sent.deadline for sent in waiting):
+            return None
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+    return None
+
+
+def opened(message: Message, client: str, at_most: int | None) -> Envelope:
+    """What a message says. Raises: as `receive`."""
     if message.has_error():
         reason = f"{message.error.reason or 'no reason given'} (code {message.error.code})"
         raise NoAnswerError("Flower reports an error", where=f"client {client!r}", found=reason)

@@ -132,6 +132,8 @@ DECISIONS: dict[str, str] = {
     "event.replanned": "planned anew",
     "event.pieces_made_anew": "pieces made anew",
     "event.continued": "went on after a stop",
+    "event.late": "not waited for",
+    "event.continued_as": "continued by another run",
     "event.readmitted": "let in again",
     "event.excluded": "shut out",
     "event.gate": "gate",

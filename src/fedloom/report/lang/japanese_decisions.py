@@ -133,6 +133,8 @@ DECISIONS: dict[str, str] = {
     "event.replanned": "計画の変更",
     "event.pieces_made_anew": "分割データの再作成",
     "event.continued": "停止後の続行",
+    "event.late": "待たれなかった",
+    "event.continued_as": "別の実行が継続",
     "event.readmitted": "参加の再開",
     "event.excluded": "参加停止",
     "event.gate": "品質ゲート",
