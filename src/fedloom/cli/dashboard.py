@@ -39,7 +39,7 @@ def command(
         console.print("Whoever has this address can ask things of the run. Ctrl-C ends the page, never the run.")
         # No access log: it would hold the token.
         config = Config(
-            make_app(watches, token, port), log_level="warning", access_log=False, timeout_graceful_shutdown=1
+            make_app(watches, token, port), log_level="critical", access_log=False, timeout_graceful_shutdown=1
         )
         Server(config).run(sockets=[taken])
 

@@ -122,7 +122,7 @@ def _made(round: RoundState) -> dict[str, Any]:
     whole = pooled(measured) if measured else None
     losses = sorted(scores.loss for scores in measured.values() if isfinite(scores.loss))
     answers = list(round.answered.values())
-    score_name, score = _score(whole)
+    score_name, score = _score(whole, round)
     return {
         "participants": len(round.participants),
         **{what: answers.count(what) for what in ("contributed", "refused", "gone")},
@@ -142,11 +142,14 @@ def _made(round: RoundState) -> dict[str, Any]:
     }
 
 
-def _score(scores: Scores | None) -> tuple[str | None, float | None]:
-    for name in ("accuracy", "rougeL"):
-        value = None if scores is None else getattr(scores, name)
-        if value is not None:
-            return name, number(value)
+def _score(scores: Scores | None, round: RoundState) -> tuple[str | None, float | None]:
+    """Name and value, pooled; answers are only generated for the base and at the end."""
+    end = pooled(final) if (final := round.scores.get("final")) else None
+    for of in (scores, end):
+        for name in ("accuracy", "rougeL"):
+            value = None if of is None else getattr(of, name)
+            if value is not None:
+                return name, number(value)
     return None, None
 
 

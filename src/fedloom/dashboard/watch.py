@@ -44,11 +44,13 @@ class Watch:
     def clients(self, **page: Any) -> dict[str, Any]:
         """One page of the table of clients, as `shown.table` takes it."""
         with self._guard:
+            self._read()
             return table(self._view, datetime.now(UTC), **page)
 
     def curve(self, client: str) -> list[list[float | None]]:
         """[round, loss] of one client."""
         with self._guard:
+            self._read()
             return curve(self._view, client)
 
     def _read(self) -> None:

@@ -29,16 +29,22 @@ class Tail:
         for line in self._lines(most_bytes):
             content = parsed_line(line)
             record = None if content is None else self._verified(Record(content), line)
+            if record is None and found:
+                break  # what is whole first: the next call begins with this line
+            if record is None and self._is_unfinished(line, content is None):
+                break
             if record is None:
-                if line.endswith(b"\n") and content is not None:
-                    raise self._damaged("a record that does not follow the one before, or was changed")
-                if self.bytes_read + len(line) < self.bytes_there:
-                    raise self._damaged("a line that is no record")
-                break  # a killed process left it unfinished: whoever writes next cuts it
+                raise self._damaged("a line that is no record" if content is None else "a record that was changed")
             found.append(record)
             self._previous, self.records_read = record.digest, record.number
             self.bytes_read += len(line)
         return found
+
+    def _is_unfinished(self, line: bytes, unparsed: bool) -> bool:
+        """Whether this is a last line that is being written, or was when its process was killed; the next one to write
+        cuts it."""
+        last = self.bytes_read + len(line) >= self.bytes_there
+        return not line.endswith(b"\n") or (unparsed and last)
 
     def _lines(self, most_bytes: int) -> list[bytes]:
         try:

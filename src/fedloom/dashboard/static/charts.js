@@ -30,7 +30,7 @@ function frame(width, height, xs, ys, label) {
     root.append(svg("line", { class: "grid", x1: EDGE.left, x2: width - EDGE.right, y1: y(at), y2: y(at) }));
     root.append(svg("text", { x: EDGE.left - 7, y: y(at) + 4, "text-anchor": "end" }, figure(at, 4)));
   }
-  for (const at of ticks(xs[0], xs[1], Math.min(6, width / 90)).filter(Number.isInteger))
+  for (const at of ticks(xs[0], xs[1], Math.max(3, Math.min(6, width / 90))).filter(Number.isInteger))
     root.append(svg("text", { x: x(at), y: height - 7, "text-anchor": "middle" }, at));
   return { root, x, y };
 }
