@@ -59,9 +59,11 @@ def test_the_fold_says_what_the_report_says(make_loop):
     drive(loop)
     view = agrees(loop.directory.path)
     assert view.latest == 4
-    assert view.clients["b"].dropouts == 1
-    assert [(alert["kind"], alert["client"]) for alert in view.alerts] == [("dropout", "b")]
+    assert view.clients["b"].dropouts == 3  # it did not measure either, before and after
+    assert {(alert["kind"], alert["client"]) for alert in view.alerts} == {("dropout", "b")}
     assert "cable" in view.alerts[0]["reason"]
+    row = shown(view, NOW)["rounds"]["2"]
+    assert (row["participants"], row["contributed"], row["gone"]) == (3, 2, 1)
 
 
 def test_what_was_rolled_back_is_gone_and_was_spent(finished):

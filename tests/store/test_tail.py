@@ -41,8 +41,10 @@ def test_a_changed_line_is_named(journal, change):
     lines = journal.path.read_bytes().splitlines(keepends=True)
     at = next(number for number, line in enumerate(lines) if change[0] in line)
     journal.path.write_bytes(b"".join([*lines[:at], lines[at].replace(*change, 1), *lines[at + 1 :]]))
+    tail = Tail(journal.path)
+    assert len(tail.read(10**6)) == at if at else True
     with pytest.raises(JournalDamagedError, match=f"line {at + 1}"):
-        Tail(journal.path).read(10**6)
+        tail.read(10**6)
 
 
 def test_records_that_are_gone_are_missed(journal):

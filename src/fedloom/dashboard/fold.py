@@ -95,7 +95,10 @@ def _refused(view: View, record: Record) -> None:
 
 
 def _dropout(view: View, record: Record) -> None:
-    _answer(view, record, "gone").dropouts += 1
+    """Who only did not measure may still train in this round, or has."""
+    measuring = str(record.get("reason") or "").startswith("evaluation:")
+    client = view.client(str(record["client"])) if measuring else _answer(view, record, "gone")
+    client.dropouts += 1
 
 
 def _evaluation(view: View, record: Record) -> None:

@@ -144,7 +144,8 @@ def _made(round: RoundState) -> dict[str, Any]:
 
 def _score(scores: Scores | None, round: RoundState) -> tuple[str | None, float | None]:
     """Name and value, pooled; answers are only generated for the base and at the end."""
-    end = pooled(final) if (final := round.scores.get("final")) else None
+    final = {name: each for name, each in round.scores.get("final", {}).items() if each.label_tokens}
+    end = pooled(final) if final else None
     for of in (scores, end):
         for name in ("accuracy", "rougeL"):
             value = None if of is None else getattr(of, name)
