@@ -22,7 +22,9 @@ def test_pieces_are_the_whole(journal, most_bytes):
         found += records
     assert [dict(each) for each in found] == [dict(each) for each in journal.records()]
     assert tail.bytes_read == tail.bytes_there == journal.path.stat().st_size
+    assert not tail.has_more()
     journal.append("more")
+    assert tail.has_more()
     assert [each.kind for each in tail.read(most_bytes)] == ["more"]
     assert tail.read(most_bytes) == []
 

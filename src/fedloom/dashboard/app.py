@@ -21,7 +21,8 @@ from fedloom.engine.control import ask
 from fedloom.errors import FedLoomError
 from fedloom.store.requests import Request
 
-POLL_SECONDS = 0.4
+POLL_SECONDS = 0.05  # between looks at the size of the journal
+IDLE_SECONDS = 1.0  # until all is reckoned again though nothing came: times go on
 LONGEST_BODY = 16_384  # bytes
 MOST_ROWS = 100
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -122,13 +123,21 @@ async def messages(watch: Watch) -> AsyncIterator[str]:
     before: dict[str, Any] = await asyncio.to_thread(watch.look)
     yield _event("all", before)
     while True:
-        await asyncio.sleep(0.01 if before["file"]["read"] < 1 and not before["file"]["problem"] else POLL_SECONDS)
+        await _something_new(watch)
         after = await asyncio.to_thread(watch.look)
         if after != before:
             yield _event("delta", delta(before, after))
             before = after
         else:
             yield ": nothing new\n\n"  # so that a page that is gone is noticed
+
+
+async def _something_new(watch: Watch) -> None:
+    """Until the journal grew, or times on the page have gone on."""
+    for _ in range(round(IDLE_SECONDS / POLL_SECONDS)):
+        await asyncio.sleep(POLL_SECONDS)
+        if watch.unread():
+            return
 
 
 def _event(name: str, value: Any) -> str:

@@ -41,6 +41,10 @@ class Watch:
             found = shown(self._view, datetime.now(UTC))
             return found | {"file": self._file(), "asked": self._asked()}
 
+    def unread(self) -> bool:
+        """Whether the journal has more than was read of it."""
+        return self._problem is None and self._tail.has_more()
+
     def clients(self, **page: Any) -> dict[str, Any]:
         """One page of the table of clients, as `shown.table` takes it."""
         with self._guard:

@@ -40,6 +40,13 @@ class Tail:
             self.bytes_read += len(line)
         return found
 
+    def has_more(self) -> bool:
+        """Whether the file is longer than what was read; costs no reading."""
+        try:
+            return self.path.stat().st_size != self.bytes_read
+        except OSError:
+            return True
+
     def _is_unfinished(self, line: bytes, unparsed: bool) -> bool:
         """Whether this is a last line that is being written, or was when its process was killed; the next one to write
         cuts it."""
