@@ -20,7 +20,7 @@ LEVELS = {
     "data": 4, "rounds": 4,
     "training": 5, "store": 5,
     "evaluation": 6, "export": 6, "report": 6,
-    "engine": 7, "kits": 7,
+    "engine": 7, "kits": 7, "dashboard": 7,
     "cli": 8, "testing": 8,
     "": 9, "__main__": 9,
 }  # fmt: skip
