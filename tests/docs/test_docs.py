@@ -11,7 +11,7 @@ import pytest
 from fedloom.cli.main import app
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 
 
 def generator():
@@ -22,7 +22,7 @@ def generator():
 
 
 @pytest.mark.parametrize(
-    "name", ["methods.md", "configuration.md", "evidence.md", "personal.md", "privacy.md", "wire.md"]
+    "name", ["methods.md", "configuration.md", "cli.md", "evidence.md", "personal.md", "privacy.md", "wire.md"]
 )
 def test_generated_pages_are_fresh(name):
     written = (ROOT / "docs" / name).read_text(encoding="utf-8")
