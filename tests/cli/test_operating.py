@@ -58,7 +58,7 @@ def test_a_rollback_says_where_things_are_and_the_run_goes_on(run, fedloom):
     assert again.code == 0, again.err
     assert re.search(r"Digest: +(\w+)", again.out)[1] != digest
     assert (run / "adapter" / "adapter_config.json").is_file()
-    assert "rolled back to" in (run / "report.html").read_text()
+    assert "rolled back" in (run / "report.html").read_text()
     assert "the loss went up" in (run / "report.html").read_text()
 
 
