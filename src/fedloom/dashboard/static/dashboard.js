@@ -68,7 +68,7 @@ function summary() {
   fill($("problem"), file.problem ?? "");
   if (asked.length) fill($("said"), `Waiting for the end of the round: ${asked.join(", ")}.`);
   else if ($("said").textContent.startsWith("Waiting")) fill($("said"), "");
-  tiles(about, now, totals);
+  tiles(about, file.driven ? now : null, totals);
   fill($("states"), ...Object.entries(states).filter(([, count]) => count).map(([state, count]) =>
     make("span", { class: `state-${state}` }, make("b", {}, count), ` ${state}`)));
   const possible = { pause: file.driven && !about.paused, continue: file.driven && about.paused, stop: file.driven,
