@@ -41,3 +41,18 @@ def test_fenced_blocks_are_what_they_say(page):
         else:
             lines = [line for line in block.splitlines() if line.startswith("fedloom ")]
             assert [unknown for line in lines for unknown in unknown_in(line)] == []
+
+
+def test_both_readmes_name_the_same_commands_pages_and_methods():
+    english, japanese = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.ja.md"))
+
+    def named(text: str) -> tuple[set[str], ...]:
+        commands = {words.split("#")[0].strip() for words in re.findall(r"^fedloom .*$", text, re.MULTILINE)}
+        pages = {page for page in re.findall(r"\]\(((?:docs/)?[\w./-]+\.md)\)", text) if not page.startswith("README")}
+        methods = set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE))
+        return commands, pages, methods
+
+    for kind, ours, theirs in zip(("command", "page", "method"), named(english), named(japanese), strict=True):
+        assert ours == theirs, f"{kind} in one README alone: {sorted(ours ^ theirs)}"
+        assert ours, kind
+        assert all((ROOT / page).is_file() for page in ours if page.endswith(".md"))
