@@ -33,6 +33,22 @@ def files(path):
     return {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
+def test_prometheus_reads_the_numbers_of_a_run_with_the_token_as_a_header(finished):
+    client = page_of(finished, let_in=False)
+    bearer = {"authorization": f"Bearer {TOKEN}"}
+    for headers in ({}, {"authorization": "Bearer guess"}, {"authorization": TOKEN}):
+        assert client.get("/metrics/run", headers=headers).status_code == 403
+    assert client.get("/api/runs", headers=bearer).status_code == 403, "for /metrics alone"
+    assert client.get("/metrics/other", headers=bearer).status_code == 404
+    said = client.get("/metrics/run", headers=bearer).text.splitlines()
+    records = RunDirectory.open(finished).journal.records()
+    sent = sum(record["bytes_up"] for record in records if "bytes_up" in record)
+    losses = {record["client"]: record["loss"] for record in records if record["kind"] == "evaluation"}
+    assert 'fedloom_round{run="run"} 4.0' in said
+    assert f'fedloom_bytes_up{{run="run"}} {float(sent)}' in said
+    assert all(f'fedloom_client_loss{{client="{name}",run="run"}} {loss}' in said for name, loss in losses.items())
+
+
 EXCLUDE = {"id": "one", "action": "exclude", "seen": 4, "client": "b", "reason": "odd"}
 
 

@@ -33,6 +33,7 @@ def make_app(watches: Watches, token: str, port: int) -> Guard:
     """The application, behind its guard. port: where it is served, as the Host header must name it."""
     routes: list[BaseRoute] = [
         *(Route(path, _static(name), methods=["GET"]) for path, name in _files().items()),
+        Route("/metrics/{run}", _Runs(watches).metrics, methods=["GET"]),
         Route("/api/runs", _Runs(watches).listed, methods=["GET"]),
         Route("/api/runs/{run}/view", _Runs(watches).view, methods=["GET"]),
         Route("/api/runs/{run}/events", _Runs(watches).events, methods=["GET"]),
@@ -71,6 +72,12 @@ class _Runs:
     async def view(self, http: Http) -> Response:
         watch = await self._watch(http)
         return _no_run() if watch is None else JSONResponse(await asyncio.to_thread(watch.look))
+
+    async def metrics(self, http: Http) -> Response:
+        watch = await self._watch(http)
+        if watch is None:
+            return _no_run()
+        return Response(await asyncio.to_thread(watch.metrics), media_type="text/plain; version=0.0.4")
 
     async def events(self, http: Http) -> Response:
         watch = await self._watch(http)

@@ -1,4 +1,4 @@
-"""fastapi and uvicorn: only the dashboard needs them."""
+"""fastapi, uvicorn and prometheus_client: only the dashboard needs them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from fedloom.errors import RunError
 
-NEEDED = ("fastapi", "uvicorn")
+NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
 
 def require_web() -> None:

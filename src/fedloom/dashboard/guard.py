@@ -45,7 +45,7 @@ class Guard:
             return PlainTextResponse("This page is only served under its own address.", 403)
         if request.url.path == "/" and request.method == "GET" and "token" in request.query_params:
             return self._let_in(request)
-        if not self._is(request.cookies.get(self.cookie)):
+        if not self._is(request.cookies.get(self.cookie)) and not self._scrapes(request):
             return PlainTextResponse("Open the address that `fedloom dashboard` printed: it holds the token.", 403)
         if request.method not in READING and not self._from_own_page(request):
             return PlainTextResponse("Changes are only taken from the dashboard's own page.", 403)
@@ -58,6 +58,12 @@ class Guard:
         answer = RedirectResponse("/", 303)
         answer.set_cookie(self.cookie, self.token, httponly=True, samesite="strict", path="/")
         return answer
+
+    def _scrapes(self, request: Request) -> bool:
+        """Whether it is Prometheus, which sends the token as a header and has no cookies; for /metrics alone."""
+        kind, _, given = request.headers.get("authorization", "").partition(" ")
+        reads = request.method in READING and request.url.path.startswith("/metrics/")
+        return reads and kind.lower() == "bearer" and self._is(given)
 
     def _is(self, given: str | None) -> bool:
         return given is not None and hmac.compare_digest(given.encode(), self.token.encode())

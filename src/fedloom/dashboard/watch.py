@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.dashboard.fold import fold_
+from fedloom.dashboard.metrics import exposition
 from fedloom.dashboard.shown import curve, shown, table
 from fedloom.dashboard.state import View
 from fedloom.errors import FedLoomError, RunError
@@ -56,6 +57,12 @@ class Watch:
         with self._guard:
             self._read()
             return curve(self._view, client)
+
+    def metrics(self) -> bytes:
+        """This run for Prometheus."""
+        with self._guard:
+            self._read()
+            return exposition([self._view])
 
     def _read(self) -> None:
         until = time.monotonic() + READ_SECONDS
