@@ -51,6 +51,7 @@ def test_two_processes_measure_the_same_as_one(tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_time_limit_begins_nothing_after_it(tmp_path):
     out = tmp_path / "out"
     out.mkdir()

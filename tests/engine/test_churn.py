@@ -13,6 +13,7 @@ from fedloom.rounds.roster import drawn
 from fedloom.spec.experiment import ClientTable
 from fedloom.testing.engine import NAMES, PretendEngine, pretend_experiment
 from fedloom.testing.federation import tiny_federation
+from tests.some import mostly_slow
 
 METHODS = ("loom", "fedit", "flora", "ffa", "fedsa", "fedalt")
 MANY = tuple(f"c{number}" for number in range(8))
@@ -36,7 +37,7 @@ def many(over_selection=0.5, participation=0.5, **rounds):
     return experiment.model_copy(update={"clients": clients, "rounds": table})
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", mostly_slow(METHODS, "loom", "fedsa"))
 def test_clients_train_and_are_measured_while_they_are_there(method, make_loop):
     loop = make_loop(coming(method, a={"joins": 3}, b={"leaves": 3}))
     assert drive(loop).round == 4

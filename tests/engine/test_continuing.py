@@ -24,6 +24,7 @@ from fedloom.store.ledger import Ledger
 from fedloom.store.requests import Request
 from fedloom.store.run_directory import RunDirectory
 from fedloom.testing.federation import tiny_federation
+from tests.some import mostly_slow
 
 PRIVATE = '\n[privacy]\nunit = "example"\ndelta = 1e-5\nnoise_multiplier = 2.0\n'
 
@@ -130,7 +131,7 @@ def test_old_rows_that_are_not_here_are_left_out_with_the_reason(tmp_path):
     assert list(old.after.clients) == ["site-0"]
 
 
-@pytest.mark.parametrize("method", ["fedsa", "fedalt"])
+@pytest.mark.parametrize("method", mostly_slow(["fedsa", "fedalt"], "fedalt"))
 def test_clients_go_on_from_what_they_kept(method, tmp_path):
     first = ran(tmp_path, method)
     second = continue_run(first.directory, rows(tmp_path / "new", "site-0", "site-1"), rounds=1)
@@ -143,6 +144,7 @@ def test_clients_go_on_from_what_they_kept(method, tmp_path):
     assert old.before.clients["site-1"].loss == pytest.approx(oracle["site-1"].metrics["loss"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_what_was_spent_of_privacy_goes_on_and_cannot_be_forked(tmp_path):
     first = ran(tmp_path, extra=PRIVATE)
     before = Ledger(first.directory / "clients" / "site-0").path.read_bytes()
@@ -174,6 +176,7 @@ def test_a_budget_that_is_used_up_has_to_be_raised(tmp_path):
     assert all(8.0 < one.epsilon <= 14.0 for one in spent.values())
 
 
+@pytest.mark.slow
 def test_sums_under_the_servers_noise_go_on(tmp_path):
     promise = PRIVATE.replace('"example"', '"client"').replace("1e-5", "0.1") + '[rounds]\nweighting = "uniform"\n'
     first = ran(tmp_path, extra=promise)

@@ -25,6 +25,7 @@ from fedloom.store.requests import Request
 from fedloom.store.run_directory import RunDirectory
 from fedloom.testing.engine import NAMES, PretendEngine
 from fedloom.testing.engine import pretend_experiment as experiment_of
+from tests.some import mostly_slow
 
 METHODS = ("loom", "flora", "ffa", "fedsa", "fedalt")
 
@@ -74,7 +75,7 @@ def back(to, id="back"):
     return Request(id, "rollback", to=to, reason="it went wrong")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", mostly_slow(METHODS, "loom", "fedalt"))
 def test_after_a_rollback_the_run_ends_as_one_that_never_took_the_bad_round(method, driven, make_loop):
     experiment = experiment_of(method, rounds={"participation": 0.5})
     loop, state = driven(experiment, (3, back(2)))
@@ -321,6 +322,7 @@ def interrupted_at(number, patched):
         patched.setattr(os, name, wrapped(getattr(os, name), name))
 
 
+@pytest.mark.slow
 def test_whichever_system_call_is_the_last_the_run_is_whole(driven, tmp_path, monkeypatch):
     """Either nothing was asked, or the next process does all of it, once."""
     loop, _ = driven(experiment_of("fedit"))

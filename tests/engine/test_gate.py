@@ -19,6 +19,7 @@ from fedloom.spec.experiment import PrivacyTable, ServerTable
 from fedloom.spec.gate_table import GateTable
 from fedloom.testing.attacks import scaled
 from fedloom.testing.engine import NAMES, PretendEngine, pretend_experiment
+from tests.some import mostly_slow
 
 OPEN, SHUT = 1e9, 0.0  # in percent: limits that no model exceeds, or any that is worse
 
@@ -56,7 +57,7 @@ def digest(state):
     return [part.digest() for part in parts], [tensor.tolist() for tensor in tensors], dict(state.last_rounds)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", mostly_slow(METHODS, "loom", "fedit", "fedalt"))
 def test_an_open_gate_changes_nothing_but_what_is_written_down(method, make_loop):
     plain = drive(make_loop(pretend_experiment(method), name="plain"))
     asked = []
@@ -70,7 +71,7 @@ def test_an_open_gate_changes_nothing_but_what_is_written_down(method, make_loop
     assert measured == 3 * (1 + 4 + 1), "the candidate's measure is that of its round"
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", mostly_slow(METHODS, "loom", "fedit", "fedalt"))
 def test_a_rejected_round_leaves_no_trace_in_the_state(method, make_loop):
     asked = []
     loop = make_loop(gated(method), attacked((2,), watch=asked))
@@ -149,7 +150,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("method", "round", "place"), CASES)
+@pytest.mark.parametrize(("method", "round", "place"), mostly_slow(CASES, *CASES[:2], CASES[-1]))
 def test_a_run_that_was_killed_around_a_decision_ends_with_the_same_digest(
     method, round, place, make_loop, monkeypatch
 ):

@@ -14,6 +14,7 @@ from fedloom.store.ledger import Ledger
 from fedloom.store.requests import Request
 from fedloom.store.run_directory import RunDirectory
 from fedloom.testing.federation import tiny_federation
+from tests.some import mostly_slow
 
 PRIVATE = '\n[privacy]\nunit = "example"\ndelta = 1e-5\nnoise_multiplier = 2.0\n'
 
@@ -23,7 +24,7 @@ def ran(folder, method, extra=""):
     return fedloom.run(parse(config.read_text(), where=str(config), folder=folder), root=folder / "runs")
 
 
-@pytest.mark.parametrize("method", ["fedsa", "fedalt"])
+@pytest.mark.parametrize("method", mostly_slow(["fedsa", "fedalt"], "fedalt"))
 def test_clients_go_on_from_what_they_kept_of_the_round_that_stays(method, tmp_path):
     result = ran(tmp_path, method)
     store = ClientStore(result.directory / "clients" / "site-1")
