@@ -23,6 +23,7 @@ def test_the_runs_differ_in_nothing_but_their_promise(data, tmp_path):
     assert free.training == weak.training == strong.training
 
 
+@pytest.mark.slow
 def test_a_run_is_audited_and_becomes_a_line_of_the_table(tmp_path, monkeypatch):
     import fedloom
 

@@ -28,6 +28,7 @@ def test_every_client_has_one_digit_or_two_neighbours():
         )
 
 
+@pytest.mark.slow
 def test_images_are_compared_with_all_weights_trained(pictures):
     suite, problem = pictures
     still, again, learned = (suite.references["full"](problem, rate) for rate in (1e-12, 1e-12, 1e-2))

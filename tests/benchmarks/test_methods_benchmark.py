@@ -30,6 +30,7 @@ def toy(tmp_path):
     return suite, next(iter(suite.settings.values())), tmp_path
 
 
+@pytest.mark.slow
 def test_one_command_measures_all_and_more_seeds_extend_it(tmp_path):
     options = ("--variants", "loom", "rbla", "local", "central@2")
     data, cells = run("classification", tmp_path, *options, "--seeds", "0")

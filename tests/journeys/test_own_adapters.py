@@ -82,6 +82,7 @@ def test_bases_of_unequal_bits_take_part(tmp_path):
     assert not journal(result, "dropout") + journal(result, "refused")
 
 
+@pytest.mark.slow
 def test_every_setting_runs_and_is_another_model(tmp_path):
     settings = ("", 'combine = "factors"', 'mixer = "static"', 'mixer = "sum"', "train_rest = true", "mixer_rate = 0.1")
     digests = set()

@@ -109,7 +109,8 @@ def test_swapping_clients_leaves_no_tensors_behind(load, kit):
         rank = 1 + client % 7
         load_start(base, Start(kit.random_adapter(base, (rank,), seed=client)), dict.fromkeys(base.modules, "ab"))
         clear(base)
-        counts.append(living())
+        if client in (0, 49):  # looking through all objects of a long session takes a second each time
+            counts.append(living())
     assert counts[-1] == counts[0]
 
 

@@ -20,6 +20,7 @@ from fedloom.spec.experiment import MethodTable
 from fedloom.store.client_store import ClientStore
 from fedloom.store.run_directory import RunDirectory
 from tests.engine.flower.grid import MemoryGrid, changing, client, failing, never
+from tests.some import mostly_slow
 
 SOON = Patience(come=0.0, describe=30.0, deadline=30.0)
 NAMES = ("site-0", "site-1", "site-2")
@@ -232,7 +233,7 @@ def test_a_client_that_is_not_connected_is_assigned_nothing(pilot, tmp_path):
     assert all("not connected" in record["reason"] for record in lost)
 
 
-@pytest.mark.parametrize("method", ["fedsa", "fedalt"])
+@pytest.mark.parametrize("method", mostly_slow(["fedsa", "fedalt"], "fedsa"))
 def test_models_of_their_own_stay_at_the_sites_and_the_run_says_so(pilot, tmp_path, method):
     personal = pilot.model_copy(update={"method": MethodTable(name=method)})
     here = run(personal, root=tmp_path / "local")

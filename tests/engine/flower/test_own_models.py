@@ -15,6 +15,7 @@ from fedloom.store import unfinished
 from fedloom.store.own_model import FILE, load_own_model
 from fedloom.testing.federation import tiny_federation
 from tests.engine.flower.test_exchange import NAMES, SOON, grid_of, records
+from tests.some import mostly_slow
 
 
 def tensors_of(start):
@@ -33,7 +34,10 @@ def files_below(path):
 
 
 @pytest.mark.parametrize(
-    ("method", "task"), [("fedalt", "generation"), ("fedsa", "generation"), ("fedalt", "classification")]
+    ("method", "task"),
+    mostly_slow(
+        [("fedalt", "generation"), ("fedsa", "generation"), ("fedalt", "classification")], ("fedalt", "generation")
+    ),
 )
 def test_a_site_has_bit_for_bit_what_a_run_on_one_machine_has(method, task, tmp_path):
     pilot = load(tiny_federation(tmp_path / "sites", rounds=2, method=method, task=task))
