@@ -49,8 +49,8 @@ def score_text(found: Comparison) -> str:
     what = "label" if found.portraits[0].kind == "labels" else "words"
     verb = "takes" if what == "label" else "take"
     return (
-        f"Non-IID score {found.score:.3f}, from 0 (all alike) to 1 (nothing in common): so much of the doubt whose "
-        f"a row is {'its' if what == 'label' else 'the'} {what} {verb} away. Clients that are alike would have about "
+        f"Non-IID score {found.score:.3f}, from 0 (all alike) to 1 (nothing in common): the share of "
+        f"the doubt about whose a row is that its {what} {verb} away. Clients that are alike would have about "
         f"{found.by_chance:.3f} by chance, being so small"
     )
 
