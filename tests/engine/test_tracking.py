@@ -8,6 +8,7 @@ import pytest
 
 from fedloom.engine.run import resume, run
 from fedloom.engine.tracking import track
+from fedloom.errors import RunError
 from fedloom.spec.load import load
 from fedloom.store.run_directory import RunDirectory
 from fedloom.testing.federation import tiny_federation
@@ -95,3 +96,12 @@ def test_wandb_is_offline_and_gets_every_round(finished, tmp_path, monkeypatch):
     assert modes == ["offline"]
     assert Counter(row["round"] for row in rows) == {0: 1, 1: 1, 2: 1}
     assert rows[2]["site-0/train/loss"] == pytest.approx(dict(journaled(finished)["site-0"])[2])
+
+
+def test_a_library_that_fails_is_an_error_of_its_own(finished, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise OSError("no room")
+
+    monkeypatch.setattr("fedloom.engine.tracking.opened", broken)
+    with pytest.raises(RunError, match=r"tensorboard did not take the numbers .*no room"):
+        track(finished, "tensorboard", tmp_path)

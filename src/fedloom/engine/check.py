@@ -35,13 +35,19 @@ def _with_the_least(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={"clients": clients})
 
 
-def _problems_of(experiment: Experiment, sources: Sources) -> list[str]:
+def unreadable(experiment: Experiment, sources: Sources) -> list[str]:
+    """What is wrong with the rows of the clients that may take part, one line for each that cannot be read."""
     problems = []
     for client in active_clients(experiment):
         try:
             sources.client(client.name)
         except FedLoomError as error:
             problems.append(str(error))
+    return problems
+
+
+def _problems_of(experiment: Experiment, sources: Sources) -> list[str]:
+    problems = unreadable(experiment, sources)
     try:
         # The number of classes does not matter for targets and ranks.
         classes = ("0", "1") if experiment.model.classifies else None

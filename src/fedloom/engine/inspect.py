@@ -6,7 +6,8 @@ import secrets
 
 from fedloom.data.clients import Sources, labels
 from fedloom.data.portrait import portrait_of, with_noise
-from fedloom.errors import ConfigError, FedLoomError
+from fedloom.engine.check import unreadable
+from fedloom.errors import ConfigError
 from fedloom.evaluation.heterogeneity import Comparison, compared
 from fedloom.rounds.portrait import Portrait
 from fedloom.rounds.world import active_clients
@@ -44,11 +45,6 @@ def _portrait(
 
 
 def _require_readable(experiment: Experiment, sources: Sources) -> None:
-    problems = []
-    for client in active_clients(experiment):
-        try:
-            sources.client(client.name)
-        except FedLoomError as error:
-            problems.append(str(error))
+    problems = unreadable(experiment, sources)
     if problems:
         raise ConfigError(problems, where=experiment.name)

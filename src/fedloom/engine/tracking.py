@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fedloom.engine.events import Event, Journaled, Observer, Stage
 from fedloom.engine.trackers import Open, opened
+from fedloom.errors import FedLoomError, RunError
 from fedloom.report.points import points, pooled
 from fedloom.spec.experiment import Experiment
 from fedloom.spec.tracking_table import Tracker
@@ -76,11 +77,22 @@ class Tracking:
 
 
 def track(path: Path, to: Tracker, place: Path | None = None) -> Path:
-    """Write all that a run's journal says to one tracker, and return its folder. Raises: as `trackers.opened`."""
+    """Write all that a run's journal says to one tracker, and return its folder. Raises: RunError where its
+    package is not installed, or its library fails."""
     directory = RunDirectory.open(path)
     place = place or directory.path / "tracking"
     found = points(in_force(directory.journal.records()))
-    tracker = opened(to, place, directory.experiment().name)
-    tracker.write([*found, *pooled(found)])
-    tracker.close()
+    try:
+        tracker = opened(to, place, directory.experiment().name)
+        tracker.write([*found, *pooled(found)])
+        tracker.close()
+    except FedLoomError:
+        raise
+    except Exception as error:  # of a library that is not ours
+        raise RunError(
+            f"{to} did not take the numbers",
+            where=place,
+            found=f"{type(error).__name__}: {error}",
+            do="The run is as it was; name another folder with --directory, or another tracker",
+        ) from error
     return place / to

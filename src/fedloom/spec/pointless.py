@@ -53,6 +53,9 @@ def _of_other_keys(experiment: Experiment) -> Iterator[tuple[Path, str]]:
     yield from _of_the_wire(experiment.wire)
     yield from _of_privacy(experiment)
     yield from _of_secure_sums(experiment)
+    if not experiment.tracking.to:
+        for key in ("directory", "wandb_online"):
+            yield ("tracking", key), "means nothing without trackers; name one in to"
     yield from _of_guards(experiment)
     if experiment.data.source is None:
         yield ("data", "partition"), "divides a common source, and [data] source is not given"
