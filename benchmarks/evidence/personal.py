@@ -44,6 +44,12 @@ SCARCE = replace(
     rows_per_client=40,
     held_out=0.5,
 )
+LONGER = replace(
+    TASKS,
+    what="The same with 8 rounds of 10 steps, so that every one of the 80 training rows is seen four times.",
+    rounds=8,
+    local_steps=10,
+)
 
 
 def each_by_itself(data: Path, setting: Setting, seed: int) -> Problem:
@@ -55,8 +61,8 @@ SUITE = Suite(
     name="personal",
     metric="loss",
     grid=Grid(rates=(2e-3,), widenings=0),
-    settings={"tasks": TASKS, "scarce": SCARCE},
-    variants={"tasks": VARIANTS, "scarce": FEW},
+    settings={"tasks": TASKS, "scarce": SCARCE, "longer": LONGER},
+    variants={"tasks": VARIANTS, "scarce": FEW, "longer": FEW},
     problem=each_by_itself,
     reference="local",
 )
