@@ -30,7 +30,7 @@ from statistics import mean
 from typing import Any
 
 import fedloom
-from fedloom.engine.planned import known_of
+from fedloom.engine.planned import head_bytes, known_of
 from fedloom.engine.planner import Planner, what_is_left
 from fedloom.engine.planning import work_of
 from fedloom.engine.probe import probe
@@ -97,7 +97,8 @@ def machines(experiment: Experiment, seconds: float) -> Planner:
     """This machine, as each client's is taken to be."""
     probes, architecture = probe(experiment, list(SLOWER), seconds=seconds)
     # Loading is not simulated: beside it, the memory of these small trainings would hardly differ.
-    known = {one.client: replace(known_of(experiment, one), loading={}) for one in probes}
+    head = head_bytes(experiment)
+    known = {one.client: replace(known_of(experiment, one, head), loading={}) for one in probes}
     here = Planner(architecture, known, None, what_is_left(experiment))
     return here.slower({name: float(factor) for name, factor in SLOWER.items()})
 
@@ -244,15 +245,22 @@ def main() -> None:
     parser.add_argument("--probe-seconds", type=float, default=60.0)
     options = parser.parse_args()
     planner = machines(federation(options.data, 1, options.rounds), options.probe_seconds)
+    found: list[dict[str, Ran]] = []
     with tempfile.TemporaryDirectory() as folder:
-        found = [compared(options.data, seed, options.rounds, planner, folder) for seed in range(1, options.seeds + 1)]
+        for seed in range(1, options.seeds + 1):
+            found.append(compared(options.data, seed, options.rounds, planner, folder))
+            tell(found, options.rounds)
+
+
+def tell(found: Sequence[Mapping[str, Ran]], rounds: int) -> None:
+    """Print and write what the seeds so far gave: a run that is stopped loses only the seed that it was at."""
     rows, record = rows_of(found)
     heads = ["configuration", "simulated s to target", "times sooner than uniform", "final loss", "numbers sent"]
-    print("| " + " | ".join(heads) + " |\n|---|" + "--:|" * 4)
+    print(f"\nafter {len(found)} seeds\n| " + " | ".join(heads) + " |\n|---|" + "--:|" * 4)
     for row in rows:
-        print("| " + " | ".join(row) + " |")
+        print("| " + " | ".join(row) + " |", flush=True)
     RESULTS.mkdir(exist_ok=True)
-    written = {"rounds": options.rounds, "seeds": options.seeds, "slower": SLOWER, "contenders": record}
+    written = {"rounds": rounds, "seeds": len(found), "slower": SLOWER, "contenders": record}
     (RESULTS / "planner.json").write_text(json.dumps(written, indent=2) + "\n")
 
 

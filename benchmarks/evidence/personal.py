@@ -1,4 +1,6 @@
-"""Models of their own: SmolLM2-135M on eight tasks of Natural Instructions, one per client, each measured alone.
+"""Models of their own: SmolLM2-135M on eight tasks of Natural Instructions, one per client, or on ten sites of Dolly.
+
+Every client is measured alone.
 
 Everyone trains at one rate, which is written into the table: a grid for each contender does not fit a small machine.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from evidence.generation import SMALL, problem
+from evidence.generation import DOLLY, SMALL, problem
 from evidence.suite import Problem, Setting, Suite
 from evidence.tuning import Grid
 
@@ -50,6 +52,13 @@ LONGER = replace(
     rounds=8,
     local_steps=10,
 )
+SITES = replace(
+    TASKS,
+    what="SmolLM2-135M on Dolly, ten sites non-IID by category, 80 training rows each, rank 8 for all. "
+    "4 rounds of 4 steps of 4 rows.",
+    data=DOLLY,
+    ranks=(8,) * 10,
+)
 
 
 def each_by_itself(data: Path, setting: Setting, seed: int) -> Problem:
@@ -61,8 +70,8 @@ SUITE = Suite(
     name="personal",
     metric="loss",
     grid=Grid(rates=(2e-3,), widenings=0),
-    settings={"tasks": TASKS, "scarce": SCARCE, "longer": LONGER},
-    variants={"tasks": VARIANTS, "scarce": FEW, "longer": FEW},
+    settings={"tasks": TASKS, "scarce": SCARCE, "longer": LONGER, "sites": SITES},
+    variants={"tasks": VARIANTS, "scarce": FEW, "longer": FEW, "sites": (*FEW, "loomlocal", "fedalt:mixer=sum")},
     problem=each_by_itself,
     reference="local",
 )

@@ -8,6 +8,7 @@ import pytest
 import fedloom
 from fedloom.engine.planned import (
     base_for_planning,
+    head_bytes,
     known_of,
     planner_of,
     probes_in,
@@ -190,3 +191,18 @@ def test_bits_that_a_machine_cannot_load_are_not_planned_and_none_is_an_error(pi
     assert {one.bits for one in plan.clients} == {4}
     with pytest.raises(ConfigError, match=r"client 'site-0': loading the base takes 0 MB.*found 0 MB"):
         replace(planner, known=heavy).plan(within(experiment, memory=9e4))
+
+
+def test_what_travels_counts_a_head_with_the_classes_that_the_rows_have(tmp_path):
+    """Without its rows, planning would know of two classes; these have six."""
+    path = tiny_federation(tmp_path, task="classification", ranks=(1, 1))
+    for place in range(2):
+        rows = [json.dumps({"text": f"row {row}", "label": f"class {row % 6}"}) for row in range(12)]
+        (tmp_path / f"site-{place}.jsonl").write_text("\n".join(rows) + "\n")
+    experiment = load(path)
+    hidden = base_for_planning(experiment).model.config.hidden_size
+    assert head_bytes(experiment) == 4 * 6 * (hidden + 1)
+
+
+def test_a_model_that_writes_texts_sends_no_head(tmp_path):
+    assert head_bytes(load(tiny_federation(tmp_path))) == 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from fedloom.data.clients import Sources, labels
 from fedloom.engine.events import Observer, silent
 from fedloom.engine.importance import latest_importance
 from fedloom.engine.planner import Planner, what_is_left
@@ -41,8 +42,7 @@ def planner_of(experiment: Experiment, folder: Path | None) -> Planner:
     architecture, probes = architecture_of(base), probes_in(folder)
     for one in probes:
         require_base(one, base.digest, architecture, where=f"probe of {one.client!r}")
-    head = float(sum(tensor.numel() * tensor.element_size() for tensor in base.head_tensors().values()))
-    return _planner(experiment, architecture, probes, head)
+    return _planner(experiment, architecture, probes, _bytes_of_head(base))
 
 
 def planner_here(experiment: Experiment, observe: Observer = silent) -> Planner:
@@ -54,7 +54,19 @@ def planner_here(experiment: Experiment, observe: Observer = silent) -> Planner:
         return planner_of(experiment, None)
     names = [client.name for client in experiment.active if client.rank == "auto"]
     probes, architecture = probe(experiment, names, observe=observe)
-    return _planner(experiment, architecture, probes, 0.0)
+    return _planner(experiment, architecture, probes, head_bytes(experiment))
+
+
+def head_bytes(experiment: Experiment) -> float:
+    """What a classifier's head adds to every message, with as many classes as the rows on this machine have."""
+    if not experiment.model.classifies:
+        return 0.0
+    model = experiment.model.model_copy(update={"labels": labels(experiment, Sources(experiment))})
+    return _bytes_of_head(base_for_planning(experiment.model_copy(update={"model": model})))
+
+
+def _bytes_of_head(base: BaseModel) -> float:
+    return float(sum(tensor.numel() * tensor.element_size() for tensor in base.head_tensors().values()))
 
 
 def _planner(experiment: Experiment, architecture: Architecture, probes: Sequence[Probe], head_bytes: float) -> Planner:
@@ -118,8 +130,8 @@ def _read(path: Path) -> Probe:
 
 def base_for_planning(experiment: Experiment) -> BaseModel:
     """The base, with as many classes as are known. Raises: ModelError."""
-    labels = (experiment.model.labels or TWO_CLASSES) if experiment.model.classifies else None
-    return load_base(experiment.model, experiment.lora, labels, longest_text(experiment))
+    classes = (experiment.model.labels or TWO_CLASSES) if experiment.model.classifies else None
+    return load_base(experiment.model, experiment.lora, classes, longest_text(experiment))
 
 
 def write_planned(path: Path, experiment: Experiment) -> None:
