@@ -107,7 +107,7 @@ function curves() {
   fill($("loss-legend"), ...[pooled, ...ones].map(({ name, kind }) => make("span", {},
     svg("svg", { viewBox: "0 0 28 10", "aria-hidden": "true" }, svg("path", { class: kind, d: "M0 5H28" })), name)));
   const scored = rows.filter(([, row]) => row.score !== null);
-  fill($("score-title"), scored.length ? `Pooled ${scored[0][1].score_name}` : "Training loss");
+  fill($("score-title"), scored.length ? `Pooled ${scored[0][1].score_name.replace("rougeL", "ROUGE-L")}` : "Training loss");
   const points = scored.length ? scored.map(([at, row]) => [at, row.score]) : rows.map(([at, row]) => [at, row.training_loss]);
   lines($("score-chart"), `${$("score-title").textContent} by round`, [{ name: "pooled", kind: "pooled", points }]);
   bars($("bytes-chart"), "Megabytes up and down by round", rows.filter(([at]) => at > 0).map(([at, row]) => [at, (row.bytes_up + row.bytes_down) / 1e6]));
