@@ -24,17 +24,25 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def pilot(folder, tmp_path):
-    shutil.copytree(folder, tmp_path / "site", dirs_exist_ok=True)
+    shutil.copytree(folder, tmp_path / "site", ignore=shutil.ignore_patterns("runs"))
     return tmp_path / "site" / "pilot.toml"
 
 
 @pytest.fixture
-def run(fedloom, pilot, tmp_path):
+def run(fedloom, folder, pilot, tmp_path):
+    """run(old, new): the directory of a run, with that change; one run for all tests that change nothing."""
+
+    def ran(config, root):
+        if not (root / "tiny").exists():
+            outcome = fedloom("run", config, "--root", root)
+            assert outcome.code == 0, outcome.err
+        return root / "tiny"
+
     def of(old="", new=""):
         pilot.write_text(pilot.read_text().replace(old, new))
-        outcome = fedloom("run", pilot, "--root", tmp_path / "runs")
-        assert outcome.code == 0, outcome.err
-        return tmp_path / "runs" / "tiny"
+        if old:
+            return ran(pilot, tmp_path / "runs")
+        return shutil.copytree(ran(folder / "pilot.toml", folder / "runs"), tmp_path / "runs" / "tiny")
 
     return of
 

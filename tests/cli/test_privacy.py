@@ -21,15 +21,24 @@ def private(tmp_path_factory):
 
 @pytest.fixture
 def pilot(private, tmp_path):
-    shutil.copytree(private, tmp_path / "site", dirs_exist_ok=True)
+    shutil.copytree(private, tmp_path / "site", ignore=shutil.ignore_patterns("runs"))
     return tmp_path / "site" / "pilot.toml"
 
 
+@pytest.fixture(scope="module")
+def made():
+    """What was run already."""
+    return {}
+
+
 @pytest.fixture
-def run(fedloom, pilot, tmp_path):
-    outcome = fedloom("run", pilot, "--root", tmp_path / "runs")
-    assert outcome.code == 0, outcome.err
-    return tmp_path / "runs" / "tiny", outcome
+def run(fedloom, private, made, tmp_path):
+    """A copy of the directory of one run, and what was printed."""
+    if not made:
+        made["outcome"] = fedloom("run", private / "pilot.toml", "--root", private / "runs")
+        assert made["outcome"].code == 0, made["outcome"].err
+    shutil.copytree(private / "runs" / "tiny", tmp_path / "runs" / "tiny")
+    return tmp_path / "runs" / "tiny", made["outcome"]
 
 
 def words(outcome):

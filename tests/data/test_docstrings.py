@@ -94,6 +94,7 @@ def test_the_standard_library_gives_thousands_of_distinct_rows_in_a_fixed_order(
         assert len({row[column] for row in everything}) == len(everything)
 
 
+@pytest.mark.slow
 def test_torch_is_read_in_seconds():
     start = time.process_time()
     prompts = {row["prompt"] for row in docstring_rows(["torch"])}

@@ -20,6 +20,7 @@ from fedloom.store.run_directory import RunDirectory
 from fedloom.testing.engine import NAMES, PretendEngine
 from fedloom.testing.engine import pretend_experiment as experiment_of
 from fedloom.testing.federation import tiny_federation
+from tests.some import mostly_slow
 
 
 def kinds(loop, kind):
@@ -120,7 +121,7 @@ def down(directory):
     return sum(record["bytes_down"] for record in directory.journal.records() if record.kind == "contribution")
 
 
-@pytest.mark.parametrize("damage", ["lost", "damaged"])
+@pytest.mark.parametrize("damage", mostly_slow(["lost", "damaged"], "damaged"))
 def test_a_client_that_lacks_a_piece_is_sent_all_and_ends_with_the_same_digest(pilot, undisturbed, tmp_path, damage):
     def disturb(event):
         if getattr(event, "kind", "") == "round_committed" and event.fields["round"] == 2:

@@ -22,9 +22,12 @@ from fedloom.rounds.state import RunState
 from fedloom.rounds.world import world_of
 from fedloom.store.run_directory import RunDirectory
 from fedloom.testing.federation import tiny_federation
+from tests.some import mostly_slow
+
+TASKS = ["generation", "classification", "image-classification"]
 
 
-@pytest.fixture(scope="module", params=["generation", "classification", "image-classification"])
+@pytest.fixture(scope="module", params=mostly_slow(TASKS, "generation", "image-classification"))
 def pilot(request, tmp_path_factory):
     return fedloom.load(tiny_federation(tmp_path_factory.mktemp(request.param), task=request.param, rounds=2))
 

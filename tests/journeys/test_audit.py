@@ -14,7 +14,7 @@ CANARIES = "[privacy]\ncanaries = 50\n"
 STRONG = CANARIES + 'unit = "example"\nepsilon = 0.5\ndelta = 1e-5\n'
 
 
-@pytest.fixture(scope="module", params=mostly_slow(["generation", "classification"], "generation"))
+@pytest.fixture(scope="module", params=mostly_slow(["generation", "classification"], "classification"))
 def audits(request, tmp_path_factory):
     """The task, and the same run without noise and with strong noise, audited."""
     return request.param, *(audited(tmp_path_factory.mktemp("audit"), request.param, one) for one in (CANARIES, STRONG))

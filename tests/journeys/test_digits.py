@@ -13,6 +13,7 @@ import fedloom
 from fedloom.data.clients import Sources
 from fedloom.engine.events import ClientBegins
 from fedloom.testing.tiny import tiny_vit
+from tests.some import mostly_slow
 
 datasets = pytest.importorskip("datasets")
 digits = pytest.importorskip("sklearn.datasets").load_digits()
@@ -99,7 +100,7 @@ def from_jsonl(tmp_path_factory):
     return fedloom.run(federation(folder), root=folder / "runs")
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way != "jsonl"])
+@pytest.mark.parametrize("way", mostly_slow([way for way in WAYS if way != "jsonl"], "csv", "hugging face"))
 def test_the_same_images_give_the_same_model_however_they_are_stored(way, from_jsonl, tmp_path):
     assert fedloom.run(federation(tmp_path / "site", way=way), root=tmp_path / "runs").digest == from_jsonl.digest
 
@@ -114,7 +115,7 @@ def test_clients_of_one_label_each_come_closer_to_all_labels_together(tmp_path):
     assert summary.federated.pooled.loss < summary.base.pooled.loss
 
 
-@pytest.mark.parametrize("method", ["rbla", "zeropad"])
+@pytest.mark.parametrize("method", mostly_slow(["rbla", "zeropad"], "zeropad"))
 def test_other_methods_learn_too(method, tmp_path):
     result = fedloom.run(
         federation(tmp_path / "site", method=method, partition=MIXED, steps=40), root=tmp_path / "runs"

@@ -10,6 +10,7 @@ import pytest
 import fedloom
 from fedloom.errors import ConfigError
 from fedloom.testing.federation import tiny_federation
+from tests.some import mostly_slow
 
 BITS = {"site-0": "none", "site-1": 8, "site-2": 4}
 SECURE = "\n[secure_aggregation]\nenabled = true\n\n[rounds]\nmax_update_norm = 50.0\n"
@@ -27,7 +28,7 @@ def records(result, kind):
     return [line for line in lines if line["kind"] == kind]
 
 
-@pytest.mark.parametrize("task", ["generation", "classification"])
+@pytest.mark.parametrize("task", mostly_slow(["generation", "classification"], "classification"))
 def test_clients_with_unequal_bits_say_together_what_matters(task, tmp_path):
     path = tiny_federation(tmp_path, task=task, rounds=2)
     clients = tuple(one.model_copy(update={"bits": BITS[one.name]}) for one in fedloom.load(path).clients)

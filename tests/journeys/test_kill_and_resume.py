@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fedloom.testing.federation import tiny_federation
+from tests.some import mostly_slow
 
 # The process kills itself at its n-th fsync of a path that holds a text: in a journal line, in a file of a checkpoint,
 # in what a client keeps, before or after the rename.
@@ -29,14 +30,11 @@ main()
 """
 
 
-QUICK = [("loom", 0.62), ("fedsa", 0.62), ("fedalt", 0.8)]
-SLOW = [
-    *(("loom", moment) for moment in (0.05, 0.3, 0.5, 0.8, 0.98)),
-    ("fedsa", 0.98),
-    ("fedalt", 0.62),
-    ("fedalt", 0.98),
+MOMENTS = [
+    *(("loom", moment) for moment in (0.05, 0.3, 0.5, 0.62, 0.8, 0.98)),
+    *(("fedsa", moment) for moment in (0.62, 0.98)),
+    *(("fedalt", moment) for moment in (0.62, 0.8, 0.98)),
 ]
-MOMENTS = [*QUICK, *(pytest.param(*moment, marks=pytest.mark.slow) for moment in SLOW)]
 
 
 def fedloom(*arguments: object, dying_at: int | None = None, where: str = "") -> subprocess.CompletedProcess[str]:
@@ -72,7 +70,7 @@ def undisturbed(config, tmp_path_factory) -> tuple[str, int]:
     return digest(done.stdout), int(re.search(r"fsyncs (\d+)", done.stdout)[1])
 
 
-@pytest.mark.parametrize(("config", "moment"), MOMENTS, indirect=["config"])
+@pytest.mark.parametrize(("config", "moment"), mostly_slow(MOMENTS, ("loom", 0.62)), indirect=["config"])
 def test_killed_at_any_write_it_ends_with_the_same_digest(config, undisturbed, tmp_path, moment):
     expected, fsyncs = undisturbed
     killed = fedloom("run", config, "--root", tmp_path, dying_at=max(1, round(moment * fsyncs)))
@@ -81,7 +79,7 @@ def test_killed_at_any_write_it_ends_with_the_same_digest(config, undisturbed, t
 
 
 @pytest.mark.parametrize("config", ["fedsa"], indirect=True)
-@pytest.mark.parametrize("write", [10, *(pytest.param(write, marks=pytest.mark.slow) for write in (2, 6, 7))])
+@pytest.mark.parametrize("write", mostly_slow([2, 6, 7, 10], 10))
 def test_killed_while_a_client_puts_away_what_it_keeps_it_ends_with_the_same_digest(
     config, undisturbed, tmp_path, write
 ):

@@ -14,6 +14,7 @@ from fedloom.spec.load import parse
 from fedloom.store.client_store import ClientStore
 from fedloom.store.run_directory import RunDirectory
 from fedloom.testing.federation import tiny_federation
+from tests.some import mostly_slow
 
 SECURE = "\n[rounds]\nmax_update_norm = 100.0\n\n[secure_aggregation]\nenabled = true\n"
 PRIVATE = '\n[privacy]\nunit = "example"\ndelta = 1e-5\nepsilon = 20\n'
@@ -34,7 +35,10 @@ def kept(result, client, round):
     return ClientStore(RunDirectory.open(result.directory).clients / client).load(round)
 
 
-@pytest.mark.parametrize("task", ["generation", "classification", "image-classification"])
+@pytest.mark.parametrize(
+    "task",
+    mostly_slow(["generation", "classification", "image-classification"], "generation", "image-classification"),
+)
 def test_clients_learn_and_are_measured_with_their_own_models(task, tmp_path):
     result = ran(tmp_path, task=task)
     assert not journal(result, "dropout") + journal(result, "refused")

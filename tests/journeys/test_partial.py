@@ -12,6 +12,7 @@ from fedloom.aggregation.method import Law
 from fedloom.aggregation.registry import METHODS
 from fedloom.engine.finished import evaluate_again, load_finished
 from fedloom.testing.federation import tiny_federation
+from tests.some import mostly_slow
 
 SECURE = "[secure_aggregation]\nenabled = true\n[rounds]\nmax_update_norm = 100.0\n"
 LEFT_OUT = ({"q_proj": 0}, {"v_proj": 0}, {"0.self_attn.q_proj": 0, "v_proj": 0})
@@ -32,7 +33,7 @@ def partial(folder, name, extra=""):
     return fedloom.run(experiment.model_copy(update={"clients": tuple(clients)}), root=folder / "runs")
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", mostly_slow(METHODS, "loom", "rbla", "ffa", "fedalt"))
 def test_every_method_trains_what_each_client_trains(name, tmp_path):
     result = partial(tmp_path, name)
     lines = [json.loads(line) for line in (result.directory / "journal.jsonl").read_text().splitlines()]
@@ -54,7 +55,7 @@ def test_layers_that_only_some_clients_train_are_in_what_is_released(tmp_path):
     assert {side for side in ("q_proj", "v_proj") if any(side in name for name in names)} == {"q_proj", "v_proj"}
 
 
-@pytest.mark.parametrize("name", ["rbla", "loom"])
+@pytest.mark.parametrize("name", mostly_slow(["rbla", "loom"], "loom"))
 def test_under_secure_aggregation_it_is_the_plain_run(name, tmp_path):
     plain, secure = (partial(tmp_path / kind, name, extra) for kind, extra in (("plain", ""), ("secure", SECURE)))
     assert secure.summary.federated.pooled.loss == pytest.approx(plain.summary.federated.pooled.loss, abs=2e-4)

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedloom.aggregation.laws import CLEARLY, audit, check, verify
+from fedloom.aggregation.laws import CLEARLY, check, error, verify
 from fedloom.aggregation.method import Law
 from fedloom.aggregation.registry import METHODS
-from fedloom.aggregation.trials import Trial
+from fedloom.aggregation.trials import Trial, sample_trial
 from fedloom.aggregation.world import Slot, World
 
 VARIANTS = {
@@ -46,14 +46,10 @@ def test_a_declared_law_holds(name, law, trial):
     check(method, law, trial, chosen)
 
 
-@pytest.fixture(scope="module")
-def audits():
-    return {name: audit(method, chosen, trials=20) for name, (method, chosen) in VARIANTS.items()}
-
-
 @pytest.mark.parametrize(("name", "law"), SILENT, ids=lambda value: getattr(value, "name", value))
-def test_a_law_that_is_not_declared_fails_somewhere(audits, name, law):
-    assert audits[name][law] > CLEARLY
+def test_a_law_that_is_not_declared_fails_somewhere(name, law):
+    method, chosen = VARIANTS[name]
+    assert any(error(method, law, sample_trial(seed), chosen) > CLEARLY for seed in range(20))
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))

@@ -11,6 +11,7 @@ from fedloom.training import probe, trial
 from fedloom.training.architecture import architecture_of
 from fedloom.training.probe import NEEDED, number_of_bits, probed
 from fedloom.training.trial import Trial, tried
+from tests.some import mostly_slow
 
 KINDS = ["llama", "bert", "vit"]
 
@@ -56,7 +57,7 @@ def test_the_first_step_is_not_timed(load, monkeypatch):
     assert tried(base, everything(base), steps=3).step_seconds == 1.5
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", mostly_slow(KINDS, "llama"))
 def test_without_time_only_what_is_needed_is_tried(kind, load):
     base = load(kind)
     found = probed(base, seconds=0.0)

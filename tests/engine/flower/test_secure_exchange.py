@@ -18,13 +18,14 @@ from fedloom.spec.secure_table import SecureAggregationTable
 from fedloom.store.run_directory import RunDirectory
 from fedloom.testing.federation import tiny_federation
 from tests.engine.flower.grid import MemoryGrid, client
+from tests.some import mostly_slow
 
 NAMES = ("site-0", "site-1", "site-2")
 SECURE = "\n[rounds]\nmax_update_norm = 50.0\n\n[secure_aggregation]\nenabled = true\n"
 SOON = Patience(come=0.0, describe=30.0, deadline=0.5)
 
 
-@pytest.fixture(scope="module", params=["ffa", "loom"])
+@pytest.fixture(scope="module", params=mostly_slow(["ffa", "loom"], "loom"))
 def experiment(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     return fedloom.load(tiny_federation(folder, rounds=2, method=request.param, task="classification", extra=SECURE))

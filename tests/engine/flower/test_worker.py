@@ -54,12 +54,20 @@ class Process:
         return ask_worker(str(self.directory), asked, patience=patience)
 
 
-@pytest.fixture
-def worker(tmp_path):
+@pytest.fixture(scope="module")
+def common_worker(tmp_path_factory):
     # A socket's path may have 108 bytes, and pytest's folders are long.
-    running = Process(Path(os.path.relpath(tmp_path / "w")))
+    running = Process(Path(os.path.relpath(tmp_path_factory.mktemp("w"))))
     yield running
     running.kill()
+
+
+@pytest.fixture
+def worker(common_worker):
+    """One for all tests, as a start takes seconds; who kills it need not start it again."""
+    if common_worker.process.poll() is not None:
+        common_worker.start()
+    return common_worker
 
 
 def assigned(pilot) -> tuple[Envelope, object]:
