@@ -18,6 +18,7 @@ from fedloom.store import own_model
 from fedloom.store.own_model import FILE, load_own_model, save_own_model
 from fedloom.testing.federation import tiny_federation
 from fedloom.testing.tiny import tiny_llama
+from tests.some import mostly_slow
 
 pytest.importorskip("flwr")
 pytest.importorskip("cryptography")
@@ -81,7 +82,7 @@ def kit(federations, tmp_path) -> Path:
     return Path(shutil.copytree(federations("fedalt") / "kits" / "clients" / "site-1", tmp_path / "kit"))
 
 
-@pytest.mark.parametrize("method", ["fedalt", "fedsa"])
+@pytest.mark.parametrize("method", mostly_slow(["fedalt", "fedsa"], "fedalt"))
 def test_a_site_takes_home_what_a_run_on_one_machine_would_give_it(method, fedloom, federations, tmp_path):
     folder = federations(method)
     assert fedloom("run", folder / "pilot.toml", "--root", tmp_path / "runs").code == 0

@@ -25,6 +25,7 @@ from fedloom.spec.load import load
 from fedloom.store.run_directory import RunDirectory
 from fedloom.testing.federation import tiny_federation
 from fedloom.testing.probes import pretended_probe, write_probes
+from tests.some import mostly_slow
 
 PLANNING = '\n[planning]\ndeadline = "{deadline}"\nranks = [1, 2, 4]\n'
 
@@ -44,7 +45,7 @@ def pilot(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("task", ["generation", "classification"])
+@pytest.mark.parametrize("task", mostly_slow(["generation", "classification"], "classification"))
 def test_the_plan_runs(pilot, tmp_path, task):
     path, folder = pilot(task=task)
     experiment = load(path)

@@ -68,7 +68,10 @@ class Deployment:
         self.serve()
         for client in self.data:
             self.join(client)
-        self.until(lambda: self.fedloom("status", "kits/server").count("online") == len(self.data), "all sites")
+        self.until(self._all_online, "all sites", every=2.0)
+
+    def _all_online(self) -> bool:
+        return self.fedloom("status", "kits/server").count("online") == len(self.data)
 
     def run(self, *more: str, code: int = 0) -> str:
         """Submit the run and follow it to its end; what was printed."""
@@ -84,14 +87,14 @@ class Deployment:
             return []
         return [record for record in RunDirectory.open(self.run_directory).journal.records() if record.kind == kind]
 
-    def until(self, holds: Callable[[], bool], what: str) -> None:
-        """Wait until something holds. Raises: AssertionError with all logs if it does not."""
+    def until(self, holds: Callable[[], bool], what: str, every: float = 0.2) -> None:
+        """Wait until something holds. every: seconds between looks. Raises: AssertionError with all logs."""
         ends = time.monotonic() + PATIENCE
         while not holds():
             assert time.monotonic() < ends, f"{what} did not come\n" + "\n".join(
                 f"--- {path.name}\n{path.read_text()[-2000:]}" for path in self.folder.glob("*.log")
             )
-            time.sleep(0.2)
+            time.sleep(every)
 
     def end(self) -> None:
         """End all that was started, as Ctrl-C would."""
