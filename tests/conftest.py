@@ -8,6 +8,8 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("SE_OFFLINE", "true")  # Selenium looks for drivers on the network, and tells that it was used
+os.environ.setdefault("SE_AVOID_STATS", "true")
 # Tests make their tensors on the processor, and a base model goes to a GPU where there is one: what PyTorch does not
 # see, it does not use. It has to be hidden before torch is imported. tests/journeys/test_gpu.py wants to see it.
 if not os.environ.get("FEDLOOM_TEST_GPU"):
