@@ -88,6 +88,8 @@ class Method:
     change(total, state, facts): what `finish` will add to the delta, in few factors, for server optimizers and for what
         is sent; None: the difference of the two states, which is as wide as both.
     refactors: whether `finish` changes sides that nobody trains, so that they must travel in every round.
+    rebase(new, start, present): what a client trained from an earlier start, as if it had trained from what it would be
+        sent now: for answers that come late. None: what it changed means nothing in a later state. See `rebase`.
     replans: whether clients' ranks may change between rounds: no value of the state has them in its shape.
     server(clients): the server optimizer that goes with it unless the user names another, for so many clients in a run.
     """
@@ -114,6 +116,7 @@ class Method:
     change: Callable[[Summand, GlobalState, RoundFacts], Adapter] | None = None
     server: Callable[[int], ServerOptimizer] = no_server_rule
     refactors: bool = False
+    rebase: Callable[[Adapter, Adapter, Adapter], Adapter] | None = None
     replans: bool = False
     settings: type = field(default=NoSettings)
 

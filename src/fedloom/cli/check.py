@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fedloom.cli.console import Config, console
 from fedloom.spec.disclosure import disclosures
+from fedloom.spec.late_words import late_words
 from fedloom.spec.load import load
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ def command(config: Config) -> None:
         console.print(f"  {name}: rank {client.rank}, {rows.train} rows to train, {rows.held_out} held out{dropped}")
     for line in disclosures(experiment):
         console.print(f"  {line}")
+    if experiment.rounds.late == "next":
+        console.print(f"  {late_words(experiment.rounds)}")
     _say_noise(experiment, facts)
     console.print(
         f"{config} can run: {experiment.method.name} on {facts.base} ({facts.dtype}), {len(facts.modules)} modules "

@@ -10,7 +10,7 @@ from fedloom.evaluation.scores import measured, missing, scores_of
 from fedloom.report.happened import EVENTS, GATE, ROBUST, ROUTINE, events_of
 from fedloom.report.similarity import unusable
 from fedloom.report.values import Similarity, SumRelease
-from fedloom.rounds.standing import EXCLUDED, READMITTED
+from fedloom.rounds.standing import EXCLUDED, LATE, READMITTED
 from fedloom.store.in_force import COMMITTED, CONTINUED, CONTROL, OF_THE_END, ROLLED_BACK
 from fedloom.store.requests import CONTINUE, PAUSE, ROLLBACK, STOP
 
@@ -99,6 +99,13 @@ def _dropout(view: View, record: Record) -> None:
     measuring = str(record.get("reason") or "").startswith("evaluation:")
     client = view.client(str(record["client"])) if measuring else _answer(view, record, "gone")
     client.dropouts += 1
+
+
+def _late(view: View, record: Record) -> None:
+    """Not an answer: how long those took says when others are overdue."""
+    client, number = view.client(str(record["client"])), int(record.get("round") or 0)
+    client.last, client.last_round = "late", number
+    view.round(number).answered.setdefault(client.name, "late")
 
 
 def _evaluation(view: View, record: Record) -> None:
@@ -201,6 +208,7 @@ _FOLDS: dict[str, Callable[[View, Record], None]] = {
     "contribution": _contribution,
     "refused": _refused,
     "dropout": _dropout,
+    LATE: _late,
     "evaluation": _evaluation,
     "run_finished": _finished,
     "resumed": _resumed,

@@ -91,7 +91,7 @@ def _now(view: View, now: datetime) -> dict[str, Any] | None:
         "round": round.number,
         "started": round.started,
         "participants": len(round.participants),
-        "answered": len(round.answered),
+        "answered": sum(round.answered.get(name, "late") != "late" for name in round.participants),
         "seconds_left": None if left is None else int(left),
         "run_seconds_left": None if whole is None else int(whole),
     }

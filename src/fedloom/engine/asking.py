@@ -44,6 +44,8 @@ def asked_of(
     chain = _complete(loop, state) if loop.in_pieces else state.chain
     importance = importance_before(loop, state.round + 1)
     for client in _in_turn(loop, participants):
+        if client in loop.underway:
+            continue  # an answer of its own comes first, and nobody waits for that
         for stage in missing:
             if client in missing[stage]:
                 yield stage, _sent(loop, chain, _to_measure(loop, state, client, common, stage))

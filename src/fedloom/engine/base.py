@@ -71,9 +71,12 @@ class Ask:
     at_most: int
 
 
-def late(assignment: Assignment) -> Late:
-    """That an assignment is not waited for."""
-    return Late(assignment.round, assignment.client, "enough others had answered")
+ENOUGH = "enough others had answered"
+
+
+def late(assignment: Assignment, reason: str = ENOUGH, *, underway: bool = False) -> Late:
+    """That an assignment is not waited for. underway: its answer is taken all the same when it comes."""
+    return Late(assignment.round, assignment.client, reason, underway=underway)
 
 
 class Engine(Protocol):
@@ -97,6 +100,14 @@ class Engine(Protocol):
 
         enough: whether no further training is waited for, asked whenever one would be: the others are `Late`.
         """
+        ...
+
+    def overdue(self) -> Iterator[Reply | Dropout]:
+        """What has come by now of trainings that were `Late` and underway; nobody waits. Each answer comes once."""
+        ...
+
+    def give_up(self, client: str) -> None:
+        """An answer that is underway is not taken any more."""
         ...
 
     def relay(self, asked: Sequence[Ask]) -> Iterator[tuple[Ask, bytes | Dropout]]:

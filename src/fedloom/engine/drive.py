@@ -5,8 +5,9 @@ from __future__ import annotations
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
+from fedloom.engine.answers import held, journal_asking, journal_contribution, validate_answer
 from fedloom.engine.asking import TRAIN, Asked, asked_of, with_chain
 from fedloom.engine.base import Reply
 from fedloom.engine.checkpoints import load_state, save_state
@@ -14,6 +15,7 @@ from fedloom.engine.client_privacy import client_noise, spend
 from fedloom.engine.control import Word, going_on, taken
 from fedloom.engine.gate import gated, settle, stopped_by_gate
 from fedloom.engine.importance import journal_importance
+from fedloom.engine.lateness import at_work, forget_counted, forget_lost, give_up_all, journal_late, with_late
 from fedloom.engine.loop import Loop, server_optimizer
 from fedloom.engine.losses import pooled_losses
 from fedloom.engine.privacy_extra import privacy_part
@@ -23,12 +25,11 @@ from fedloom.engine.similarity import journal_similarity
 from fedloom.errors import ContributionRefusedError
 from fedloom.rounds.assign import masking_of
 from fedloom.rounds.client_noise import ClientNoise, clipped
-from fedloom.rounds.messages import Assignment, Contribution, Dropout, Late, Masking, holding
+from fedloom.rounds.messages import Assignment, Contribution, Dropout, Late, Masking
 from fedloom.rounds.roster import drawn, wanted
-from fedloom.rounds.standing import LATE, comings, excluded_clients
+from fedloom.rounds.standing import comings, excluded_clients
 from fedloom.rounds.state import RunState
 from fedloom.rounds.step import Tally, fold, require_enough, step
-from fedloom.rounds.validate import update_norm, validate, validate_masked, validate_measured
 
 
 def drive(loop: Loop) -> RunState:
@@ -36,6 +37,7 @@ def drive(loop: Loop) -> RunState:
     operator has a word."""
     begun = loop = going_on(loop)
     loop = as_replanned(loop, [record for record in loop.records() if record["kind"] == REPLANNED])
+    forget_lost(loop)
     states = [_begin(loop)]  # the latest alone, as nobody holds one while the next is being saved: they may be large
     # A run that was killed after a commit has not measured that round yet.
     due = "base" if states[-1].round == 0 else "round"
@@ -53,6 +55,7 @@ def drive(loop: Loop) -> RunState:
         loop = replanned(loop, states[-1].round)
         states.append(_one_round(loop, states.pop(), due))
         due = "round"
+    give_up_all(loop, states[-1].round)
     _measure(loop, states[-1], due, "final")
     return states[-1]
 
@@ -75,15 +78,17 @@ def _one_round(loop: Loop, state: RunState, due: str) -> RunState:
     round, began = state.round + 1, time.monotonic()
     quarantine(loop, state.round)
     shut_out = excluded_clients(loop.directory.journal.records())
-    participants = drawn(loop.experiment, round, shut_out, seed=loop.world.round_seed)
-    enough = None if loop.experiment.rounds.over_selection is None else wanted(loop.experiment, round, shut_out)
+    working = at_work(loop, round)
+    unasked = {*shut_out, *working}
+    participants = drawn(loop.experiment, round, unasked, seed=loop.world.round_seed)
+    enough = None if loop.experiment.rounds.over_selection is None else wanted(loop.experiment, round, unasked)
     absent = {**({"excluded": sorted(shut_out)} if shut_out else {}), **comings(loop.experiment, round)}
-    more = {} if enough is None else {"wanted": enough}
+    more = {**({"at_work": working} if working else {}), **({} if enough is None else {"wanted": enough})}
     loop.journal("round_started", round=round, participants=sorted(participants), **absent, **more)
     rows = {client: known.train for client, known in loop.federation.rows.items()}
     masking = masking_of(loop.experiment, loop.world, participants, rows, secrets.token_bytes(32))
     asked = asked_of(loop, state, (due,), participants, masking)
-    after, clients = _stepped(loop, state, asked, masking, enough)
+    after, clients = _stepped(loop, state, asked, masking, enough, shut_out)
     del asked  # it holds the state, too
     after = with_chain(loop, state, after)
     state, decision = gated(loop, state, after, _measure)
@@ -98,13 +103,19 @@ def _one_round(loop: Loop, state: RunState, due: str) -> RunState:
         contributions=len(clients),
         details={**details, **decision},
     )
+    forget_counted(loop)
     settle(loop, round, decision)
     journal_similarity(loop, state)
     return state
 
 
 def _stepped(
-    loop: Loop, state: RunState, asked: Iterable[Asked], masking: Masking | None, enough: int | None
+    loop: Loop,
+    state: RunState,
+    asked: Iterable[Asked],
+    masking: Masking | None,
+    enough: int | None,
+    shut_out: Collection[str],
 ) -> tuple[RunState, list[str]]:
     """The next state and who contributed; the sums are forgotten before it is saved."""
     waiting: list[Reply] = []
@@ -114,13 +125,14 @@ def _stepped(
         tally = privacy_part("secure_round").secure_tally(loop.engine, loop.journal, masking, waiting)
     elif loop.experiment.robust.enabled:
         tally = robust_tally(loop, state.round + 1, waiting)
+    tally = with_late(loop, state, tally, shut_out)
     minimum, optimizer = loop.experiment.rounds.min_clients, server_optimizer(loop)
     if noise is not None:
         require_enough(tally, state.round + 1, minimum)
         spend(loop, state.round + 1, noise)
     after = step(tally, loop.method, loop.world, state, min_clients=minimum, optimizer=optimizer, noise=noise)
     journal_importance(loop, state.round + 1, tally.importance)
-    return after, list(tally.clients)
+    return after, [*tally.clients, *tally.late]
 
 
 def _collect(
@@ -159,31 +171,31 @@ def _taken(
     noise: ClientNoise | None,
 ) -> Tally:
     """The tally after one answer, which is journaled."""
-    _journal_asking(loop, answer)
+    journal_asking(loop, answer)
     if isinstance(answer, Late) and purpose == TRAIN:
-        loop.journal(LATE, round=answer.round, client=answer.client, reason=answer.reason)
+        journal_late(loop, answer)
         return tally
     if isinstance(answer, Dropout):
         reason = answer.reason if purpose == TRAIN else f"evaluation: {answer.reason}"
         loop.journal("dropout", round=answer.round, client=answer.client, reason=reason)
         return tally
     try:
-        _validate(loop, purpose, answer)
+        validate_answer(loop, answer)
     except ContributionRefusedError as error:
         round, reason = answer.assignment.round, str(error)
         loop.journal("refused", round=round, client=error.client, module=error.module, reason=reason)
         return tally
-    held = _held(loop, answer)
+    confirmed = held(loop, answer)
     sizes = {"bytes_down": answer.bytes_down, "bytes_up": answer.bytes_up}
     if purpose != TRAIN:
-        journal_evaluation(loop, purpose, answer.contribution, **sizes, **held)
+        journal_evaluation(loop, purpose, answer.contribution, **sizes, **confirmed)
         return tally
     if answer.assignment.masking is not None:
         waiting.append(answer)
         return tally
     if loop.experiment.robust.enabled:
         waiting.append(answer)
-        _journal_contribution(loop, answer, **held)
+        journal_contribution(loop, answer, **confirmed)
         return tally
     weighting = loop.experiment.rounds.weighting
     added, more, within = answer.contribution, dict[str, float](), False
@@ -191,53 +203,8 @@ def _taken(
         added, norm = clipped(added, answer.assignment, loop.method, loop.world, noise.bound)
         more, within = {"change_norm": norm}, norm <= noise.bound
     tally = fold(tally, loop.method, loop.world, answer.assignment, added, weighting, within=within)
-    _journal_contribution(loop, answer, **held, **more)
+    journal_contribution(loop, answer, **confirmed, **more)
     return tally
-
-
-def _journal_asking(loop: Loop, answer: Reply | Dropout) -> None:
-    if answer.asked_again:
-        of = answer if isinstance(answer, Dropout) else answer.assignment
-        loop.journal("asked_again", round=of.round, client=of.client, reason=answer.asked_again)
-
-
-def _held(loop: Loop, answer: Reply) -> dict[str, str]:
-    """For the journal: what the client confirmed to have, if that is what it was to have. It is not sent that again."""
-    asked, holds = answer.assignment, answer.contribution.holds
-    if not asked.pieces or holds != holding(asked.pieces):
-        return {}
-    loop.holds[asked.client] = holds
-    return {"holds": holds}
-
-
-def _validate(loop: Loop, purpose: str, answer: Reply) -> None:
-    """Raises: ContributionRefusedError."""
-    if purpose != TRAIN:
-        validate_measured(answer.contribution, answer.assignment)
-        return
-    if answer.assignment.masking is not None:
-        validate_masked(answer.contribution, answer.assignment)
-        return
-    rows = loop.federation.rows[answer.assignment.client].train
-    bound = loop.experiment.rounds.max_update_norm
-    validate(answer.contribution, answer.assignment, rows=rows, max_update_norm=bound)
-
-
-def _journal_contribution(loop: Loop, answer: Reply, **more: str | float) -> None:
-    contribution = answer.contribution
-    loop.journal(
-        "contribution",
-        round=contribution.round,
-        client=contribution.client,
-        examples=contribution.examples,
-        bytes_down=answer.bytes_down,
-        bytes_up=answer.bytes_up,
-        update_norm=update_norm(contribution, answer.assignment),
-        **more,
-        **({"busy_seconds": answer.busy_seconds} if answer.busy_seconds else {}),
-        **({"ledger": contribution.ledger} if contribution.ledger else {}),
-        **contribution.metrics,
-    )
 
 
 def _measure(loop: Loop, state: RunState, *stages: str) -> None:

@@ -20,7 +20,7 @@ def experiment_of(experiment: Experiment, client: str, **own: Any) -> Experiment
     others = () if apart else tuple(other for other in experiment.clients if other.name != client)
     # One client alone sums nothing securely: how it masks what it sends, its assignments say.
     secure = SecureAggregationTable()
-    alone = {"clients": (client,), "min_clients": 1, "participation": 1.0, "over_selection": None}
+    alone = {"clients": (client,), "min_clients": 1, "participation": 1.0, "over_selection": None, "late": "drop"}
     rounds = experiment.rounds.model_copy(update=alone)
     return experiment.model_copy(update={"clients": (table, *others), "rounds": rounds, "secure_aggregation": secure})
 

@@ -44,6 +44,13 @@ class LocalEngine:
         while (answer := self._next(client, waiting, enough)) is not None:
             yield answer
 
+    def overdue(self) -> Iterator[Reply | Dropout]:
+        """Nothing: a client that is late has not begun."""
+        return iter(())
+
+    def give_up(self, client: str) -> None:
+        """There is nothing to give up."""
+
     def relay(self, asked: Sequence[Ask]) -> Iterator[tuple[Ask, bytes | Dropout]]:
         clients = self._clients()
         for ask in asked:

@@ -28,6 +28,7 @@ class Loop:
 
     stages: which evaluations are made ("base" before round 1, "round" after each, "final" with generation).
     last_round: where the run ends, at most experiment.training.rounds.
+    underway: client -> the earlier round that it still works on, whose answer is taken when it comes.
     planner: of a run that was planned.
     holds: client -> which pieces of the global delta it said it has, as of `messages.holding`.
     """
@@ -43,6 +44,7 @@ class Loop:
     last_round: int
     holds: dict[str, str] = field(default_factory=dict)
     planner: Planner | None = None
+    underway: dict[str, int] = field(default_factory=dict)
 
     @property
     def clients(self) -> tuple[str, ...]:

@@ -218,7 +218,13 @@ def alone_experiment(experiment: Experiment, client: str) -> Experiment:
             "robust": RobustTable(),
             "training": experiment.training.model_copy(update={"proximal": 0.0, "importance": False}),
             "rounds": experiment.rounds.model_copy(
-                update={"clients": (client,), "min_clients": 1, "participation": 1.0, "over_selection": None}
+                update={
+                    "clients": (client,),
+                    "min_clients": 1,
+                    "participation": 1.0,
+                    "over_selection": None,
+                    "late": "drop",
+                }
             ),
             "evaluation": experiment.evaluation.model_copy(update={"baselines": False, "question": None}),
         }

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fedloom.report.values import Event, Similarity, SumRelease
-from fedloom.rounds.standing import EXCLUDED, LATE, READMITTED
+from fedloom.rounds.standing import EXCLUDED, LATE, LATE_DROPPED, READMITTED
 from fedloom.store.in_force import CONTINUED, CONTROL, MOVED_AWAY, ROLLED_BACK
 
 Record = Mapping[str, Any]
@@ -34,6 +34,7 @@ EVENTS = frozenset(
         *(
             "continued_as",
             LATE,
+            LATE_DROPPED,
             "refused",
             "client_refused",
             "dropout",

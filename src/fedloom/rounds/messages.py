@@ -264,4 +264,9 @@ class Dropout:
 
 @dataclass(frozen=True)
 class Late(Dropout):
-    """A client that was asked beyond those that were wanted, and that nobody waited for."""
+    """A client that nobody waited for any longer: it was asked beyond those that were wanted, or the time was over.
+
+    underway: whether its answer is still taken when it comes (`Engine.overdue`).
+    """
+
+    underway: bool = False

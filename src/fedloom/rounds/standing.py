@@ -7,7 +7,8 @@ from typing import Any
 
 from fedloom.spec.experiment import Experiment
 
-LATE = "late"  # a client that was asked beyond those that were wanted
+LATE = "late"  # a client that nobody waited for any longer
+LATE_DROPPED = "late_dropped"  # its answer, which was to be taken when it came, and does not count
 EXCLUDED, READMITTED = "excluded", "readmitted"
 
 

@@ -16,7 +16,8 @@ from fedloom.rounds.chain import Chain
 class RunState:
     """The method's state and the head (the few trainables that are not LoRA, by name; empty for generation).
 
-    last_rounds: client -> the last committed round that its contribution counted in. What clients keep for themselves
+    last_rounds: client -> the last committed round that its contribution counted in; of one that came late the round
+        that it was trained in, by which its client finds what it kept then. What clients keep for themselves
         is not here: the server knows no more of it than from which round a client goes on.
     chain: the global delta in pieces, as it is sent.
     change: what the method made of the last round, before a server optimizer, in few factors, if it knows; of this

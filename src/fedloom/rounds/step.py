@@ -32,6 +32,7 @@ class Tally:
     """What has been folded in so far: a sum of summands, a weighted sum of heads, the weight of both, and by whom; and
     the weighted sums of what clients measured of their modules.
 
+    clients: those of this round.  late: client -> the round of its answer, of those that came from earlier rounds.
     within: how many of the clients were not clipped, where they are.
     The two sums grow in place and pass on from one tally to the next: only the last one may be folded into.
     """
@@ -40,6 +41,7 @@ class Tally:
     head: RunningSum = field(default_factory=RunningSum)
     weight: float = 0.0
     clients: tuple[str, ...] = ()
+    late: Mapping[str, int] = field(default_factory=dict)
     within: int = 0
     importance: ScoreSum = field(default_factory=ScoreSum)
 
@@ -55,23 +57,28 @@ def fold(
     within: bool = False,
     share: float = 1.0,
     factor: float = 1.0,
+    late_of: int | None = None,
 ) -> Tally:
     """The tally with one more (validated) contribution; the one given is used up.
 
     weighting: by its examples, or "uniform": all alike.  within: whether it is one that did not need to be clipped.
     share: how much of its change counts, in (0, 1].  factor: of its weight.
+    late_of: the earlier round that it is of, where it was made fit for this one (`late.as_of_now`).
     """
-    assert tally.summed.count == len(tally.clients), "this tally was folded into before"
+    assert tally.summed.count == len(tally.clients) + len(tally.late), "this tally was folded into before"
     weight = (float(contribution.examples) if weighting == "examples" else 1.0) * factor
     facts = ClientFacts(world, contribution.client, contribution.round, assignment.start)
     tally.summed.add_(lifted_share(method, contribution.adapter, weight, facts, share))
     heads = contribution.head if share >= 1 else nearer(assignment.head, contribution.head, share)
     head = {name: Term(tensor, weight, tuple(tensor.shape)) for name, tensor in heads.items()}
     tally.head.add_(Summand(terms=head))
+    if late_of is None:
+        tally = replace(tally, clients=(*tally.clients, contribution.client))
+    else:
+        tally = replace(tally, late={**tally.late, contribution.client: late_of})
     return replace(
         tally,
         weight=tally.weight + weight,
-        clients=(*tally.clients, contribution.client),
         within=tally.within + within,
         importance=tally.importance.plus(contribution.importance, weight),
     )
@@ -83,7 +90,7 @@ def nearer(start: Mapping[str, Tensor], new: Mapping[str, Tensor], share: float)
 
 
 def require_enough(tally: Tally, round: int, min_clients: int) -> None:
-    """Raises: RunError if fewer than `min_clients` contributions were accepted."""
+    """Raises: RunError if fewer than `min_clients` contributions of this round were accepted, without late ones."""
     if len(tally.clients) < max(1, min_clients):
         raise RunError(
             "too few contributions were accepted",
@@ -110,7 +117,7 @@ def step(
     """
     round = state.round + 1
     require_enough(tally, round, min_clients)
-    facts = RoundFacts(world, round, tally.clients)
+    facts = RoundFacts(world, round, (*tally.clients, *tally.late))
     total = tally.summed.total() if noise is None else noise.total(tally.summed.total(), len(tally.clients))
     change = method.change(total, state.learned, facts) if method.change else None
     finished = method.finish(total, state.learned, facts)
@@ -123,7 +130,7 @@ def step(
     return RunState(
         learned=replace(learned, extras={**learned.extras, **moments, **bound}).as_read_back(),
         head=head,
-        last_rounds={**state.last_rounds, **dict.fromkeys(tally.clients, round)},
+        last_rounds={**state.last_rounds, **dict.fromkeys(tally.clients, round), **tally.late},
         chain=state.chain,
         change=change,
     )

@@ -22,7 +22,16 @@ TAKEN_ALWAYS = frozenset(
     {"number", "time", "kind", "previous", "record_digest", "not_finite", "stage", "round", "client"}
     | {"bytes_up", "bytes_down", "holds"}
 )
-TAKEN = TAKEN_ALWAYS | {"examples", "update_norm", "change_norm", "busy_seconds", "ledger"}
+TAKEN = (
+    TAKEN_ALWAYS
+    | {"examples", "update_norm", "change_norm", "busy_seconds", "ledger"}
+    | {
+        "late_of",
+        "late_age",
+        "late_weight",
+        "late_file",
+    }
+)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 

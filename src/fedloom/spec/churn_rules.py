@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fedloom.aggregation.registry import METHODS
 from fedloom.spec.experiment import Experiment
 from fedloom.spec.problem import Problem
 from fedloom.spec.secure_rules import drawn, drawn_of
@@ -11,7 +12,7 @@ from fedloom.spec.secure_rules import drawn, drawn_of
 
 def problems_of_churn(experiment: Experiment) -> list[Problem]:
     """Clients join before they leave, every round has enough of them, and nothing compares rounds of other clients."""
-    parts = (_times, _rounds_with_enough, _compared, _over_selection)
+    parts = (_times, _rounds_with_enough, _compared, _over_selection, _late_counted)
     return [problem for part in parts for problem in part(experiment)]
 
 
@@ -72,4 +73,27 @@ def _over_selection(experiment: Experiment) -> Iterator[Problem]:
         yield Problem(path, why)
     if experiment.privacy.unit == "example":
         why = "drops answers that come late, and their clients have spent privacy on them; leave it out"
+        yield Problem(path, why)
+
+
+def _late_counted(experiment: Experiment) -> Iterator[Problem]:
+    """A late answer is the change of an earlier model: only some sums have a place for it."""
+    if experiment.rounds.late != "next":
+        return
+    path, method = ("rounds", "late"), METHODS.get(experiment.method.name)
+    if method is not None and method.rebase is None:
+        fitting = ", ".join(name for name, other in METHODS.items() if other.rebase is not None)
+        why = f"what a client of {method.name} changed in one round is nothing that could be added in a later one; "
+        yield Problem(path, f"{why}expected drop, or a method among {fitting}")
+    if experiment.secure_aggregation.enabled:
+        why = "counts an answer in a later round, and its masks are for the sum of its own; expected drop with "
+        yield Problem(path, f"{why}[secure_aggregation]")
+    if experiment.privacy.unit == "client":
+        why = "counts clients in rounds that they were not drawn for, and with other weights, which the noise of "
+        yield Problem(path, f'{why}[privacy] unit = "client" is not made for; expected drop')
+    if experiment.robust.enabled:
+        why = "counts changes of an earlier model, and [robust] compares changes of one; do without one of the two"
+        yield Problem(path, why)
+    if experiment.gate.enabled:
+        why = "counts an answer once, and [gate] may reject the round in which it counts; do without one of the two"
         yield Problem(path, why)

@@ -135,7 +135,18 @@ class RoundsTable(Table):
         gt=0,
         le=4,
         description="so many more clients are asked than participation wants, as a share of these; the first that "
-        "answer count and the others are late, and dropped; left out: none",
+        "answer count and the others are late; left out: none",
+    )
+    late: Literal["drop", "next"] = Field(
+        "drop",
+        description="what becomes of an answer that comes when its round is over: drop; next counts it in the round in "
+        "which it comes, with less weight; between machines, as on one nobody is late",
+    )
+    staleness: float = Field(
+        0.5, gt=0, le=1, description='late = "next": factor of a late answer\'s weight for each round of its age'
+    )
+    max_staleness: int = Field(
+        1, ge=1, le=100, description='late = "next": age in rounds after which an answer is dropped all the same'
     )
     min_clients: int = Field(1, ge=1, description="a round with fewer accepted contributions fails")
     weighting: Literal["examples", "uniform"] = Field(

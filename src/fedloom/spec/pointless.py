@@ -57,6 +57,9 @@ def _of_other_keys(experiment: Experiment) -> Iterator[tuple[Path, str]]:
         for key in ("directory", "wandb_online"):
             yield ("tracking", key), "means nothing without trackers; name one in to"
     yield from _of_guards(experiment)
+    if experiment.rounds.late == "drop":
+        for key in ("staleness", "max_staleness"):
+            yield ("rounds", key), 'is for late = "next"; found late = drop'
     if experiment.data.source is None:
         yield ("data", "partition"), "divides a common source, and [data] source is not given"
     elif kind == "iid":

@@ -35,7 +35,7 @@ class RunDirectory:
 
     path: runs/<name>.  journal: its record.  adapter, report, plan: where results go.  clients: where the clients of a
     run on one machine keep what stays with them, each below its name; nothing of it is read here. pieces: of the
-    global delta, as they are sent.
+    global delta, as they are sent. late: answers to earlier rounds that count in the next one to be committed.
     Reading needs no lock. `create`, `open(to_write=True)` and the first `save_round` take it; it ends with `close`,
     with the `with` block, or with the process.
     """
@@ -48,6 +48,7 @@ class RunDirectory:
         self.plan = path / "plan.json"
         self.clients = path / "clients"
         self.pieces = PieceStore(path / "pieces")
+        self.late = PieceStore(path / "late")
         self._configuration = path / "experiment.toml"
         self._rounds = path / "rounds"
         self._release: weakref.finalize | None = None

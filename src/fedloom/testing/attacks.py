@@ -129,6 +129,12 @@ class Attacked:
         for answer in self.engine.exchange(assignments, enough):
             yield self._on_its_way(answer)
 
+    def overdue(self) -> Iterator[Reply | Dropout]:
+        return map(self._on_its_way, self.engine.overdue())
+
+    def give_up(self, client: str) -> None:
+        self.engine.give_up(client)
+
     def relay(self, asked: Sequence[Ask]) -> Iterator[tuple[Ask, bytes | Dropout]]:
         return self.engine.relay(asked)
 

@@ -51,6 +51,8 @@ class PretendEngine:
 
     change: what becomes of a contribution on its way (poison it, drop it out).
     store: where each client has a directory of its own, for methods whose clients keep something.
+    slow: (client, round) -> so many rounds later its answer to that round comes.  answers: client -> the round in which
+        its answer comes, and that.  rounds: the one that is being trained.
     sums: client -> the secure sum that it takes part in.  silent: (client, step) of secure sums without an answer.
     """
 
@@ -62,6 +64,9 @@ class PretendEngine:
     together: bool = False
     sums: dict[str, Any] = field(default_factory=dict)
     silent: frozenset[tuple[str, str]] = frozenset()
+    slow: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    answers: dict[str, tuple[int, Reply | Dropout]] = field(default_factory=dict)
+    rounds: list[int] = field(default_factory=lambda: [0])
 
     def describe(self) -> Federation:
         rows = {client: ClientRows(train=10, held_out=2, dropped=0) for client in self.clients}
@@ -75,23 +80,42 @@ class PretendEngine:
             if assignment.kind == "train" and enough():
                 yield late(assignment)
                 continue
-            down = assignment_to_bytes(assignment)
-            received = assignment_from_bytes(down)
-            own = with_trunk(begun(received, store_of(self.store, received)), self.store)
-            answered = self.change(own, self._at_the_client(own))
-            if isinstance(answered, Dropout):
-                yield answered
+            answer = self._answered(assignment)
+            if assignment.kind != "train":
+                yield answer
                 continue
-            try:
-                if assignment.masking is not None:
-                    answered = privacy_part("masked_half").masked(self.sums, own, answered, self.store)
-            except FedLoomError as error:
-                yield Dropout(assignment.round, assignment.client, str(error))
+            self.rounds[0] = assignment.round
+            if wait := self.slow.get((assignment.client, assignment.round), 0):
+                self.answers[assignment.client] = (assignment.round + wait, answer)
+                yield late(assignment, "no answer in time", underway=True)
             else:
-                sent = confirmed(assignment, answered, self.store)
-                up = contribution_to_bytes(sent, assignment.sends, asked=own)
-                again = contribution_from_bytes(up, start=assignment.start.trainable, head=assignment.head)
-                yield Reply(assignment, again, bytes_down=len(down), bytes_up=len(up))
+                yield answer
+
+    def overdue(self) -> Iterator[Reply | Dropout]:
+        for client, (due, answer) in list(self.answers.items()):
+            if due <= self.rounds[0]:
+                del self.answers[client]
+                yield answer
+
+    def give_up(self, client: str) -> None:
+        self.answers.pop(client, None)
+
+    def _answered(self, assignment: Assignment) -> Reply | Dropout:
+        down = assignment_to_bytes(assignment)
+        received = assignment_from_bytes(down)
+        own = with_trunk(begun(received, store_of(self.store, received)), self.store)
+        answered = self.change(own, self._at_the_client(own))
+        if isinstance(answered, Dropout):
+            return answered
+        try:
+            if assignment.masking is not None:
+                answered = privacy_part("masked_half").masked(self.sums, own, answered, self.store)
+        except FedLoomError as error:
+            return Dropout(assignment.round, assignment.client, str(error))
+        sent = confirmed(assignment, answered, self.store)
+        up = contribution_to_bytes(sent, assignment.sends, asked=own)
+        again = contribution_from_bytes(up, start=assignment.start.trainable, head=assignment.head)
+        return Reply(assignment, again, bytes_down=len(down), bytes_up=len(up))
 
     def relay(self, asked: Sequence[Ask]) -> Iterator[tuple[Ask, bytes | Dropout]]:
         for ask in asked:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from fedloom.aggregation.bank import dispatch_part, finish_mean, initial_state, lift_padded
 from fedloom.aggregation.method import Law, Method
+from fedloom.aggregation.rebase import rebased_factors
 from fedloom.aggregation.world import GlobalState, World
 from fedloom.errors import AggregationError
 
@@ -39,4 +40,5 @@ unequal ranks, which it refuses.""",
     lift=lift_padded,
     finish=finish_mean,
     dispatch=dispatch_part,
+    rebase=rebased_factors,
 )

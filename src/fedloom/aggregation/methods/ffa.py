@@ -10,6 +10,7 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.aggregation.bank import dispatch_whole, initial_state
 from fedloom.aggregation.method import Law, Method
 from fedloom.aggregation.one_side import finish_side, lift_side
+from fedloom.aggregation.rebase import rebased_factors
 from fedloom.aggregation.summand import Summand
 from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts, Side
 
@@ -41,5 +42,6 @@ parameters.""",
     lift=_lift,
     finish=_finish,
     dispatch=dispatch_whole,
+    rebase=rebased_factors,
     trains=_trains,
 )

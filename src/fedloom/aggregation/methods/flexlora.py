@@ -13,6 +13,7 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.algebra import ROUNDING, spectra, stack_adapters
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.method import Law, Method
+from fedloom.aggregation.rebase import rebased_delta
 from fedloom.aggregation.redistribution import SPLIT_HELP, SPLITS, dispatch_leading
 from fedloom.aggregation.stacking import empty_state, lift_stack, mean_stack
 from fedloom.aggregation.summand import Summand
@@ -65,6 +66,7 @@ see a sum, clients add sketches ([secure_aggregation]); not where bytes decide, 
     lift=lift_stack,
     finish=_finish,
     dispatch=dispatch_leading,
+    rebase=rebased_delta,
     moved=_moved,
     replans=True,
     settings=FlexLoraSettings,

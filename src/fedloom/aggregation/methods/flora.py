@@ -11,6 +11,7 @@ from fedloom.adapters.algebra import add_adapters
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.bank import kaiming_rows
 from fedloom.aggregation.method import Law, Method
+from fedloom.aggregation.rebase import rebased_delta
 from fedloom.aggregation.stacking import empty_state, lift_stack, mean_stack, trunk_moved
 from fedloom.aggregation.summand import Summand
 from fedloom.aggregation.world import GlobalState, RoundFacts, Start, World
@@ -49,6 +50,7 @@ add sketches ([secure_aggregation]).""",
     lift=lift_stack,
     finish=_finish,
     dispatch=_dispatch,
+    rebase=rebased_delta,
     replans=True,
     rest=lambda _: True,
     change=_change,

@@ -29,6 +29,7 @@ from fedloom.adapters.factors import Factors
 from fedloom.adapters.sums import by_module
 from fedloom.aggregation.directions import RULES, choose, deal, divided, new_rows, weighted
 from fedloom.aggregation.method import Law, Method
+from fedloom.aggregation.rebase import rebased_delta
 from fedloom.aggregation.server_rule import larger_steps
 from fedloom.aggregation.stacking import lift_stack, mean_stack
 from fedloom.aggregation.summand import Summand
@@ -286,6 +287,7 @@ decide, as then each sends as much as the sum of all ranks needs.""",
     change=_change,
     server=larger_steps,
     dispatch=_dispatch,
+    rebase=rebased_delta,
     replans=True,
     rest=_is_whole,
     moved=_moved,

@@ -16,6 +16,7 @@ from fedloom.adapters.factors import Factors
 from fedloom.aggregation.bank import dispatch_part, initial_state, sum_name
 from fedloom.aggregation.method import Law, Method
 from fedloom.aggregation.owners import lift_owned, mean_over_owners, owned
+from fedloom.aggregation.rebase import rebased_factors
 from fedloom.aggregation.summand import Summand
 from fedloom.aggregation.world import ClientFacts, GlobalState, RoundFacts
 
@@ -84,5 +85,6 @@ averaged one by one, and small clients do without what is above their rank.""",
     lift=_lift,
     finish=_finish,
     dispatch=dispatch_part,
+    rebase=rebased_factors,
     settings=RblaSettings,
 )

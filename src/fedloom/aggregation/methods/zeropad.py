@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from fedloom.aggregation.bank import dispatch_part, finish_mean, initial_state, lift_padded
 from fedloom.aggregation.method import Law, Method
+from fedloom.aggregation.rebase import rebased_factors
 
 METHOD = Method(
     name="zeropad",
@@ -21,4 +22,5 @@ of the weight owns comes out c^2 times its size in every round, so that high ran
     lift=lift_padded,
     finish=finish_mean,
     dispatch=dispatch_part,
+    rebase=rebased_factors,
 )

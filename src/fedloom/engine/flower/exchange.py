@@ -6,18 +6,18 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import add
 
 from flwr.app import Message
 
-from fedloom.engine.base import Ask, Federation, Reply, late, never
+from fedloom.engine.base import ENOUGH, Ask, Federation, Reply, late, never
 from fedloom.engine.events import ClientBegins, Observer, silent
 from fedloom.engine.flower.calls import ASSIGNMENT, BUSY, SECURE, call
 from fedloom.engine.flower.frames import framed, is_lacking, parts_of, reason_in
 from fedloom.engine.flower.gathering import PAUSE, Gathered, Gathering
-from fedloom.engine.flower.post import NoAnswerError, Sent, TooLateError, first_arrived, opened, receive, send
+from fedloom.engine.flower.post import NoAnswerError, Sent, TooLateError, arrived, first_arrived, opened, receive, send
 from fedloom.engine.flower.wire import Envelope
 from fedloom.errors import FedLoomError
 from fedloom.rounds.messages import Assignment, Dropout
@@ -34,6 +34,10 @@ class FlowerEngine:
     that are early wait at Flower, so that only one is in memory here; whoever has not answered when the deadline is
     over, in seconds, is a dropout, and the others count. A client whose answer is an error is asked again, as often as
     `rounds.retries`; one that was lost has `come_back` seconds.
+
+    underway: client -> the message that it has not answered in time, where `rounds.late` is "next". Flower keeps such
+    a message and its answer for `rounds.max_staleness` deadlines more, so that the answer is found by the message's id
+    whatever was sent to others in the meantime; the client itself is not sent anything until then.
     """
 
     gathering: Gathering
@@ -41,6 +45,7 @@ class FlowerEngine:
     deadline: float
     observe: Observer = silent
     come_back: float = 120.0
+    underway: dict[str, _OnItsWay] = field(default_factory=dict)
 
     def describe(self) -> Federation:
         described = self.gathered.descriptions
@@ -87,10 +92,41 @@ class FlowerEngine:
             sent, message = found
             yield from self._receive(replace(waiting.pop(sent.message_id), arrived=message))
         for one in waiting.values():
-            if enough() and any(assignment.kind == "train" for assignment in one.asked):
-                yield from map(late, one.asked)
+            if enough() and one.trains:
+                yield from self._late(one, ENOUGH)
             else:
                 yield from self._receive(one)
+
+    def overdue(self) -> Iterator[Reply | Dropout]:
+        """The training alone: the model that was to be measured in the same message is no more."""
+        for client, one in list(self.underway.items()):
+            assert isinstance(one.sent, Sent)
+            if (message := arrived(self.gathering.grid, one.sent)) is not None:
+                del self.underway[client]
+                yield from (
+                    answer
+                    for answer, assignment in zip(
+                        self._receive(replace(one, arrived=message, again=False)), one.asked, strict=True
+                    )
+                    if assignment.kind == "train"
+                )
+
+    def give_up(self, client: str) -> None:
+        self.underway.pop(client, None)
+
+    def _late(self, on_its_way: _OnItsWay, reason: str) -> Iterator[Dropout]:
+        """Nobody waits for a message any longer, and its answer is taken when it comes, if that is the rule."""
+        taken = self._longer(on_its_way.asked) > 0
+        asked = [assignment.without_trunk() for assignment in on_its_way.asked]
+        if taken:
+            self.underway[asked[0].client] = replace(on_its_way, asked=asked)
+        yield from (late(one, reason, underway=taken and one.kind == "train") for one in asked)
+
+    def _longer(self, asked: Sequence[Assignment]) -> float:
+        """Seconds after the deadline for which an answer may still count; 0 for one that only measures."""
+        rounds = self.gathering.experiment.rounds
+        trains = any(assignment.kind == "train" for assignment in asked)
+        return rounds.max_staleness * self.deadline if trains and rounds.late == "next" else 0.0
 
     def relay(self, asked: Sequence[Ask]) -> Iterator[tuple[Ask, bytes | Dropout]]:
         on_their_way = [(ask, self._passed_on(ask)) for ask in asked]
@@ -126,7 +162,8 @@ class FlowerEngine:
         sizes, group = [*map(add, sizes, map(len, bodies))], str(asked[0].round)
         seconds = max(ends - time.monotonic(), 0.0)
         try:
-            sent = send(self.gathering.grid, node, client, message, seconds=seconds, group=group)
+            longer = self._longer(asked)
+            sent = send(self.gathering.grid, node, client, message, seconds=seconds, group=group, longer=longer)
         except NoAnswerError as error:
             return _OnItsWay(asked, tuple(sizes), str(error), ends, attempt)
         return _OnItsWay(asked, tuple(sizes), sent, ends, attempt)
@@ -146,12 +183,14 @@ class FlowerEngine:
             answer = self._answer(on_its_way)
             bodies = parts_of(answer.body, len(asked))
         except FedLoomError as error:
-            if not isinstance(error, TooLateError) and self._is_back(on_its_way):
+            if isinstance(error, TooLateError) and self._longer(asked) > 0:
+                yield from self._late(on_its_way, str(error))
+            elif not isinstance(error, TooLateError) and self._is_back(on_its_way):
                 yield from self._receive(self._send(asked, on_its_way.ends, on_its_way), str(error))
             else:
                 yield from (Dropout(one.round, one.client, str(error), why) for one in asked)
             return
-        if not why and (lacked := next(filter(is_lacking, bodies), None)):
+        if on_its_way.again and not why and (lacked := next(filter(is_lacking, bodies), None)):
             whole = [replace(assignment, has=frozenset()) for assignment in asked]
             yield from self._receive(self._send(whole, on_its_way.ends, on_its_way), reason_in(lacked) or "")
             return
@@ -186,6 +225,7 @@ class _OnItsWay:
     """The assignments of one message, their bytes in all attempts, and the message; or why there is none.
 
     ends: the deadline of the round, in time.monotonic().  arrived: its answer, where that was taken as it came.
+    again: whether what the client lacks is sent once more.
     """
 
     asked: list[Assignment]
@@ -194,6 +234,11 @@ class _OnItsWay:
     ends: float
     attempt: int
     arrived: Message | None = None
+    again: bool = True
+
+    @property
+    def trains(self) -> bool:
+        return any(assignment.kind == "train" for assignment in self.asked)
 
 
 def _messages(waiting: Iterable[_OnItsWay]) -> list[Sent]:

@@ -33,12 +33,14 @@ class Sent:
     deadline: float
 
 
-def send(grid: Grid, node: int, client: str, asked: Envelope, *, seconds: float, group: str) -> Sent:
-    """Push one call. seconds: until it and its answer are worth nothing, here and for Flower.
+def send(
+    grid: Grid, node: int, client: str, asked: Envelope, *, seconds: float, group: str, longer: float = 0.0
+) -> Sent:
+    """Push one call. seconds: that its answer is waited for.  longer: so long after that Flower still takes an answer.
 
     Raises: NoAnswerError if Flower does not take it.
     """
-    message = Message(to_record(asked), node, MESSAGE_TYPES[asked.text("kind")], ttl=seconds, group_id=group)
+    message = Message(to_record(asked), node, MESSAGE_TYPES[asked.text("kind")], ttl=seconds + longer, group_id=group)
     found = list(grid.push_messages([message]))
     if not found or not found[0]:
         raise NoAnswerError("Flower did not take the message", where=f"client {client!r}, node {node}")
@@ -59,6 +61,11 @@ def receive(grid: Grid, sent: Sent, *, at_most: int | None = None) -> Envelope:
             raise TooLateError("no answer in time", where=f"client {sent.client!r}")
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def arrived(grid: Grid, sent: Sent) -> Message | None:
+    """The answer to a call, if it is there; nobody waits. It can be taken once."""
+    return next(iter(grid.pull_messages([sent.message_id])), None)
 
 
 def first_arrived(grid: Grid, waiting: Sequence[Sent], enough: Callable[[], bool]) -> tuple[Sent, Message] | None:

@@ -18,6 +18,8 @@ _OF_CLIENTS = {
     "contribution": "contributed",
     "evaluation": "evaluated",
     "dropout": "did not answer",
+    "late": "late",
+    "late_dropped": "late, and dropped",
     "refused": "refused",
     "client_refused": "refused",
 }

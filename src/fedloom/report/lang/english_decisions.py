@@ -133,6 +133,7 @@ DECISIONS: dict[str, str] = {
     "event.pieces_made_anew": "pieces made anew",
     "event.continued": "went on after a stop",
     "event.late": "not waited for",
+    "event.late_dropped": "late answer dropped",
     "event.continued_as": "continued by another run",
     "event.readmitted": "let in again",
     "event.excluded": "shut out",

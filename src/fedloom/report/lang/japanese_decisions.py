@@ -134,6 +134,7 @@ DECISIONS: dict[str, str] = {
     "event.pieces_made_anew": "分割データの再作成",
     "event.continued": "停止後の続行",
     "event.late": "待たれなかった",
+    "event.late_dropped": "遅れた回答の破棄",
     "event.continued_as": "別の実行が継続",
     "event.readmitted": "参加の再開",
     "event.excluded": "参加停止",

@@ -20,7 +20,9 @@ def releases_of(journal: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[
     found: dict[str, list[Mapping[str, Any]]] = {}
     for record in journal:
         if record.get("kind") == CONTRIBUTION and NOISE in record:
-            found.setdefault(str(record.get("client")), []).append(record)
+            # One that came late counts in another round than that of its release.
+            released = {**record, "round": record.get("late_of", record.get("round"))}
+            found.setdefault(str(record.get("client")), []).append(released)
     return found
 
 
