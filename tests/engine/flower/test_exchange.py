@@ -297,3 +297,69 @@ def is_train(message):
 
 def one_round(experiment):
     return experiment.model_copy(update={"training": experiment.training.model_copy(update={"rounds": 1})})
+
+
+def taking_late(pilot, rounds=2, **more):
+    table = pilot.rounds.model_copy(update={"late": "next", **more})
+    training = pilot.training.model_copy(update={"rounds": rounds})
+    return pilot.model_copy(update={"rounds": table, "training": training})
+
+
+def sent_in(grid, round):
+    """The training messages of a round."""
+    sent = [message for message in grid.sent.values() if is_train(message)]
+    return [message for message in sent if message.metadata.group_id == str(round)]
+
+
+def until_round(grid, number, answer):
+    """Sleeps over the messages of round 1 until those of another round are sent."""
+    return asleep(answer, lambda: not sent_in(grid, number))
+
+
+def test_an_answer_after_the_deadline_counts_in_the_next_round(pilot, tmp_path):
+    grid = grid_of(tmp_path)
+    grid.nodes[3] = until_round(grid, 2, grid.nodes[3])
+    quick = replace(SOON, deadline=0.5)
+    result = run_with(FlowerHost(grid, taking_late(pilot), lambda _: None, quick), tmp_path / "runs")
+    assert [(one["round"], one["client"]) for one in records(result.directory, "late")] == [(1, "site-2")]
+    (late,) = [one for one in records(result.directory, "contribution") if "late_of" in one]
+    assert (late["round"], late["client"], late["late_of"], late["bytes_up"] > 0) == (2, "site-2", 1, True)
+    assert [one["contributions"] for one in records(result.directory, "round_committed")] == [2, 3]
+    assert [len(sent_in(grid, round)) for round in (1, 2)] == [6, 5]  # the base and the final measure are of rounds too
+    training = [message.metadata.ttl for message in sent_in(grid, 1)]
+    assert max(training) > 0.9
+    assert not records(result.directory, "refused")
+
+
+def test_one_that_does_not_come_is_given_up_and_asked_again(pilot, tmp_path):
+    grid = grid_of(tmp_path)
+    grid.nodes[3] = until_round(grid, 3, grid.nodes[3])
+    quick = replace(SOON, deadline=0.5)
+    result = run_with(FlowerHost(grid, taking_late(pilot, 3), lambda _: None, quick), tmp_path / "runs")
+    assert [(one["round"], one["late_of"]) for one in records(result.directory, "late_dropped")] == [(3, 1)]
+    asked = [one["participants"] for one in records(result.directory, "round_started")]
+    assert [len(each) for each in asked] == [3, 2, 3]
+    assert [one["round"] for one in records(result.directory, "contribution") if one["client"] == "site-2"] == [3]
+
+
+def test_a_late_answer_that_is_an_error_is_dropped(pilot, tmp_path):
+    grid = grid_of(tmp_path)
+    usual = grid.nodes[3]
+    grid.nodes[3] = until_round(grid, 2, crashing(usual))
+    quick = replace(SOON, deadline=0.5)
+    result = run_with(FlowerHost(grid, taking_late(pilot), lambda _: None, quick), tmp_path / "runs")
+    (dropped,) = records(result.directory, "late_dropped")
+    assert "it crashed" in dropped["reason"]
+
+
+def test_a_reserve_that_was_not_needed_counts_in_the_next_round(pilot, tmp_path):
+    experiment = taking_late(reserves(pilot), participation=0.3, over_selection=1.0)
+    slow, quick = drawn(experiment, 1)
+    grid = grid_of(tmp_path)
+    number = NAMES.index(slow) + 1
+    grid.nodes[number] = until_round(grid, 2, grid.nodes[number])
+    result = run_with(FlowerHost(grid, experiment, lambda _: None, SOON), tmp_path / "runs")
+    first = [one for one in records(result.directory, "contribution") if one["round"] == 1]
+    assert [one["client"] for one in first] == [quick]
+    assert (slow, 1) in [(one["client"], one.get("late_of")) for one in records(result.directory, "contribution")]
+    assert slow not in records(result.directory, "round_started")[1]["participants"]
