@@ -47,10 +47,10 @@ def _available(experiment: Experiment, round: int, without: Collection[str]) -> 
     names = sorted(client.name for client in experiment.present(round) if client.name not in without)
     if not names:
         raise RunError(
-            "every client is shut out or away",
+            "every client is shut out, away or still at work on an earlier round",
             where=f"round {round}",
             expected="at least one that may take part",
-            found=f"excluded: {', '.join(sorted(without))}",
+            found=f"not asked: {', '.join(sorted(without))}",
             do="Let one in again; the journal says why each was excluded",
         )
     return names

@@ -32,8 +32,8 @@ class FlowerEngine:
 
     That order makes sums the same on every engine; with `rounds.over_selection` it is that of their arrival. Answers
     that are early wait at Flower, so that only one is in memory here; whoever has not answered when the deadline is
-    over, in seconds, is a dropout, and the others count. A client whose answer is an error is asked again, as often as
-    `rounds.retries`; one that was lost has `come_back` seconds.
+    over, in seconds, is a dropout or late, and the others count. A client whose answer is an error is asked again, as
+    often as `rounds.retries`; one that was lost has `come_back` seconds.
 
     underway: client -> the message that it has not answered in time, where `rounds.late` is "next". Flower keeps such
     a message and its answer for `rounds.max_staleness` deadlines more, so that the answer is found by the message's id
