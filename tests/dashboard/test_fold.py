@@ -66,6 +66,19 @@ def test_the_fold_says_what_the_report_says(make_loop):
     assert (row["participants"], row["contributed"], row["gone"]) == (3, 2, 1)
 
 
+def test_who_is_late_is_said_to_be_until_its_answer_counts(make_loop):
+    loop = make_loop(engine=PretendEngine(NAMES, slow={("c", 1): 1, ("b", 3): 2}), rounds={"late": "next"})
+    drive(loop)
+    records = loop.directory.journal.records()
+    came = next(number for number, record in enumerate(records) if "late_of" in record)
+    assert states_of(view_of(records[:came]), NOW)["c"] == "late"
+    assert states_of(view_of(records[: came + 1]), NOW)["c"] == "contributed"
+    view = agrees(loop.directory.path)
+    assert [view.rounds[round].answered.get("c") for round in (1, 2)] == ["late", "contributed"]
+    assert dict(view.alert_counts) == {"late": 2, "late_dropped": 1}
+    assert view.unknown == 0
+
+
 def test_what_was_rolled_back_is_gone_and_was_spent(finished):
     before = view_of(RunDirectory.open(finished).journal.records())
     ask(finished, Request("back", "rollback", to=2, reason="it went wrong"))

@@ -8,6 +8,8 @@ from fedloom.engine.events import Journaled
 from fedloom.errors import RunError
 from fedloom.rounds.messages import Dropout
 from fedloom.spec.experiment import WireTable
+from fedloom.store.control import submit
+from fedloom.store.requests import Request
 from fedloom.testing.engine import NAMES, PretendEngine, pretend_experiment
 from tests.some import mostly_slow
 
@@ -209,6 +211,39 @@ def test_a_damaged_file_is_named(make_loop):
     path.write_bytes(b"nothing")
     with pytest.raises(RunError, match="damaged or missing"):
         drive(make_loop(experiment(), PretendEngine(NAMES)))
+
+
+def rolling_back(loop, after, to):
+    """Asks for it once, when a round is committed."""
+    asked = []
+
+    def observe(event):
+        committed = isinstance(event, Journaled) and event.kind == "round_committed"
+        if committed and event.fields["round"] == after and not asked:
+            asked.append(submit(loop.directory.path, Request("back", "rollback", to=to)))
+
+    object.__setattr__(loop, "observe", observe)
+    return loop
+
+
+def test_what_is_underway_when_the_run_is_rolled_back_never_counts(make_loop):
+    loop = rolling_back(make_loop(experiment(), slow(("c", 2, 1))), after=2, to=1)
+    drive(loop)
+    assert [record["participants"] for record in kinds(loop, "round_started") if record["round"] == 2] == [
+        ["a", "b", "c"],
+        ["a", "b", "c"],
+    ]
+    assert [record["late_of"] for record in late_ones(loop)] == [2]  # that of the second attempt
+    assert not kinds(loop, "late_dropped")
+
+
+def test_what_counted_in_a_round_that_was_rolled_back_counts_in_no_other(make_loop):
+    loop = rolling_back(make_loop(experiment(), slow(("c", 1, 1))), after=2, to=1)
+    drive(loop)
+    started = [(record["round"], record["participants"]) for record in kinds(loop, "round_started")]
+    assert started[1:3] == [(2, ["a", "b"]), (2, ["a", "b", "c"])]
+    assert [record["contributions"] for record in kinds(loop, "round_committed")] == [2, 3, 3, 3, 3]
+    assert len(late_ones(loop)) == 1
 
 
 @pytest.mark.parametrize("together", [False, True])

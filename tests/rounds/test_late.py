@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from fedloom import rng
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.registry import METHODS
+from fedloom.aggregation.server_rule import ServerOptimizer
 from fedloom.rounds.assign import training_assignments
 from fedloom.rounds.late import LateAnswer, as_of_now, fold_late, late_answer, late_from_bytes, late_to_bytes
 from fedloom.rounds.messages import Contribution
 from fedloom.rounds.state import RunState
-from fedloom.rounds.step import Tally, fold, step
+from fedloom.rounds.step import NO_OPTIMIZER, Tally, fold, step
 from fedloom.rounds.world import world_of
 from fedloom.testing.engine import MODULES, pretend_experiment
 
@@ -60,14 +61,14 @@ def rounds(world_of_run, seed, count=1):
     return states, first
 
 
-def with_late(world_of_run, state, seed, late, staleness):
+def with_late(world_of_run, state, seed, late, staleness, optimizer=NO_OPTIMIZER):
     """The next state: a and b in time, and one late answer; and the answers in time."""
     _, method, world, _ = world_of_run
     tally, fresh = Tally(), list(answered(world_of_run, state, seed, ("a", "b")))
     for assignment, contribution in fresh:
         tally = fold(tally, method, world, assignment, contribution)
     tally = fold_late(tally, method, world, state, late, "examples", staleness)
-    return step(tally, method, world, state), fresh
+    return step(tally, method, world, state, optimizer=optimizer), fresh
 
 
 def dense(adapter, module):
@@ -94,6 +95,19 @@ def test_the_delta_moves_by_exactly_the_weighted_changes(name, seed, staleness, 
         for weight, (_, _, one, of) in zip(weights, parts, strict=True)
     )
     assert torch.allclose(after.head["score"], states[-1].head["score"] + moves, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_a_server_optimizer_steps_along_the_change_with_the_late_one_in_it(name):
+    run = begun(name)
+    states, first = rounds(run, 3, 2)
+    late = late_answer(*first[2])
+    whole, _ = with_late(run, states[-1], 4, late, 0.5)
+    half, _ = with_late(run, states[-1], 4, late, 0.5, ServerOptimizer("momentum", 0.5, beta1=0.0))
+    for module in MODULES:
+        before, after = (dense(state.learned.delta(), module) for state in (states[-1], whole))
+        assert (after - before).norm() > 0.1
+        assert torch.allclose(dense(half.learned.delta(), module), before + (after - before) / 2, atol=1e-5)
 
 
 @settings(max_examples=5, deadline=None)

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from fedloom.errors import RunError
+from fedloom.store.audit.ledgers import releases_of
 from fedloom.store.audit.run import audit_files
 from fedloom.store.journal import Journal, Record, digest_of, parsed_line
 from fedloom.store.run_directory import RunDirectory
@@ -132,6 +133,12 @@ def test_a_journal_of_an_older_version_binds_a_ledger_by_its_numbers(finished):
     assert found(finished) == []
     cut(finished / LEDGER, 1)
     assert found(finished) == [f"{LEDGER}: the release of round 2 is not in the ledger, and the journal has it"]
+
+
+def test_a_release_that_counted_late_is_looked_for_in_its_own_round():
+    record = {"kind": "contribution", "client": "a", "round": 3, "late_of": 2, "noise_multiplier": 1.0, "epsilon": 0.5}
+    usual = {"kind": "contribution", "client": "a", "round": 4, "noise_multiplier": 1.0, "epsilon": 0.7}
+    assert [release["round"] for release in releases_of([record, usual])["a"]] == [2, 4]
 
 
 def test_ledgers_of_sites_are_checked_where_they_were_put(finished, tmp_path):
