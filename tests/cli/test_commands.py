@@ -33,6 +33,14 @@ def test_init_check_run_in_a_row(fedloom, pilot, tmp_path, monkeypatch):
     assert "Digest:" in ran.out
 
 
+def test_check_says_what_happens_to_late_answers(fedloom, pilot):
+    assert "comes when its round is over" not in fedloom("check", pilot).out
+    pilot.write_text(pilot.read_text() + '\n[rounds]\nlate = "next"\nstaleness = 0.25\n')
+    said = " ".join(fedloom("check", pilot).out.split())
+    assert "an answer that comes when its round is over counts in the next round" in said
+    assert "its weight times 0.25" in said
+
+
 def test_a_run_directory_that_exists_is_refused_and_kept(fedloom, federation, finished):
     before = (finished / "journal.jsonl").read_bytes()
     outcome = fedloom("run", federation / "pilot.toml", "--root", finished.parent)

@@ -45,7 +45,7 @@ def test_the_share_is_of_those_who_are_not_shut_out():
 
 
 def test_a_round_without_anybody_says_who_was_shut_out():
-    with pytest.raises(RunError, match=r"excluded: c00, c01"):
+    with pytest.raises(RunError, match=r"excluded or at work: c00, c01"):
         roster(with_rounds(clients=2), 3, {"c01", "c00"})
 
 

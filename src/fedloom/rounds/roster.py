@@ -50,7 +50,7 @@ def _available(experiment: Experiment, round: int, without: Collection[str]) -> 
             "every client is shut out, away or still at work on an earlier round",
             where=f"round {round}",
             expected="at least one that may take part",
-            found=f"not asked: {', '.join(sorted(without))}",
+            found=f"excluded or at work: {', '.join(sorted(without))}",
             do="Let one in again; the journal says why each was excluded",
         )
     return names
