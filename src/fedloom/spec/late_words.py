@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedloom.spec.experiment import RoundsTable
+from fedloom.spec.rounds_table import RoundsTable
 
 
 def late_words(rounds: RoundsTable) -> str:

@@ -334,6 +334,7 @@ def test_an_answer_after_the_deadline_counts_in_the_next_round(pilot, tmp_path):
     assert not records(result.directory, "refused")
 
 
+@pytest.mark.slow
 def test_one_that_does_not_come_is_given_up_and_asked_again(pilot, tmp_path):
     grid = grid_of(tmp_path)
     grid.nodes[3] = until_round(grid, 3, grid.nodes[3])
@@ -345,6 +346,7 @@ def test_one_that_does_not_come_is_given_up_and_asked_again(pilot, tmp_path):
     assert [one["round"] for one in records(result.directory, "contribution") if one["client"] == "site-2"] == [3]
 
 
+@pytest.mark.slow
 def test_a_late_answer_that_is_an_error_is_dropped(pilot, tmp_path):
     grid = grid_of(tmp_path)
     usual = grid.nodes[3]
