@@ -73,3 +73,12 @@ def test_no_two_streams_are_equal_and_none_hears_of_seeds():
     draws += [stream.gaussian((64,), 1.0).numpy().tobytes() for stream in streams]
     assert len(set(draws)) == 8
     assert stats.kstest(np.concatenate([stream.uniform(20_000) for stream in streams]), "uniform").pvalue > 1e-4
+
+
+def test_whole_noise_is_normal_noise_that_was_rounded(entropy):
+    noise = entropy.whole(200_000, 3.0)
+    assert noise.dtype == np.int64
+    assert abs(noise.mean()) < 4 * 3.0 / math.sqrt(len(noise))
+    assert noise.var() == pytest.approx(9 + 1 / 12, rel=0.02)
+    fine = entropy.whole(100_000, 2.0**40)
+    assert abs(np.mean(fine & 1) - 0.5) < 0.01  # no low digit is always the same

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from fedloom.cli.console import Config, console
@@ -59,9 +60,23 @@ def _client_noise(experiment: Experiment) -> str:
     epsilon = epsilon_of([each.times(rounds)], privacy.checked_delta, privacy.accountant)
     return (
         f"  privacy of each client as a whole: noise multiplier {each.noise_multiplier:g} on sums of changes of norm "
-        f"{_bound(privacy)}, added by the server; {rounds} rounds spend epsilon {epsilon:.3f} at delta "
+        f"{_bound(privacy)}, added by {_by_whom(experiment)}; {rounds} rounds spend epsilon {epsilon:.3f} at delta "
         f"{privacy.checked_delta:g}"
     )
+
+
+def _by_whom(experiment: Experiment) -> str:
+    """Who adds the noise, and how much each; of a round to which all come that are drawn."""
+    from fedloom.engine.client_privacy import noise_share
+    from fedloom.spec.secure_rules import drawn
+
+    share, clients = noise_share(experiment), drawn(experiment)
+    if share is None:
+        return "the server"
+    threshold = max(experiment.secure_aggregation.threshold_of(clients), experiment.rounds.min_clients)
+    honest, deviation = share.honest(threshold, clients), share.deviation(threshold, clients)
+    more = f"with all {clients} the noise is {math.sqrt(clients / honest):.2f} times what is promised"
+    return f"the clients, each with deviation {deviation:.3g} in every number, so that any {honest} are enough ({more})"
 
 
 def _bound(privacy: PrivacyTable) -> str:

@@ -39,11 +39,15 @@ def command(run: Run) -> None:
     console.print(f"Promise: for each {privacy.unit}, {budget} over the whole run; bound: {privacy.accountant}")
     if privacy.unit == "client":
         rows = spending.sum_rows(spending.sums_of(records))
-        console.print(_table("Sums released under the server's noise", spending.SUM_HEADS, rows))
-        return
+        secure = experiment.secure_aggregation.enabled
+        whose = "noise that the clients added" if secure else "the server's noise"
+        console.print(_table(f"Sums released under {whose}", spending.SUM_HEADS, rows))
+        if not secure:
+            return
     released = spending.releases(records)
     console.print(_table("Spent so far", spending.CLIENT_HEADS, spending.client_rows(released)))
-    console.print(_rounds(spending.epsilon_by_round(released)))
+    if privacy.unit == "example":
+        console.print(_rounds(spending.epsilon_by_round(released)))
     for client in experiment.clients:
         _verify(directory.clients / client.name, client.name, privacy.accountant, released)
 

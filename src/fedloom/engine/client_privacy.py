@@ -1,4 +1,5 @@
-"""The server half of privacy for whole clients: the noise of a round, and the ledger of what was released."""
+"""The server half of privacy for whole clients: the noise of a round, and the ledger of what was released. Under secure
+aggregation clients add the noise, and the server says how much."""
 
 from __future__ import annotations
 
@@ -6,22 +7,40 @@ from fedloom.engine.loop import Loop
 from fedloom.engine.promises import client_spending
 from fedloom.privacy.accounting import Spending
 from fedloom.privacy.ledger import afforded
+from fedloom.privacy.noise_share import NoiseShare
 from fedloom.report.values import SumRelease
 from fedloom.rounds.client_noise import BOUND, ClientNoise
+from fedloom.rounds.messages import Masking
 from fedloom.rounds.state import RunState
 from fedloom.spec.experiment import Experiment
 
 
 def client_noise(experiment: Experiment, state: RunState) -> ClientNoise | None:
-    """The noise of the round after `state`; None unless whole clients are protected."""
+    """The server's noise of the round after `state`; None unless it protects whole clients."""
     privacy = experiment.privacy
-    if privacy.unit != "client":
+    if privacy.unit != "client" or experiment.secure_aggregation.enabled:
         return None
     bound = state.learned.extras.get(BOUND, privacy.max_change_norm)
     return ClientNoise(float(bound), client_spending(experiment).noise_multiplier, privacy.clip_quantile)
 
 
-def spend(loop: Loop, round: int, noise: ClientNoise) -> None:
+def noise_share(experiment: Experiment) -> NoiseShare | None:
+    """What clients clip to and add themselves, as the server sees nothing but their sum; None where it adds the noise,
+    or nobody does."""
+    privacy = experiment.privacy
+    if privacy.unit != "client" or not experiment.secure_aggregation.enabled:
+        return None
+    return NoiseShare(
+        bound=privacy.max_change_norm,
+        noise_multiplier=client_spending(experiment).noise_multiplier,
+        colluding=privacy.colluding,
+        epsilon=privacy.epsilon,
+        delta=privacy.checked_delta,
+        accountant=privacy.accountant,
+    )
+
+
+def spend(loop: Loop, round: int, max_change_norm: float) -> None:
     """Write the release of a round before it is made: what was spent stays, also when a crash undoes the round.
 
     Raises: RunError if the budget does not allow it.
@@ -40,7 +59,13 @@ def spend(loop: Loop, round: int, noise: ClientNoise) -> None:
         SumRelease.KIND,
         round=round,
         noise_multiplier=each.noise_multiplier,
-        max_change_norm=noise.bound,
+        max_change_norm=max_change_norm,
         epsilon=epsilon,
         delta=privacy.checked_delta,
     )
+
+
+def spend_opened(loop: Loop, round: int, masking: Masking) -> None:
+    """The same for a secure sum, before anybody reveals a share of it; nothing where it is exact."""
+    if masking.noise is not None:
+        spend(loop, round, masking.noise.bound)

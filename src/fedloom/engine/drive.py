@@ -6,12 +6,13 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
+from functools import partial
 
 from fedloom.engine.answers import held, journal_asking, journal_contribution, validate_answer
 from fedloom.engine.asking import TRAIN, Asked, asked_of, with_chain
 from fedloom.engine.base import Reply
 from fedloom.engine.checkpoints import load_state, save_state
-from fedloom.engine.client_privacy import client_noise, spend
+from fedloom.engine.client_privacy import client_noise, noise_share, spend, spend_opened
 from fedloom.engine.control import Word, going_on, taken
 from fedloom.engine.gate import gated, settle, stopped_by_gate
 from fedloom.engine.importance import journal_importance
@@ -86,7 +87,8 @@ def _one_round(loop: Loop, state: RunState, due: str) -> RunState:
     more = {**({"at_work": working} if working else {}), **({} if enough is None else {"wanted": enough})}
     loop.journal("round_started", round=round, participants=sorted(participants), **absent, **more)
     rows = {client: known.train for client, known in loop.federation.rows.items()}
-    masking = masking_of(loop.experiment, loop.world, participants, rows, secrets.token_bytes(32))
+    sum_id, share = secrets.token_bytes(32), noise_share(loop.experiment)
+    masking = masking_of(loop.experiment, loop.world, participants, rows, sum_id, share)
     asked = asked_of(loop, state, (due,), participants, masking)
     after, clients = _stepped(loop, state, asked, masking, enough, shut_out)
     del asked  # it holds the state, too
@@ -122,14 +124,15 @@ def _stepped(
     noise = client_noise(loop.experiment, state)
     tally = _collect(loop, asked, waiting, noise, enough)
     if masking is not None:
-        tally = privacy_part("secure_round").secure_tally(loop.engine, loop.journal, masking, waiting)
+        secure, opening = privacy_part("secure_round"), partial(spend_opened, loop, state.round + 1, masking)
+        tally = secure.secure_tally(loop.engine, loop.journal, masking, waiting, opening)
     elif loop.experiment.robust.enabled:
         tally = robust_tally(loop, state.round + 1, waiting)
     tally = with_late(loop, state, tally, shut_out)
     minimum, optimizer = loop.experiment.rounds.min_clients, server_optimizer(loop)
     if noise is not None:
         require_enough(tally, state.round + 1, minimum)
-        spend(loop, state.round + 1, noise)
+        spend(loop, state.round + 1, noise.bound)
     after = step(tally, loop.method, loop.world, state, min_clients=minimum, optimizer=optimizer, noise=noise)
     journal_importance(loop, state.round + 1, tally.importance)
     return after, [*tally.clients, *tally.late]

@@ -6,12 +6,14 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fedloom.adapters.io import to_bytes
 from fedloom.errors import RunError
 from fedloom.privacy.ledger import Entry, afforded, known, spent
 from fedloom.privacy.mechanism import Mechanism, mechanism_of
-from fedloom.rounds.messages import Assignment
+from fedloom.privacy.noise_share import NoiseShare
+from fedloom.rounds.messages import Assignment, Masking
 from fedloom.store.ledger import Ledger
 
 
@@ -37,13 +39,14 @@ class PrivateRound:
 
 def refuse_without_noise(assignment: Assignment, budget: float | None) -> None:
     """Raises: RunError if a site with a budget is asked to train without noise, whatever the experiment said."""
+    share = None if assignment.masking is None else assignment.masking.noise
     if budget is not None and assignment.kind == "train" and assignment.promise is None:
         raise RunError(
             "the assignment asks for training without noise",
             where=f"client {assignment.client!r}, round {assignment.round}",
-            expected=f"noise, as privacy.epsilon of site.toml is {budget:g}",
-            found="no promise of privacy",
-            do="Ask the server's operator for a run with [privacy]",
+            expected=f"noise of this client's own, as privacy.epsilon of site.toml is {budget:g}",
+            found="no promise of privacy" if share is None else "a share of a sum's noise, little without its peers",
+            do='Ask the server\'s operator for a run with [privacy] unit = "example"',
         )
 
 
@@ -66,7 +69,8 @@ def identified(assignment: Assignment, *here: str) -> Assignment:
 
     here: digests of the base and the rows at this client, which decide it too.
     """
-    if assignment.promise is None:
+    noise = assignment.masking.noise if assignment.masking is not None else None
+    if assignment.promise is None and noise is None:
         return assignment
     start = assignment.start
     facts = {
@@ -80,10 +84,16 @@ def identified(assignment: Assignment, *here: str) -> Assignment:
         "wire": asdict(assignment.wire),
         "trainable": start.trainable.digest(),
         "trunk": [start.trunk.digest(), *(asdict(piece) for piece in assignment.pieces)],
+        **_of_the_sum(assignment.masking, noise),
     }
     head = to_bytes({}, dict(sorted(assignment.head.items())), facts={})
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + head).hexdigest()
     return replace(assignment, identity=digest)
+
+
+def _of_the_sum(masking: Masking | None, noise: NoiseShare | None) -> dict[str, Any]:
+    """What decides a share of a sum's noise: all of the sum but its name, which is another in every attempt."""
+    return {} if masking is None or noise is None else {"sum": {**masking.table(), "round_id": ""}}
 
 
 def answered(assignment: Assignment, ledger: Ledger | None) -> bytes | None:

@@ -24,8 +24,9 @@ from fedloom.privacy.secagg.messages import (
 )
 from fedloom.privacy.secagg.session import AGREEMENT, DELIVERY, ROSTER, SURVIVORS
 from fedloom.privacy.secagg.terms import Terms
-from fedloom.rounds.masking import fixed_point_of, layout_of, terms_of, to_tally
+from fedloom.rounds.masking import layout_of, terms_of, to_tally
 from fedloom.rounds.messages import Dropout, Masking
+from fedloom.rounds.noise_shares import fixed_point_for
 from fedloom.rounds.step import Tally
 
 M = TypeVar("M", bound=Message)
@@ -37,14 +38,22 @@ class Journal(Protocol):
     def __call__(self, kind: str, /, **fields: Any) -> None: ...
 
 
+def nothing() -> None:
+    """A sum that is not counted anywhere."""
+
+
 @dataclass
 class SecureRound:
-    """One secure sum. round: that it belongs to.  traffic: client -> bytes to it and from it, beside its reply."""
+    """One secure sum. round: that it belongs to.  traffic: client -> bytes to it and from it, beside its reply.
+
+    opening: called before clients are asked for shares, with which the sum can be read; it may raise.
+    """
 
     engine: Engine
     journal: Journal
     round: int
     terms: Terms
+    opening: Callable[[], None] = nothing
     traffic: dict[str, list[int]] = field(default_factory=dict)
 
     def sum(self, replies: Sequence[Reply]) -> server.Unmasked:
@@ -57,6 +66,7 @@ class SecureRound:
         summed = server.add_up(shared, self._masked(shared))
         told = summed.survivors.to_bytes()
         agreed = server.agree(summed, self._asked(SURVIVORS, summed.clients, lambda _: told, Confirmation))
+        self.opening()
         signed = agreed.agreement.to_bytes()
         return server.unmask(agreed, self._asked(AGREEMENT, agreed.clients, lambda _: signed, Revelation))
 
@@ -110,8 +120,14 @@ class SecureRound:
         self.journal("refused", round=self.round, client=client, module=None, reason=reason)
 
 
-def secure_tally(engine: Engine, journal: Journal, masking: Masking, replies: Sequence[Reply]) -> Tally:
-    """The tally of a round whose clients trained and advertised: the sum of those who stayed.
+def secure_tally(
+    engine: Engine,
+    journal: Journal,
+    masking: Masking,
+    replies: Sequence[Reply],
+    opening: Callable[[], None] = nothing,
+) -> Tally:
+    """The tally of a round whose clients trained and advertised: the sum of those who stayed. opening: as above.
 
     Raises: RunError if the sum cannot be had; nothing of any one client was revealed then.
     """
@@ -119,7 +135,7 @@ def secure_tally(engine: Engine, journal: Journal, masking: Masking, replies: Se
         return Tally()
     first = replies[0].assignment
     layout = layout_of(masking, first)
-    secure = SecureRound(engine, journal, first.round, terms_of(masking, layout))
+    secure = SecureRound(engine, journal, first.round, terms_of(masking, layout), opening)
     try:
         unmasked = secure.sum(replies)
     except ContributionRefusedError as error:
@@ -133,7 +149,7 @@ def secure_tally(engine: Engine, journal: Journal, masking: Masking, replies: Se
     for fault in unmasked.faults:
         secure.refused(fault.client, str(fault))
     _journal_contributions(journal, replies, unmasked, secure.traffic)
-    fixed = fixed_point_of(masking)
+    fixed = fixed_point_for(masking, layout)
     tally, missed = to_tally(fixed.decode(unmasked.words), layout, unmasked.clients)
     journal(
         "secure_sum",

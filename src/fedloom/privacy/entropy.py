@@ -34,14 +34,22 @@ class Entropy:
     def gaussian(self, shape: tuple[int, ...], deviation: float) -> Tensor:
         """Normal numbers, float32. Each is the sum of four Box-Muller draws over 2: what a single one leaves in its low
         bits (Mironov, 2012) cannot be inverted from a sum (Holohan and Braghin, 2021)."""
-        count = int(np.prod(shape, dtype=np.int64))
+        summed = self._normal(int(np.prod(shape, dtype=np.int64))) * deviation
+        return torch.from_numpy(summed.astype(np.float32)).reshape(shape)
+
+    def whole(self, count: int, deviation: float) -> np.ndarray:
+        """Normal numbers rounded to whole ones, int64; a deviation below 2^40 leaves their last digits as random."""
+        return np.rint(self._normal(count) * deviation).astype(np.int64)
+
+    def _normal(self, count: int) -> np.ndarray:
+        """float64, of deviation 1, as `gaussian` says."""
         half = (_PARTS * count + 1) // 2
         radius = np.sqrt(-2.0 * np.log(self.uniform(half)))
         angle = 2.0 * np.pi * self.uniform(half)
         # Rolled, so that no number adds up both halves of one pair, which are one draw to whoever inverts them.
         normal = np.concatenate((radius * np.cos(angle), np.roll(radius * np.sin(angle), 1)))[: _PARTS * count]
-        summed = normal.reshape(_PARTS, count).sum(0) * (deviation / np.sqrt(_PARTS))
-        return torch.from_numpy(summed.astype(np.float32)).reshape(shape)
+        scaled: np.ndarray = normal.reshape(_PARTS, count).sum(0) / np.sqrt(_PARTS)
+        return scaled
 
     def sample(self, rows: int, rate: float) -> np.ndarray:
         """The positions of a Poisson sample: each of 0..rows-1 with probability `rate`, independently."""

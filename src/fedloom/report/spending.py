@@ -99,7 +99,8 @@ def privacy_section(summary: RunSummary, say: Language = ENGLISH) -> Html:
     canaries = (element("p", say("privacy.canaries", count=say.number(count))),) if count else ()
     bound = say("privacy.bound", bound=privacy.get("accountant", "rdp"))
     if summary.sums:
-        said = (say("privacy.client"), bound, say("privacy.open"))
+        secure = (summary.settings.get("secure_aggregation") or {}).get("enabled")
+        said = (say("privacy.shared" if secure else "privacy.client"), bound, say("privacy.open"))
         listed = table(_heads(SUM_HEADS, say), sum_rows(summary.sums))
         return section(say("privacy.spent"), element("p", say.between.join(said)), listed, *canaries)
     if summary.releases:

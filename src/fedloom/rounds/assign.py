@@ -12,6 +12,7 @@ from fedloom.aggregation.local_rules import LocalRules, Penalty
 from fedloom.aggregation.method import Method
 from fedloom.aggregation.world import Slot, Start, World
 from fedloom.planning.importance import Importance, unknown
+from fedloom.privacy.noise_share import NoiseShare
 from fedloom.rounds.chain import Chain
 from fedloom.rounds.contribute import constant_digest
 from fedloom.rounds.messages import Assignment, LocalWork, Masking, Wire
@@ -77,9 +78,17 @@ def in_pieces(assignment: Assignment, chain: Chain, has: frozenset[str], blobs: 
 
 
 def masking_of(
-    experiment: Experiment, world: World, clients: Sequence[str], rows: Mapping[str, int], round_id: bytes
+    experiment: Experiment,
+    world: World,
+    clients: Sequence[str],
+    rows: Mapping[str, int],
+    round_id: bytes,
+    noise: NoiseShare | None = None,
 ) -> Masking | None:
-    """Of a round with these clients; None if what they send is not masked. rows: that clients registered."""
+    """Of a round with these clients; None if what they send is not masked. rows: that clients registered.
+
+    noise: that they add to it together; None: none.
+    """
     secure, rounds = experiment.secure_aggregation, experiment.rounds
     if not secure.enabled:
         return None
@@ -100,6 +109,7 @@ def masking_of(
         largest_weight=float(max(rows.values(), default=1)) if rounds.weighting == "examples" else 1.0,
         max_update_norm=rounds.max_update_norm,
         sketch_width=secure.sketch_width,
+        noise=noise,
     )
 
 

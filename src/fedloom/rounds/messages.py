@@ -14,6 +14,7 @@ from fedloom.adapters.packing import EXACT, Coding
 from fedloom.aggregation.local_rules import Penalty
 from fedloom.aggregation.world import Start
 from fedloom.privacy.mechanism import PrivacyPromise
+from fedloom.privacy.noise_share import NoiseShare
 
 WORK_UNITS = ("tokens", "images")  # what the work of a client is counted in: metrics `tokens`, `tokens_per_second`, ..
 
@@ -98,6 +99,7 @@ class Masking:
         trains none.
     sketch_width: most columns of a sketch; None: as many as the clients' ranks add up to.
     weighting: by examples, or all alike.  largest_weight, max_update_norm: the bounds that fixed point is chosen by.
+    noise: what each client clips to, and its share of the sum's noise; None: the sum is exact.
     """
 
     round_id: str
@@ -112,6 +114,14 @@ class Masking:
     largest_weight: float
     max_update_norm: float
     sketch_width: int | None = None
+    noise: NoiseShare | None = None
+
+    def table(self) -> dict[str, Any]:
+        """As it travels: without what is not asked for, and was not there in earlier versions."""
+        table = asdict(self)
+        if self.noise is None:
+            del table["noise"]
+        return table
 
 
 @dataclass(frozen=True)

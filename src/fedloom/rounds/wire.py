@@ -29,6 +29,7 @@ from fedloom.adapters.packing import EXACT, Coding
 from fedloom.aggregation.local_rules import Penalty
 from fedloom.errors import AdapterError, RunError
 from fedloom.privacy.mechanism import PrivacyPromise
+from fedloom.privacy.noise_share import NoiseShare
 from fedloom.rounds.messages import Assignment, Contribution, LocalWork, Masking, Piece, Wire
 from fedloom.rounds.personal_facts import personal_facts, start_from
 
@@ -52,7 +53,7 @@ def assignment_to_bytes(assignment: Assignment) -> bytes:
         "constant": dict(assignment.constant),
         "constant_digest": assignment.constant_digest,
         "wire": asdict(assignment.wire),
-        "masking": None if assignment.masking is None else asdict(assignment.masking),
+        "masking": None if assignment.masking is None else assignment.masking.table(),
         "seed": assignment.seed,
         "work": None if assignment.work is None else assignment.work.table(),
         "generate_rows": assignment.generate_rows,
@@ -176,7 +177,8 @@ def _work(table: dict[str, Any]) -> LocalWork:
 def _masking(table: dict[str, Any]) -> Masking:
     slots = {client: tuple((rank, scaling) for rank, scaling in own) for client, own in table["slots"].items()}
     modules = {module: (int(outputs), int(inputs)) for module, (outputs, inputs) in table["modules"].items()}
-    return Masking(**{**table, "clients": tuple(table["clients"]), "modules": modules, "slots": slots})
+    noise = NoiseShare(**table["noise"]) if table.get("noise") is not None else None
+    return Masking(**{**table, "clients": tuple(table["clients"]), "modules": modules, "slots": slots, "noise": noise})
 
 
 def contribution_to_bytes(

@@ -42,13 +42,16 @@ def _disclosures(experiment: Experiment) -> Iterator[str]:
     method, head = METHODS[experiment.method.name], " and head" if experiment.model.classifies else ""
     matters = "how much each layer matters there"
     of, and_ = (f", and of {matters}", f", and {matters}") if experiment.training.importance else ("", "")
-    noise = experiment.privacy.unit == "example"
+    secure, shared = experiment.secure_aggregation.enabled, experiment.privacy.unit == "client"
+    noise = experiment.privacy.unit == "example" or (secure and shared)
     openly, trained = UNDER_NOISE if noise else OPENLY, "trained under the noise of [privacy]" if noise else "trained"
     kept = "" if not method.personal else f"; {_KEPT[method.resumes]}"
-    if experiment.secure_aggregation.enabled:
+    if secure:
         clients = drawn(experiment)
         least = experiment.secure_aggregation.threshold_of(clients)
-        yield f"the server sees, of each round: the sum of the factors{head} of {least} to {clients} clients{kept}{of}"
+        under = ", under noise that they add together" if shared else ""
+        seen = f"the sum of the factors{head} of {least} to {clients} clients{under}{kept}{of}"
+        yield f"the server sees, of each round: {seen}"
         yield f"the server sees, of each client: {openly}"
         made = "their mean with its own, less itself" if method.resumes else "their sum as the next start"
         yield f"a client sees, of the others: {made}; names, ranks and public keys"

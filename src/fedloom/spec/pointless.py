@@ -123,6 +123,8 @@ def _of_privacy(experiment: Experiment) -> Iterator[tuple[Path, str]]:
         yield ("training", "max_grad_norm"), "is replaced by privacy.max_grad_norm, which clips every single example"
         for key in ("max_change_norm", "clip_quantile"):
             yield ("privacy", key), 'is for the unit "client"; found "example"'
+    if not (unit == "client" and experiment.secure_aggregation.enabled):
+        yield ("privacy", "colluding"), 'is for the unit "client" together with secure aggregation'
     if unit == "client":
         yield ("privacy", "max_grad_norm"), 'is for the unit "example"; found "client"'
     if unit != "none":

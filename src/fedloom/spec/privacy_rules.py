@@ -8,6 +8,7 @@ from fedloom.aggregation.method import Law
 from fedloom.aggregation.registry import METHODS
 from fedloom.spec.experiment import Experiment
 from fedloom.spec.problem import Problem
+from fedloom.spec.secure_rules import drawn
 
 
 def problems_of_privacy(experiment: Experiment) -> list[Problem]:
@@ -34,7 +35,7 @@ def _of_canaries(experiment: Experiment) -> Iterator[Problem]:
 
 
 def _of_clients(experiment: Experiment) -> Iterator[Problem]:
-    """Noise on the sum at the server bounds one client's part only if that is all that depends on it."""
+    """Noise on the sum of a round bounds one client's part only if that is all that depends on it."""
     if experiment.privacy.unit != "client":
         return
     fitting = [name for name, method in METHODS.items() if method.reveals == "sum" and Law.SPLIT in method.laws]
@@ -46,5 +47,20 @@ def _of_clients(experiment: Experiment) -> Iterator[Problem]:
         why = 'one client\'s part is bounded only if all count alike; expected "uniform", found '
         yield Problem(("rounds", "weighting"), f"{why}{experiment.rounds.weighting!r}")
     if experiment.secure_aggregation.enabled:
-        why = "hides from the server what it must clip; protect each example, or do without secure aggregation"
-        yield Problem(("secure_aggregation", "enabled"), why)
+        yield from _of_shared_noise(experiment)
+
+
+def _of_shared_noise(experiment: Experiment) -> Iterator[Problem]:
+    """Noise that clients add themselves has to be enough in every sum that the threshold lets through."""
+    privacy, clients = experiment.privacy, drawn(experiment)
+    if privacy.clip_quantile is not None:
+        why = "counts whose change was clipped, and secure aggregation hides that from the server; leave it out"
+        yield Problem(("privacy", "clip_quantile"), why)
+    threshold = max(experiment.secure_aggregation.threshold_of(clients), experiment.rounds.min_clients)
+    least = (clients + privacy.colluding) // 2 + 1
+    if privacy.colluding and not least <= threshold <= clients:
+        why = (
+            f"of {clients} clients a round, {privacy.colluding} that collude need a threshold from {least} to "
+            f"{clients}: else two sums of one round can be opened, or none has enough noise; found {threshold}"
+        )
+        yield Problem(("privacy", "colluding"), why)

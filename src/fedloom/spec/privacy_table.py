@@ -17,8 +17,8 @@ class PrivacyTable(Table):
     unit: Literal["none", "example", "client"] = Field(
         "none",
         description="whom the promise is about: none; example: every client trains with DP-SGD, and what it sends "
-        "would be nearly the same without any one of its rows; client: the server adds noise to each round's sum, and "
-        "what it makes of it would be nearly the same without any one client",
+        "would be nearly the same without any one of its rows; client: each round's sum gets noise, from the server "
+        "or, with secure aggregation, from the clients together, and would be nearly the same without any one client",
     )
     epsilon: float | None = Field(
         None,
@@ -50,6 +50,12 @@ class PrivacyTable(Table):
         lt=1,
         description="client: max_change_norm follows what clients send, so that about this share of them stays within "
         "it, by a count under noise that is part of the promise; left out: it stays as it is",
+    )
+    colluding: int = Field(
+        0,
+        ge=0,
+        description="client, with secure aggregation: so many clients may tell the server their part of the noise; the "
+        "others add as much more as makes up for it",
     )
     accountant: Accountant = Field(
         "rdp", description="which bound counts: rdp (Renyi), or pld (privacy loss distributions: tighter, slower)"

@@ -46,3 +46,20 @@ def test_a_number_beyond_the_bound_names_the_client(value):
 def test_bounds_that_are_none_are_refused(largest, clients):
     with pytest.raises(RunError, match="no fixed point"):
         FixedPoint(largest, clients)
+
+
+def test_digits_that_are_asked_for_are_used_or_refused():
+    assert FixedPoint(10.0, 4, digits=20).bits == 20
+    most = FixedPoint(10.0, 4).bits
+    assert FixedPoint(10.0, 4, digits=most).bits == most
+    with pytest.raises(RunError, match=rf"at most {most} binary digits.*found {most + 1}"):
+        FixedPoint(10.0, 4, digits=most + 1)
+
+
+def test_whole_steps_are_words_within_the_bound_and_no_others():
+    fixed = FixedPoint(10.0, 4, digits=20)
+    steps = np.array([-10 * 2**20, 0, 10 * 2**20])
+    assert fixed.decode(fixed.words(steps, "a")).tolist() == [-10.0, 0.0, 10.0]
+    for beyond in (steps + 1, steps - 1, np.array([np.iinfo(np.int64).min])):
+        with pytest.raises(ContributionRefusedError, match=r"'a': a number is beyond the bound"):
+            fixed.words(beyond, "a")

@@ -21,7 +21,10 @@ ROSTER, DELIVERY, SURVIVORS, AGREEMENT = STEPS = ("roster", "delivery", "survivo
 
 @dataclass
 class ClientSession:
-    """known: as of `client.deal`. The words are forgotten once they are masked."""
+    """known: as of `client.deal`. The words are forgotten once they are masked.
+
+    release: what whoever began the session calls what is masked; "" for nothing that is counted.
+    """
 
     terms: Terms
     _state: Any
@@ -29,6 +32,7 @@ class ClientSession:
     _entropy: Bytes = field(repr=False)
     _known: Mapping[str, bytes]
     _next: int = 0
+    release: str = ""
 
     @classmethod
     def begin(
@@ -40,10 +44,11 @@ class ClientSession:
         identity: bytes,
         entropy: Bytes,
         known: Mapping[str, bytes] = client.NOBODY,
+        release: str = "",
     ) -> tuple[ClientSession, bytes]:
         """The session and the client's advertisement."""
         state, own = client.advertise(terms, name, identity, entropy)
-        return cls(terms, state, words, entropy, known), own.to_bytes()
+        return cls(terms, state, words, entropy, known, release=release), own.to_bytes()
 
     def answer(self, step: str, body: bytes) -> bytes:
         """The client's message of a step. A step that fails, or comes out of turn, ends the session.

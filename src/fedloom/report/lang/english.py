@@ -118,6 +118,10 @@ FIGURES: dict[str, str] = {
         "The promise is about each client as a whole, and the server keeps it: it clips what each one changed and "
         "adds noise to the sum of a round. Epsilon counts every round."
     ),
+    "privacy.shared": (
+        "The promise is about each client as a whole, and the clients keep it together: each clips its own change and "
+        "adds its share of the noise before it is masked. Epsilon counts every sum that was opened."
+    ),
     "privacy.example": (
         "The promise is about each example that a client trains on. Epsilon counts every release since the "
         "client's ledger began."
