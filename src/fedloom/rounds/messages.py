@@ -210,6 +210,11 @@ class Assignment:
         """What the client is to hold by noise; None for none."""
         return None if self.work is None else self.work.privacy
 
+    @property
+    def is_private(self) -> bool:
+        """Whether the client adds noise, and so has a ledger: to its steps, or its share to a secure sum."""
+        return self.promise is not None or (self.masking is not None and self.masking.noise is not None)
+
     def without_trunk(self) -> Assignment:
         """What is needed to judge an answer: the trunk, which may be large, does not change. Pieces stay named."""
         return replace(self, start=Start(self.start.trainable, mixers=self.start.mixers))

@@ -207,9 +207,9 @@ def _check_importance(contribution: Contribution, assignment: Assignment) -> Non
 def _check_ledger(contribution: Contribution, assignment: Assignment) -> None:
     """It goes to the journal as it is, so that it is a digest or nothing, and nothing where no noise was asked for."""
     found = contribution.ledger
-    if found == "" or (assignment.promise is not None and isinstance(found, str) and _DIGEST.fullmatch(found)):
+    if found == "" or (assignment.is_private and isinstance(found, str) and _DIGEST.fullmatch(found)):
         return
-    expected = "none, as no noise was asked for" if assignment.promise is None else "a digest of 64 hexadecimal digits"
+    expected = "a digest of 64 hexadecimal digits" if assignment.is_private else "none, as no noise was asked for"
     raise ContributionRefusedError(
         contribution.client, "the head of the privacy ledger is none", expected=expected, found=repr(found)[:80]
     )
