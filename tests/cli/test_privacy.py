@@ -163,3 +163,31 @@ def test_what_cannot_be_held_is_named_before_anything_is_written(bad, command, f
     message = outcome.err.replace("\n", " ")
     assert re.search(expected, message), message
     assert not (tmp_path / "runs" / "tiny").exists()
+
+
+SHARED = (
+    '[privacy]\nunit = "client"\nepsilon = 8\ndelta = 1e-3\nmax_change_norm = 0.1\n\n'
+    '[rounds]\nweighting = "uniform"\nmax_update_norm = 5.0\n\n[secure_aggregation]\nenabled = true\nthreshold = 2\n'
+)
+
+
+def test_whole_clients_under_secure_aggregation_from_check_to_report(fedloom, pilot, tmp_path):
+    pilot.write_text(pilot.read_text().replace(PRIVACY, SHARED))
+    said = words(fedloom("check", pilot))
+    assert "under noise that they add together" in said
+    assert re.search(
+        r"added by the clients, each with deviation \d\.\d+ in every number, so that any 2 are enough", said
+    )
+    assert re.search(r"2 rounds spend epsilon [67]\.\d+ at delta 0\.001", said)
+    outcome = fedloom("run", pilot, "--root", tmp_path / "runs")
+    assert outcome.code == 0, outcome.err
+    directory = tmp_path / "runs" / "tiny"
+    spent = words(fedloom("privacy", directory))
+    assert "Sums released under noise that the clients added" in spent
+    assert "site-1: ledger verified, 2 releases" in spent
+    assert "each clips its own change and adds its share of the noise" in (directory / "report.html").read_text()
+    records = [json.loads(line) for line in (directory / "journal.jsonl").read_text().splitlines()]
+    sent = [record for record in records if record["kind"] == "contribution"]
+    assert len(sent) == 4
+    assert all("loss" not in record and "tokens" not in record and record["seconds"] > 0 for record in sent)
+    assert fedloom("audit", directory).code == 0

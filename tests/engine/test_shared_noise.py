@@ -149,6 +149,6 @@ def test_a_damaged_memory_of_what_left_stops_the_client(make_loop):
 def test_a_site_with_a_budget_of_its_own_asks_for_noise_of_its_own():
     masking = Masking("00", NAMES, 2, "ffa", {}, 0, {}, {}, "uniform", 1.0, 1.0, noise=noise_share(experiment_of()))
     assignment = Assignment("train", 1, "a", start=None, trains={}, head={}, seed=1, masking=masking)
-    with pytest.raises(RunError, match="noise of this client's own.*little without its peers"):
+    with pytest.raises(RunError, match=r"noise of this client's own.*little without its peers"):
         refuse_without_noise(assignment, 3.0)
     refuse_without_noise(assignment, None)
