@@ -1,6 +1,8 @@
 """Whole clients under secure aggregation: each clips and adds its noise, and no draw is in two sums."""
 
 import json
+import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from fedloom.spec.experiment import PrivacyTable
 from fedloom.spec.secure_table import SecureAggregationTable
 from fedloom.store.audit.run import audit_files
 from fedloom.testing.engine import NAMES, PretendEngine, pretend_experiment
+from fedloom.training.local import DivergedError, Tally, check_finite
 
 
 def experiment_of(method="ffa", **privacy):
@@ -146,9 +149,35 @@ def test_a_damaged_memory_of_what_left_stops_the_client(make_loop):
     assert "nobody knows which masked numbers left" in kinds(again, "dropout")[0]["reason"]
 
 
+def masking_of(noise):
+    return Masking("00", NAMES, 2, "ffa", {}, 0, {}, {}, "uniform", 1.0, 1.0, noise=noise)
+
+
 def test_a_site_with_a_budget_of_its_own_asks_for_noise_of_its_own():
-    masking = Masking("00", NAMES, 2, "ffa", {}, 0, {}, {}, "uniform", 1.0, 1.0, noise=noise_share(experiment_of()))
+    masking = masking_of(noise_share(experiment_of()))
     assignment = Assignment("train", 1, "a", start=None, trains={}, head={}, seed=1, masking=masking)
     with pytest.raises(RunError, match=r"noise of this client's own.*little without its peers"):
         refuse_without_noise(assignment, 3.0)
     refuse_without_noise(assignment, None)
+
+
+def test_numbers_do_not_leave_before_it_is_written_that_they_do(make_loop, monkeypatch):
+    def full(*_):
+        raise RunError("the disk is full")
+
+    monkeypatch.setattr("fedloom.engine.masked_half.leaves", full)
+    loop = make_loop(experiment_of())
+    with pytest.raises(RunError, match="masked numbers: too few clients"):
+        drive(loop)
+    assert {record["reason"] for record in kinds(loop, "dropout")} == {"secure sum, delivery: the disk is full"}
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_a_training_that_diverged_tells_no_loss_where_noise_is_to_cover_it(private):
+    masking = masking_of(noise_share(experiment_of())) if private else None
+    assignment = Assignment("train", 1, "a", start=None, trains={}, head={}, seed=1, masking=masking)
+    tally = Tally()
+    tally.last_loss, tally.last_grad_norm = 12.5, math.inf
+    with pytest.raises(DivergedError, match="norm of the gradient is not a finite") as caught:
+        check_finite(SimpleNamespace(head=None), assignment, 3, tally)
+    assert ("12.5" in str(caught.value)) == ("step 4" in str(caught.value)) == (not private)

@@ -143,9 +143,13 @@ def what_was_trained(
 def check_finite(base: BaseModel, assignment: Assignment, step: int, tally: Tally) -> None:
     measured = {"loss": tally.last_loss, "norm of the gradient": tally.last_grad_norm}
     wrong = next((name for name, value in measured.items() if not math.isfinite(value)), None)
-    if wrong is not None:
-        found = ", ".join(f"{name} {value:g}" for name, value in measured.items())
-        raise diverged(base, f"the {wrong}", where=f"{place(assignment)}, step {step + 1}", found=found)
+    if wrong is None:
+        return
+    if assignment.is_private:
+        # Without the step and the values: the reason of a dropout travels, and no noise covers it.
+        raise diverged(base, f"the {wrong}", where=place(assignment))
+    found = ", ".join(f"{name} {value:g}" for name, value in measured.items())
+    raise diverged(base, f"the {wrong}", where=f"{place(assignment)}, step {step + 1}", found=found)
 
 
 def diverged(base: BaseModel, what: str, *, where: str, found: str | None = None) -> DivergedError:
