@@ -12,7 +12,8 @@ first classes by name, drawn at random. Nobody attacks, or one does (three, if t
     absent      is not there at all: what doing without one client costs, attack or not
     loud flip   sends the opposite, 100 times over
 
-against nothing, the gate (also with a veto of each client), the norm bound, both, and rules with the norm bound. Prints
+against nothing, the gate (also with a veto of each client), the norm bound, both, the gate with a wider bound that
+drops nobody, and rules with the norm bound. Prints
 accuracy on test rows; where there is a backdoor, the share of test rows of other classes that get its label without the
 word and with it; and by how much the loss on test rows, and the held-out loss of the seven who never attack, lie above
 those without attack and defence of the same seed. Writes results/robust.json after every run; runs that it has with the
@@ -103,6 +104,10 @@ DEFENCES: dict[str, dict[str, Any]] = {
     "gate with vetoes": {"gate": GateTable(enabled=True, max_client_loss=20.0)},
     "norm bound": _robust("none"),
     "gate and norm bound": {"gate": GateTable(enabled=True), **_robust("none")},
+    "gate and bound 2": {
+        "gate": GateTable(enabled=True),
+        "robust": RobustTable(enabled=True, max_norm_ratio=2.0, drop_norm_ratio=0.0, quarantine_after=0),
+    },
     "cosine": _robust("cosine", 3),
     "krum": _robust("krum", 3),
     "multi-krum": _robust("multi-krum", 3),
