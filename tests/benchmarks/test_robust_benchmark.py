@@ -1,29 +1,44 @@
 """The benchmark of attacks has a valid experiment for every defence, and says what came of each."""
 
 import argparse
+import json
 
 import pytest
 import robust
 
 from fedloom.spec.rules import problems_of
 
-OPTIONS = argparse.Namespace(seed=1, method="loom", rounds=2, steps=3)
+OPTIONS = argparse.Namespace(method="loom", rounds=2, steps=3)
 
 
 @pytest.mark.parametrize("defence", robust.DEFENCES)
 def test_every_defence_can_be_run(defence):
     data = {name: f"{name}.jsonl" for name in robust.CLIENTS}
-    experiment = robust.experiment_of(OPTIONS, ("x", "y"), data)
+    experiment = robust.experiment_of(OPTIONS, 1, ("x", "y"), data)
     assert len({client.rank for client in experiment.clients}) == 3
     assert not problems_of(experiment.model_copy(update=robust.DEFENCES[defence]))
 
 
-def test_the_table_compares_with_no_attack():
-    usual = {"attack": "none", "defence": "nothing", "loss": 0.5, "rejected": 0, "excluded": [], "accuracy": 0.9}
-    door = {**usual, "attack": "backdoor", "loss": 0.75, "others": 0.01, "triggered": 0.8, "rejected": 2}
-    rows = robust.table([usual, door]).splitlines()
-    assert rows[2] == "| none | nothing | 90.0 | 0.500 | +0.0 % |  | 0 |  |"
-    assert rows[3] == "| backdoor | nothing | 90.0 | 0.750 | +50.0 % | 1.0 to 80.0 | 2 |  |"
+USUAL = {"attack": "none", "defence": "nothing", "seed": 1, "loss": 0.5, "test_loss": 1.0, "rejected": 0}
+USUAL |= {"excluded": [], "accuracy": 0.9}
+
+
+def test_the_table_compares_with_no_attack_of_the_same_seed():
+    other = {**USUAL, "seed": 2, "loss": 1.0, "test_loss": 2.0}
+    door = {**USUAL, "attack": "backdoor", "loss": 0.75, "others": 0.01, "triggered": 0.8, "rejected": 2}
+    again = {**door, "seed": 2, "loss": 1.1, "test_loss": 2.5, "triggered": 0.6}
+    rows = robust.table([USUAL, other, door, again]).splitlines()
+    assert rows[2] == "| none | nothing | 2 | 90.0 | 1.500 | +0.0 % (at most +0.0) | +0.0 % (at most +0.0) |  | 0 |  |"
+    expected = "| backdoor | nothing | 2 | 90.0 | 1.750 | +12.5 % (at most +25.0) | +30.0 % (at most +50.0) |"
+    assert rows[3] == f"{expected} 1.0 to 70.0 | 4 |  |"
+
+
+def test_runs_with_the_same_options_are_not_done_again(tmp_path):
+    path = tmp_path / "robust.json"
+    assert robust.earlier(path, {"rounds": 4}) == []
+    path.write_text(json.dumps({"options": {"rounds": 4}, "runs": [USUAL]}), encoding="utf-8")
+    assert robust.earlier(path, {"rounds": 4}) == [USUAL]
+    assert robust.earlier(path, {"rounds": 5}) == []
 
 
 def test_rows_are_those_of_the_classes(tmp_path):

@@ -53,6 +53,20 @@ def test_a_loud_client_is_held_to_the_others_and_shut_out(method, make_loop):
     assert len(kinds(loop, "contribution")) == 6 * 3 + 5
 
 
+def test_who_is_long_and_points_away_is_left_out_and_the_others_are_not(make_loop):
+    """e sends the opposite of what it trained, 100 times over; the journal says who pointed where."""
+    loop = make_loop(robust(quarantine_after=0, rounds=6), attack_of(sign_flip(100.0)))
+    drive(loop)
+    against = [record["cosines"]["e"] < 0 for record in kinds(loop, "robust")]
+    assert any(against)
+    assert [record["dropped"] == ["e"] for record in kinds(loop, "robust")] == against
+    kept = make_loop(
+        robust(quarantine_after=0, rounds=6, drop_norm_ratio=0.0), attack_of(sign_flip(100.0)), name="kept"
+    )
+    drive(kept)
+    assert not any(record["dropped"] for record in kinds(kept, "robust"))
+
+
 def test_honest_clients_are_left_alone_and_the_sum_is_what_it_was(make_loop):
     experiment = robust(max_norm_ratio=5.0)
     plain = drive(

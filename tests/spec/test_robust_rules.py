@@ -65,6 +65,12 @@ FAULTS = [
         "robust.max_norm_ratio",
         "by itself",
     ),
+    (
+        {"robust": RobustTable(enabled=True, rule="trimmed-mean", drop_norm_ratio=9.0)},
+        "robust.drop_norm_ratio",
+        "by itself",
+    ),
+    ({"robust": RobustTable(enabled=True, drop_norm_ratio=0.5)}, "robust.drop_norm_ratio", "expected 1 or more, or 0"),
     ({"gate": GateTable(on_reject="stop")}, "gate.on_reject", "is for enabled = true"),
     ({"gate": GateTable(enabled=True), "evaluation": EvaluationTable(every=2)}, "evaluation.every", "every round"),
 ]

@@ -28,7 +28,8 @@ def robust_tally(loop: Loop, round: int, replies: Sequence[Reply]) -> Tally:
     _require_enough(loop, round, len(answers))
     evidence = evidence_of(loop.method, loop.world, answers, weighting)
     by_number = table.rule == "trimmed-mean"
-    judgement = judged(evidence, table.rule, None if by_number else table.max_norm_ratio, table.max_bad)
+    ratios = (None, 0.0) if by_number else (table.max_norm_ratio, table.drop_norm_ratio)
+    judgement = judged(evidence, table.rule, ratios[0], table.max_bad, ratios[1])
     _journal(loop, round, dict(zip(evidence.names, evidence.norms[0], strict=True)), judgement)
     if by_number:
         answers = trimmed(answers, table.max_bad)

@@ -97,13 +97,14 @@ def _of_guards(experiment: Experiment) -> Iterator[tuple[Path, str]]:
     else:
         yield ("evaluation", "every"), "means nothing with [gate], which measures every round"
     if not robust.enabled:
-        for key in ("max_norm_ratio", "rule", "max_bad", "suspicious_above", "quarantine_after"):
+        for key in ("max_norm_ratio", "drop_norm_ratio", "rule", "max_bad", "suspicious_above", "quarantine_after"):
             yield ("robust", key), "is for enabled = true"
         return
     if robust.rule in ("none", "geometric-median"):
         yield ("robust", "max_bad"), f"is for rules that ask for it; found {robust.rule}"
     if robust.rule == "trimmed-mean":
-        yield ("robust", "max_norm_ratio"), "means nothing to trimmed-mean, which bounds every number by itself"
+        for key in ("max_norm_ratio", "drop_norm_ratio"):
+            yield ("robust", key), "means nothing to trimmed-mean, which bounds every number by itself"
 
 
 def _of_the_server(optimizer: str) -> Iterator[tuple[Path, str]]:

@@ -15,7 +15,7 @@ def problems_of_robust_rules(experiment: Experiment) -> list[Problem]:
     """Rules that compare clients must see each one, know what it changed, and have enough of them."""
     if not experiment.robust.enabled:
         return []
-    parts = (_seen_alone, _one_model, _counted, _weighed, _same_numbers)
+    parts = (_seen_alone, _one_model, _counted, _beyond_the_middle, _weighed, _same_numbers)
     return [problem for part in parts for problem in part(experiment)]
 
 
@@ -52,6 +52,14 @@ def _counted(experiment: Experiment) -> Iterator[Problem]:
     if clients < least:
         why = f"{robust.rule} stands {robust.max_bad} malicious of at least {least} clients; a round has {clients}"
         yield Problem(("robust", "max_bad"), why)
+
+
+def _beyond_the_middle(experiment: Experiment) -> Iterator[Problem]:
+    """Who may be left out must be longer than most, or two clients that disagree leave each other out."""
+    ratio = experiment.robust.drop_norm_ratio
+    if 0 < ratio < 1:
+        why = f"is in medians, and below 1 it leaves ordinary clients out; expected 1 or more, or 0; found {ratio:g}"
+        yield Problem(("robust", "drop_norm_ratio"), why)
 
 
 def _weighed(experiment: Experiment) -> Iterator[Problem]:

@@ -18,10 +18,16 @@ class RobustTable(Table):
         False, description="hold all contributions of a round back, compare them, and bound what each can do"
     )
     max_norm_ratio: float = Field(
-        2.0,
+        1.5,
         gt=0,
         description="a client's change (of its delta, of what is added up, of its head) is scaled down to so many "
         "times the median of all",
+    )
+    drop_norm_ratio: float = Field(
+        5.0,
+        ge=0,
+        description="a client whose change is longer than so many times the median and points away from what the "
+        "others changed is left out of the round; 0: nobody is",
     )
     rule: RobustRule = Field(
         "none",

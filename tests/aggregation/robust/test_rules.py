@@ -102,6 +102,26 @@ def test_a_rule_is_what_its_definition_gives_on_written_out_deltas(rule, seed, b
 @pytest.mark.parametrize("rule", RULES)
 @few
 @given(seeds)
+def test_who_is_far_too_long_and_points_away_is_left_out_as_if_it_had_not_come(rule, seed):
+    """The rules say of the others what they say without it, one bad client fewer; only its length is in the median."""
+    adapters = clients(seed, huge=(4,))
+    found = judged(evidence_of(adapters), rule, 1e6, 2, drop_ratio=5.0)
+    alone = judged(evidence_of({name: one for name, one in adapters.items() if name != "c4"}), rule, 1e6, 1)
+    assert found.factors["c4"] == 0
+    assert [found.factors[name] for name in alone.factors] == pytest.approx(list(alone.factors.values()), rel=1e-5)
+    assert "c4" in found.dropped
+
+
+def test_only_who_is_both_too_long_and_against_the_others_is_hostile():
+    norms, cosines = [[1, 1, 1, 6, 6, 1]], [0.5, 0.5, 0.5, 0.5, -0.5, -0.5]
+    assert clipping.hostile(norms, cosines, 5.0) == [False, False, False, False, True, False]
+    assert clipping.hostile([*norms, [1, 1, 1, 1, 1, 9]], cosines, 5.0)[5]
+    assert not any(clipping.hostile(norms, cosines, 7.0))
+
+
+@pytest.mark.parametrize("rule", RULES)
+@few
+@given(seeds)
 def test_who_comes_first_does_not_matter(rule, seed):
     adapters = clients(seed, huge=(2,))
     order = torch.randperm(9, generator=torch.Generator().manual_seed(seed)).tolist()

@@ -18,6 +18,15 @@ def shares(norms: Sequence[Sequence[float]], ratio: float) -> list[float]:
     return [min(_share(part[k], bound) for part, bound in zip(norms, bounds, strict=True)) for k in clients]
 
 
+def hostile(norms: Sequence[Sequence[float]], cosines: Sequence[float], ratio: float) -> list[bool]:
+    """Who is longer than `ratio` medians in some respect and points away from the others.
+
+    One of the two alone is no proof: a client whose unit is wrong sends what the others do, too long; one whose data
+    differ points elsewhere, and is no longer than they are. cosines: of each client with what the others changed.
+    """
+    return [share < 1 and cosine < 0 for share, cosine in zip(shares(norms, ratio), cosines, strict=True)]
+
+
 def _middle(norms: Sequence[float]) -> float:
     moved = [norm for norm in norms if norm > 0]
     return median(moved) if moved else 0.0

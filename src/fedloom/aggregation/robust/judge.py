@@ -40,9 +40,11 @@ class Judgement:
         return sorted(name for name, factor in self.factors.items() if factor == 0)
 
 
-def judged(evidence: Evidence, rule: str, ratio: float | None, max_bad: int) -> Judgement:
+def judged(evidence: Evidence, rule: str, ratio: float | None, max_bad: int, drop_ratio: float = 0.0) -> Judgement:
     """The judgement of one round. rule: one of `RobustRule`.  ratio: of norms to their median; None: no bound.
 
+    drop_ratio: to the median, above which who points away from the others is left out (see `clipping.hostile`); 0:
+    nobody is. The rules judge those who remain, of whom so many fewer are bad.
     trimmed-mean, which makes no weights, leaves them as they are (see `trimmed`). Scores are of norms before clipping.
     """
     names, count = evidence.names, len(evidence.names)
@@ -54,12 +56,25 @@ def judged(evidence: Evidence, rule: str, ratio: float | None, max_bad: int) -> 
     cosines = geometry.cosines_to_the_others(near, middle)
     # A client is as odd as its oddest respect.
     scores = [max(z) for z in zip(*(round_scores(norms, cosines) for norms in evidence.norms), strict=True)]
+    hostile = clipping.hostile(evidence.norms, cosines, drop_ratio) if drop_ratio else [False] * count
+    factors = _factors_without(hostile, gram, evidence.weights, rule, max_bad)
     return Judgement(
         shares=dict(zip(names, shares, strict=True)),
-        factors=dict(zip(names, _factors(gram, evidence.weights, rule, max_bad), strict=True)),
+        factors=dict(zip(names, factors, strict=True)),
         scores=dict(zip(names, scores, strict=True)),
         cosines=dict(zip(names, cosines, strict=True)),
     )
+
+
+def _factors_without(
+    hostile: Sequence[bool], gram: Tensor, weights: Sequence[float], rule: str, max_bad: int
+) -> list[float]:
+    """0 for those who are hostile, and for the others what the rule says of them alone."""
+    rest = [k for k, bad in enumerate(hostile) if not bad]
+    found = dict.fromkeys(range(len(hostile)), 0.0)
+    among = _factors(gram[rest][:, rest], [weights[k] for k in rest], rule, max(0, max_bad - sum(hostile)))
+    found.update(zip(rest, among, strict=True))
+    return [*found.values()]
 
 
 def _factors(gram: Tensor, weights: Sequence[float], rule: str, max_bad: int) -> list[float]:
