@@ -20,9 +20,9 @@ from fedloom.engine.drive import drive
 from fedloom.engine.local import LocalEngine
 from fedloom.engine.loop import loop_of
 from fedloom.engine.sites import Sites, lasting_facts
-from fedloom.engine.whole_run import alone_experiment
 from fedloom.evaluation.scores import Scores, pooled, scores_of
 from fedloom.rounds.state import RunState
+from fedloom.spec.alone import alone_experiment
 from fedloom.spec.load import dump
 from fedloom.store.run_directory import RunDirectory
 from fedloom.training.local import load_head

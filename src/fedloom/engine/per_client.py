@@ -12,9 +12,10 @@ from fedloom.engine.events import Observer, Stage, silent
 from fedloom.engine.finished import committed_state
 from fedloom.engine.run import resume, run
 from fedloom.engine.sites import Sites, load_sites, refuse_changed
-from fedloom.engine.whole_run import ALONE, alone_experiment, records_of
+from fedloom.engine.whole_run import ALONE, records_of
 from fedloom.errors import RunError
 from fedloom.evaluation.scores import Scores, scores_of
+from fedloom.spec.alone import alone_experiment
 from fedloom.spec.experiment import Experiment
 from fedloom.store.run_directory import RunDirectory
 

@@ -29,10 +29,9 @@ from fedloom.report.write import write_report
 from fedloom.rounds.messages import Contribution
 from fedloom.rounds.roster import roster
 from fedloom.rounds.state import RunState
-from fedloom.spec.experiment import Experiment, SecureAggregationTable, ServerTable, WireTable
-from fedloom.spec.gate_table import GateTable
+from fedloom.spec.alone import alone_experiment
+from fedloom.spec.experiment import Experiment
 from fedloom.spec.load import dump
-from fedloom.spec.robust_table import RobustTable
 from fedloom.store.exported import adapter_files, file_digests
 from fedloom.store.in_force import in_force
 from fedloom.store.run_directory import RunDirectory
@@ -201,34 +200,6 @@ def _alone(loop: Loop, host: Host, client: str, rounds: int) -> Contribution:
     metrics = {name: value for name, value in last.fields.items() if isinstance(value, int | float)}
     metrics.pop("round")
     return Contribution(round=rounds, client=client, examples=0, metrics=metrics)
-
-
-def alone_experiment(experiment: Experiment, client: str) -> Experiment:
-    """The same experiment with one participant: factor-wise averaging of one client gives that client."""
-    always = experiment.client(client).model_copy(update={"joins": None, "leaves": None})
-    return experiment.model_copy(
-        update={
-            "name": client,
-            "clients": tuple(always if each.name == client else each for each in experiment.clients),
-            "method": experiment.method.model_validate({"name": "fedit"}),
-            "server": ServerTable(),
-            "wire": WireTable(),
-            "secure_aggregation": SecureAggregationTable(),
-            "gate": GateTable(),
-            "robust": RobustTable(),
-            "training": experiment.training.model_copy(update={"proximal": 0.0, "importance": False}),
-            "rounds": experiment.rounds.model_copy(
-                update={
-                    "clients": (client,),
-                    "min_clients": 1,
-                    "participation": 1.0,
-                    "over_selection": None,
-                    "late": "drop",
-                }
-            ),
-            "evaluation": experiment.evaluation.model_copy(update={"baselines": False, "question": None}),
-        }
-    )
 
 
 def _ask_tuned(loop: Loop, host: Host, state: RunState, question: str) -> None:
