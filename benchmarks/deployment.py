@@ -1,6 +1,7 @@
 """What a round across machines costs beside the work: three clients of unequal rank on loopback, TLS, real processes.
 
     python benchmarks/deployment.py [--rounds 3] [--steps 6] [--base smollm2-135m-instruct]
+    python benchmarks/deployment.py --steps 60    # clients that train for about two minutes
 
 The overhead of a round is its seconds less those of the client that was busy longest in it (training, and measuring the
 state of the round before). All three share this machine's processors. Bytes are those of the messages, and those that
@@ -79,12 +80,23 @@ def on_loopback() -> int:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| round | seconds | busiest client | overhead, s | MB a client, both ways |", "|--:|--:|--:|--:|--:|"]
+    lines = [
+        "| round | seconds | busiest client | overhead, s | of the work | MB a client, both ways |",
+        "|--:" * 6 + "|",
+    ]
     for row in rows:
         overhead = row["seconds"] - row["busiest"]
         seconds = f"{row['seconds']:.1f} | {row['busiest']:.1f} | {overhead:.1f}"
-        lines.append(f"| {row['round']} | {seconds} | {row['megabytes']:.1f} |")
+        lines.append(f"| {row['round']} | {seconds} | {overhead / row['busiest']:.1%} | {row['megabytes']:.1f} |")
     return "\n".join(lines)
+
+
+def keep(record: dict[str, Any]) -> None:
+    """In the file, beside what was measured with other numbers of steps."""
+    path = RESULTS / "deployment.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known[f"{record['steps']} steps"] = record
+    path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -107,7 +119,7 @@ def main() -> None:
     each = chosen.rounds * len(DATA) * 1e6
     traffic = {"payload_bytes": sent, "loopback_bytes": carried}
     record = {**vars(chosen), "rounds_seen": rows, "loads_of_the_base": loads, **traffic}
-    (RESULTS / "deployment.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    keep(record)
     print(table(rows))
     print(f"the base was loaded: {loads}")
     # Every hop is on one interface here: server app, SuperLink, SuperNode and client app, each its own process.
