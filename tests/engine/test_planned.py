@@ -17,6 +17,7 @@ from fedloom.engine.planned import (
     write_planned,
 )
 from fedloom.engine.planner import FACT, from_text
+from fedloom.engine.planning import work_of
 from fedloom.errors import ConfigError, PlanError
 from fedloom.planning.plan import from_json
 from fedloom.planning.probe_file import Bucket
@@ -207,3 +208,14 @@ def test_what_travels_counts_a_head_with_the_classes_that_the_rows_have(tmp_path
 
 def test_a_model_that_writes_texts_sends_no_head(tmp_path):
     assert head_bytes(load(tiny_federation(tmp_path))) == 0
+
+
+def test_a_method_that_borrows_is_planned_with_its_second_branch(pilot):
+    path, folder = pilot()
+    text = path.read_text().replace('"loom"', '"fedalt"')
+    assert "fedalt" in text
+    (path.parent / "other.toml").write_text(text)
+    (alone, beside) = (load(path), load(path.parent / "other.toml"))
+    one = probes_in(folder)[0]
+    assert not work_of(alone, known_of(alone, one)).borrows
+    assert work_of(beside, known_of(beside, one)).borrows

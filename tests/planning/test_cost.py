@@ -51,6 +51,14 @@ def test_memory_by_hand():
     assert found == 4_000_000 + 11 + kept + logits + factors
 
 
+def test_a_borrowed_branch_by_hand():
+    """A frozen branch of the same rank beside it, and a mixer of 2 x 10 numbers that trains."""
+    alone, beside = (usage(MODEL, MACHINE, work, CHOICE) for work in (WORK, replace(WORK, borrows=True)))
+    assert beside.memory_bytes - alone.memory_bytes == 24 * 2 * 4 * 3 + 60 * 8 + 2 * 10 * 20
+    assert beside.seconds - alone.seconds == pytest.approx(4 * 2 * 24 * 60 * 0.001 * 2 / 3)
+    assert beside.both_ways == alone.both_ways
+
+
 def test_time_and_bytes_by_hand():
     found = usage(MODEL, MACHINE, WORK, CHOICE)
     one_pass = 0.5 + 24 * (0.01 + 0.02 / 2) + 0.3 * (1 + 1 / 2) + 15 * 0.004 + 0.25 + 24 * 60 * 0.001

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fedloom.aggregation.registry import method
 from fedloom.aggregation.world import World
 from fedloom.errors import ConfigError
 from fedloom.planning.applied import BITS, client_keys
@@ -147,6 +148,7 @@ def work_of(experiment: Experiment, known: Known) -> Work:
         down_bytes=_number_bytes(wire.down, wire.block),
         fixed_up_bytes=MESSAGE_BYTES + known.head_bytes,
         fixed_down_bytes=MESSAGE_BYTES + known.head_bytes,
+        borrows=method(experiment.method.name).lends is not None,
     )
 
 

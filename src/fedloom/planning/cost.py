@@ -16,6 +16,16 @@ Peak memory, in bytes (coefficients in words: `values.Memory`):
                   + T r_m e rank_values          what comes out of a
                   + r_m w_m 20                   factors, gradients, two moments of Adam, and the assignment's copy
 
+Where a branch of the others is borrowed (`Work.borrows`), of the ranks of the client's own, there is besides
+
+  + sum over S of   T r_m e rank_values          what comes out of its a
+                  + r_m w_m 8                    it in float32, as it was assigned and in the layer
+                  + 2 i_m 20                     the mixer, trained as the factors are
+
+and it takes 2/3 of the product_seconds of a branch that trains: of the six products (two forward; four backward, two of
+them for gradients of a and b), four are left. A rest of the world that covers more modules than the client trains, as
+where clients train unequal ones, is not counted.
+
 (+ quantized): where q is 8 or 4. The 20 bytes are float32: while activations are at their peak there is no gradient
 yet, but a copy of the factors in e bytes instead.
 
@@ -46,6 +56,9 @@ from fedloom.errors import PlanError
 from fedloom.planning.values import Architecture, Choice, Machine, Module, Setting, Work
 
 TRAINED_BYTES = 20  # a number of the factors in float32, its gradient, two moments of Adam, and as it was assigned
+BORROWED_BYTES = 8  # a number of a frozen branch: as it was assigned, and in the layer
+MIXED = 2  # numbers of a mixer for each input of its module
+BORROWED_PRODUCTS = 2 / 3  # of those that a branch takes that is trained
 NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 INT8_SCALE_BYTES = 4
 LIMITS = ("memory", "seconds", "up", "down")
@@ -131,9 +144,9 @@ def memory_rates(architecture: Architecture, machine: Machine, work: Work, setti
     logits = setting.batch * work.labels * architecture.vocabulary * known.logit_bytes
     return Rates(
         fixed=base_bytes(architecture, setting.bits, number) + runtime + kept + scores + logits,
-        input=tokens * number * known.input_values,
-        rank=tokens * number * known.rank_values,
-        number=TRAINED_BYTES,
+        input=tokens * number * known.input_values + work.borrows * MIXED * TRAINED_BYTES,
+        rank=tokens * number * known.rank_values * (1 + work.borrows),
+        number=TRAINED_BYTES + work.borrows * BORROWED_BYTES,
     )
 
 
@@ -148,7 +161,7 @@ def seconds_rates(architecture: Architecture, machine: Machine, work: Work, sett
     return Rates(
         fixed=machine.round_seconds + passes * (machine.batch_seconds + base + labels) + sent,
         module=passes * machine.module_seconds,
-        number=passes * tokens * machine.product_seconds
+        number=passes * tokens * machine.product_seconds * (1 + work.borrows * BORROWED_PRODUCTS)
         + work.steps * machine.optimizer_seconds
         + work.up_bytes / machine.upload_bandwidth
         + work.down_bytes / machine.download_bandwidth,

@@ -161,6 +161,8 @@ class Work:
     steps: optimizer steps.  examples: of one step.  tokens, labels: of one example, padding included.
     up_bytes, down_bytes: of one number of the factors on the wire.  fixed_up_bytes, fixed_down_bytes: of the messages
         without any factors (head, metrics, pieces of the trunk).
+    borrows: whether a frozen branch of the others stands beside each module's own factors, of the same rank, and a
+        mixer weighs the two (`fedalt`).
     """
 
     steps: int
@@ -171,6 +173,7 @@ class Work:
     down_bytes: float = 4.0
     fixed_up_bytes: float = 0.0
     fixed_down_bytes: float = 0.0
+    borrows: bool = False
 
     def __post_init__(self) -> None:
         whole(self, "steps", "examples", "tokens", "labels")
