@@ -10,6 +10,9 @@ import pytest
 SCRIPT = Path(__file__).with_name("killed_releases.py")
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("killed")

@@ -71,6 +71,7 @@ def test_one_in_ten_is_felt_without_guards_and_moves_nothing_by_two_percent_with
     assert state.learned.delta(), "a model that nobody changed would be within two percent too"
 
 
+@pytest.mark.slow
 def test_the_norm_bound_alone_is_enough(federation, undisturbed, tmp_path):
     losses, loop, _ = losses_of(federation, tmp_path / "run", "norm bound")
     assert losses[3] == pytest.approx(undisturbed[3], rel=0.02)

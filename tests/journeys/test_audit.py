@@ -8,13 +8,15 @@ import fedloom
 from fedloom.engine.auditing import audit_run
 from fedloom.privacy.audit import GAIN, RATIO
 from fedloom.testing.federation import tiny_federation
-from tests.some import mostly_slow
 
 CANARIES = "[privacy]\ncanaries = 50\n"
 STRONG = CANARIES + 'unit = "example"\nepsilon = 0.5\ndelta = 1e-5\n'
 
 
-@pytest.fixture(scope="module", params=mostly_slow(["generation", "classification"], "classification"))
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", params=["generation", "classification"])
 def audits(request, tmp_path_factory):
     """The task, and the same run without noise and with strong noise, audited."""
     return request.param, *(audited(tmp_path_factory.mktemp("audit"), request.param, one) for one in (CANARIES, STRONG))

@@ -12,6 +12,9 @@ SCRIPT = Path(__file__).with_name("killed_provisioning.py")
 KILLER = Path(__file__).parents[1] / "store"
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
     command = [sys.executable, str(SCRIPT), str(tmp_path_factory.mktemp("kills")), "write", "rename", "mkdir"]

@@ -96,7 +96,6 @@ def test_a_rule_is_what_its_definition_gives_on_written_out_deltas(rule, seed, b
     assert list(found.factors.values()) == pytest.approx(factors, rel=1e-4, abs=1e-6)
     assert found.dropped == [f"c{k}" for k, factor in enumerate(factors) if factor == 0]
     if rule in ("krum", "multi-krum", "geometric-median"):
-        assert max(factors[:bad]) < max(factors[bad:]), "none of those who attack counts most"
         assert mean(factors[:bad]) < 0.8 * mean(factors[bad:]), "those who attack count less than the others"
 
 

@@ -328,8 +328,8 @@ def test_an_answer_after_the_deadline_counts_in_the_next_round(pilot, tmp_path):
     assert [len(sent_in(grid, round)) for round in (1, 2, 3)] == [3, 2, 3]
     # An answer is kept for a deadline more, but for one that only measures.
     lives = [min(message.metadata.ttl for message in sent_in(grid, round)) for round in (1, 2, 3)]
-    assert lives[0] > 0.9
-    assert lives[1] > 0.9
+    assert lives[0] > 0.6  # of 1 s, less what passed before it was sent
+    assert lives[1] > 0.6
     assert lives[2] <= 0.5
     assert not records(result.directory, "refused")
 
