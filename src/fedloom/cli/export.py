@@ -21,7 +21,8 @@ GGUF = "LoRA adapter for llama.cpp"
 def command(
     run: RunOrKit,
     to: Annotated[
-        Path | None, typer.Option(help="Directory to write; left out: RUN/export, RUN/export/CLIENT or KIT/export")
+        Path | None,
+        typer.Option("--to", "--out", help="Directory to write; left out: RUN/export, RUN/export/CLIENT or KIT/export"),
     ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="The whole model with the delta merged in")] = False,
     gguf: Annotated[bool, typer.Option("--gguf", help="A LoRA adapter for llama.cpp, of a Llama-like base")] = False,
