@@ -23,6 +23,7 @@ from fedloom.rounds.wire import assignment_from_bytes, assignment_to_bytes
 from fedloom.rounds.world import world_of
 from fedloom.spec.secure_table import SecureAggregationTable
 from fedloom.testing.engine import NAMES, pretend_experiment
+from tests.rounds.answers import learned
 
 MODULES = {"large": (60, 50), "small": (8, 10)}  # one is sketched, the other smaller as it is
 SUMMING = [name for name, method in METHODS.items() if method.reveals != "individuals"]
@@ -50,16 +51,8 @@ def round_of(name, weighting="examples", lacks=None, importance=False):
 
 def trained(assignment):
     draw = torch.Generator().manual_seed(assignment.seed)
-
-    def moved(module, factors):
-        a, b = (
-            side + 0.3 * torch.randn(side.shape, generator=draw) if name in assignment.sends[module] else side
-            for name, side in (("a", factors.a), ("b", factors.b))
-        )
-        return Factors(a, b, factors.scaling)
-
-    head = {name: torch.randn(tensor.shape, generator=draw) for name, tensor in assignment.head.items()}
-    adapter, total = assignment.start.trainable.map(moved), assignment.work.importance
+    adapter, head = learned(assignment, draw)
+    total = assignment.work.importance
     scores = {module: 0.1 + float(torch.rand((), generator=draw)) for module in assignment.trained_modules}
     importance = {} if total is None else scaled(scores, total)
     return Contribution(1, assignment.client, ROWS[assignment.client], {}, adapter, head, importance=importance)

@@ -24,6 +24,7 @@ from fedloom.rounds.world import world_of
 from fedloom.spec.experiment import ClientTable
 from fedloom.spec.secure_table import SecureAggregationTable
 from fedloom.testing.engine import pretend_experiment
+from tests.rounds.answers import learned
 
 FITTING = [name for name, method in METHODS.items() if method.reveals == "sum" and Law.SPLIT in method.laws]
 MODULES, NAMES = {"q": (60, 50), "v": (8, 10)}, ("a", "b", "c", "d", "e")
@@ -48,16 +49,8 @@ def asked(name="fedit", colluding=0, multiplier=MULTIPLIER):
 
 def trained(assignment):
     draw = torch.Generator().manual_seed(assignment.seed)
-
-    def moved(module, factors):
-        a, b = (
-            side + 0.3 * torch.randn(side.shape, generator=draw) if name in assignment.sends[module] else side
-            for name, side in (("a", factors.a), ("b", factors.b))
-        )
-        return Factors(a, b, factors.scaling)
-
-    head = {name: torch.randn(tensor.shape, generator=draw) for name, tensor in assignment.head.items()}
-    return Contribution(1, assignment.client, 9, {}, assignment.start.trainable.map(moved), head)
+    adapter, head = learned(assignment, draw)
+    return Contribution(1, assignment.client, 9, {}, adapter, head)
 
 
 def decoded(assignment, words):

@@ -52,16 +52,19 @@ def refuse_without_noise(assignment: Assignment, budget: float | None) -> None:
 
 def ledger_of(root: Path | None, assignment: Assignment) -> Ledger | None:
     """The client's ledger, if the assignment asks for noise. Raises: RunError if there is no place for one."""
-    if assignment.promise is None:
-        return None
+    return None if assignment.promise is None else ledger_at(root, assignment.client)
+
+
+def ledger_at(root: Path | None, client: str) -> Ledger:
+    """A client's ledger. Raises: RunError if there is no place for one."""
     if root is None:
         raise RunError(
             "there is no place for the privacy ledger",
-            where=f"client {assignment.client!r}",
+            where=f"client {client!r}",
             expected="a directory for the clients of this engine",
             found="none",
         )
-    return Ledger(root / assignment.client)
+    return Ledger(root / client)
 
 
 def identified(assignment: Assignment, *here: str) -> Assignment:

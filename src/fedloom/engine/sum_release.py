@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from fedloom.adapters.io import from_bytes, to_bytes
+from fedloom.engine.releasing import ledger_at
 from fedloom.errors import RunError
 from fedloom.privacy.ledger import Entry, afforded, known, spent
 from fedloom.privacy.noise_share import NoiseShare
@@ -45,14 +46,7 @@ def part_of_sum(assignment: Assignment, noise: NoiseShare, root: Path | None, dr
 
     Raises: RunError without a place for the ledger, or beyond the budget; JournalDamagedError for an edited ledger.
     """
-    if root is None:
-        raise RunError(
-            "there is no place for the privacy ledger",
-            where=f"client {assignment.client!r}",
-            expected="a directory for the clients of this engine",
-            found="none",
-        )
-    ledger = Ledger(root / assignment.client)
+    ledger = ledger_at(root, assignment.client)
     name = _name(assignment.identity, _times_left(ledger.directory, assignment.identity))
     answer = ledger.answer_to(name)
     if answer is None:
