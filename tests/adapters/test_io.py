@@ -104,7 +104,7 @@ def test_views_of_one_memory_are_written_as_values():
 def test_sides_that_stay_are_restored(sample, side):
     start = sample.map(lambda _, pair: Factors(pair.a * 3, pair.b * 5, pair.scaling))
     everything = to_bytes({"adapter": sample}, {}, facts={})
-    data = to_bytes({"adapter": sample}, {}, facts={}, sides={module: side for module in sample if side})
+    data = to_bytes({"adapter": sample}, {}, facts={}, sides={"adapter": {module: side for module in sample if side}})
     assert len(data) < len(everything)
     read = from_bytes(data, where="message", restore={"adapter": start})[0]["adapter"]
     for module in sample:
@@ -115,7 +115,10 @@ def test_sides_that_stay_are_restored(sample, side):
 
 def test_restoring_in_another_precision_loses_nothing(sample):
     data = to_bytes(
-        {"x": sample.map(lambda _, pair: pair.to(torch.bfloat16))}, {}, facts={}, sides=dict.fromkeys(sample, "b")
+        {"x": sample.map(lambda _, pair: pair.to(torch.bfloat16))},
+        {},
+        facts={},
+        sides={"x": dict.fromkeys(sample, "b")},
     )
     read = from_bytes(data, where="message", restore={"x": sample})[0]["x"]
     assert all(torch.equal(read[module].a, sample[module].a) for module in sample)
@@ -129,7 +132,7 @@ def test_restoring_in_another_precision_loses_nothing(sample):
     ],
 )
 def test_a_side_that_cannot_be_restored_is_an_error(sample, restore, message):
-    data = to_bytes({"x": sample}, {}, facts={}, sides=dict.fromkeys(sample, "b"))
+    data = to_bytes({"x": sample}, {}, facts={}, sides={"x": dict.fromkeys(sample, "b")})
     with pytest.raises(AdapterError, match=message) as error:
         from_bytes(data, where="message", restore=restore)
     assert "layer.q_proj" in str(error.value)

@@ -49,22 +49,20 @@ def to_bytes(
     tensors: Mapping[str, Tensor],
     *,
     facts: Mapping[str, str],
-    sides: Mapping[str, str] | None = None,
-    whole: Collection[str] = (),
+    sides: Mapping[str, Mapping[str, str]] | None = None,
     kind: str = "bundle",
     codings: Mapping[str, Coding] | None = None,
     tensor_coding: Coding = EXACT,
 ) -> bytes:
     """Named adapters and plain tensors in one block of bytes; equal values give equal bytes.
 
-    sides: module -> the sides that travel ("ab", "a", "b" or ""), for all adapters; a module that is not named
-        there does not travel and is restored by the reader. None: everything travels.
-    whole: names of adapters of which everything travels all the same.
+    sides: by name, module -> the sides of the adapter that travel ("ab", "a", "b" or ""); a module that is not named
+        there does not travel and is restored by the reader. Left out: everything travels.
     codings: by name, how adapters are packed (their b along its columns: one of them is one direction, as a row of a
         is); left out: not at all.  tensor_coding: how the tensors of floating point are.
     Raises: AdapterError for a dtype that the format does not have, and as `packed`.
     """
-    content, metadata = _described(adapters, tensors, facts, sides, whole, kind, codings or {}, tensor_coding)
+    content, metadata = _described(adapters, tensors, facts, sides or {}, kind, codings or {}, tensor_coding)
     return save(content, metadata)
 
 
@@ -72,7 +70,7 @@ def to_file(
     path: Path, adapters: Mapping[str, Adapter], tensors: Mapping[str, Tensor], *, facts: Mapping[str, str]
 ) -> None:
     """The bytes of `to_bytes` as a file, without a copy of them in memory. Raises: as that, and OSError."""
-    content, metadata = _described(adapters, tensors, facts, None, (), "bundle", {}, EXACT)
+    content, metadata = _described(adapters, tensors, facts, {}, "bundle", {}, EXACT)
     try:
         save_file(content, path, metadata)
     except SafetensorError as error:
@@ -83,8 +81,7 @@ def _described(
     adapters: Mapping[str, Adapter],
     tensors: Mapping[str, Tensor],
     facts: Mapping[str, str],
-    sides: Mapping[str, str] | None,
-    whole: Collection[str],
+    sides: Mapping[str, Mapping[str, str]],
     kind: str,
     codings: Mapping[str, Coding],
     tensor_coding: Coding,
@@ -93,9 +90,7 @@ def _described(
     header = Header(
         kind=kind,
         facts=dict(facts),
-        adapters={
-            name: _module_headers(adapter, None if name in whole else sides) for name, adapter in adapters.items()
-        },
+        adapters={name: _module_headers(adapter, sides.get(name)) for name, adapter in adapters.items()},
         tensors={name: TensorHeader(tuple(tensor.shape), _dtype(tensor, name)) for name, tensor in tensors.items()},
         codings=codings,
         tensor_coding=tensor_coding,

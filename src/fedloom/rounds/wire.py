@@ -32,8 +32,9 @@ from fedloom.privacy.mechanism import PrivacyPromise
 from fedloom.privacy.noise_share import NoiseShare
 from fedloom.rounds.messages import Assignment, Contribution, LocalWork, Masking, Piece, Wire
 from fedloom.rounds.personal_facts import personal_facts, start_from
+from fedloom.rounds.sent_once import ONCE, TRAINABLE, sent_each_time, sent_once, with_once
 
-PROTOCOL = 4
+PROTOCOL = 5
 FACTS = "message"
 _WHOLE, _CHANGE = "adapter", "change"  # what a contribution's adapter is called
 _PIECE = "piece:"  # before the digest of a piece that travels, among the tensors; no parameter has such a name
@@ -60,19 +61,16 @@ def assignment_to_bytes(assignment: Assignment) -> bytes:
         "pieces": [[piece.digest, piece.weight] for piece in assignment.pieces],
         **personal_facts(assignment),
     }
-    adapters = {"trainable": assignment.start.trainable, "trunk": assignment.start.trunk}
-    if assignment.start.mixing is not None:
-        adapters["rest"] = assignment.start.rest
+    start, once = assignment.start, sent_once(assignment)
+    adapters = {TRAINABLE: start.trainable, "trunk": start.trunk}
+    adapters |= {ONCE: start.trainable} if any(once.values()) else {}
+    adapters |= {"rest": start.rest} if start.mixing is not None else {}
     return to_bytes(
         adapters,
         {**assignment.head, **_pieces_out(assignment)},
         facts={FACTS: json.dumps(facts, sort_keys=True)},
-        sides=_sent_out(assignment),
-        whole=("trunk", "rest"),
-        codings={
-            "trainable": _coding_of_start(assignment),
-            **dict.fromkeys(adapters.keys() - {"trainable"}, assignment.wire.down),
-        },
+        sides={TRAINABLE: sent_each_time(assignment, once), ONCE: once},
+        codings=dict.fromkeys(adapters.keys() - {ONCE}, assignment.wire.down),
         tensor_coding=assignment.wire.down,
     )
 
@@ -92,34 +90,19 @@ def _pieces_out(assignment: Assignment) -> dict[str, Tensor]:
     return {_PIECE + digest: torch.frombuffer(data, dtype=torch.uint8) for digest, data in found.items()}
 
 
-def _coding_of_start(assignment: Assignment) -> Coding:
-    """What is sent once is sent as it is: rounded, it would differ from the server's in every round."""
-    once = (assignment.resumes or any(assignment.constant.values())) and not assignment.kept_round
-    return EXACT if once else assignment.wire.down
-
-
-def _sent_out(assignment: Assignment) -> dict[str, str]:
-    """module -> the sides of the trainable start that the client does not have already."""
-    there = assignment.held if assignment.kept_round else {}
-    return {
-        module: "".join(side for side in "ab" if side not in there.get(module, ""))
-        for module in assignment.start.trainable
-    }
-
-
 def assignment_from_bytes(data: bytes) -> Assignment:
     """The assignment as it arrives; sides that the client has are NaN until `contribute.going_on` fills them in, and a
     trunk in pieces is there when `trunk.formed` has formed it.
 
     Raises: AdapterError for bytes that are not one, or of another protocol, and for pieces that are not what was named.
     """
-    adapters, tensors, facts = from_bytes(data, where="assignment", blank=("trainable",))
+    adapters, tensors, facts = from_bytes(data, where="assignment", blank=(TRAINABLE, ONCE))
     message = message_of(facts, "assignment")
     try:
         work, wire, masking = message.pop("work"), message.pop("wire"), message.pop("masking")
         pieces = _pieces_in(message.pop("pieces"))
         _require_plain(message)
-        return Assignment(
+        found = Assignment(
             start=start_from(adapters, message),
             head={name: tensor for name, tensor in tensors.items() if not name.startswith(_PIECE)},
             pieces=pieces,
@@ -129,6 +112,7 @@ def assignment_from_bytes(data: bytes) -> Assignment:
             wire=Wire(**{**wire, "up": Coding(**wire["up"]), "down": Coding(**wire["down"])}),
             **message,
         )
+        return with_once(found, adapters.get(ONCE, Adapter()))
     except (KeyError, TypeError, ValueError) as error:
         raise AdapterError("the bytes hold no assignment", where="assignment", found=repr(error)) from error
 
@@ -206,7 +190,7 @@ def contribution_to_bytes(
         {name: sent.adapter},
         sent.head,
         facts={FACTS: json.dumps(facts, sort_keys=True)},
-        sides=sends,
+        sides={name: sends},
         codings={name: coding},
         tensor_coding=coding,
     )
