@@ -13,7 +13,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -22,7 +22,8 @@ from typing import Any
 
 import transformers
 
-from fedloom.engine.base import Engine, Federation, Reply
+from fedloom.adapters.packing import Format
+from fedloom.engine.base import Reply, never
 from fedloom.engine.drive import drive
 from fedloom.engine.local import LocalEngine
 from fedloom.engine.loop import loop_of
@@ -48,7 +49,7 @@ from fedloom.store.run_directory import RunDirectory
 
 RESULTS = Path(__file__).parent / "results"
 METHODS = ("fedit", "ffa", "loom", "flora")
-FORMATS = (  # up, down
+FORMATS: tuple[tuple[Format, Format], ...] = (  # up, down
     ("float32", "float32"),
     ("bfloat16", "bfloat16"),
     ("int8", "int8"),
@@ -60,22 +61,20 @@ CLIENTS, RANK, RATE = 4, 8, 5e-3
 AIM = 0.25  # of the bytes of float32 factors
 
 
-@dataclass
-class Counted:
-    """An engine whose messages are counted: any other one can take the place of the local one.
+@dataclass(frozen=True)
+class Counted(LocalEngine):
+    """Clients in this process, whose messages are counted.
 
     up, down: bytes of every answer to a training assignment, and of that.
     """
 
-    engine: Engine
     up: list[int] = field(default_factory=list)
     down: list[int] = field(default_factory=list)
 
-    def describe(self) -> Federation:
-        return self.engine.describe()
-
-    def exchange(self, assignments: Iterable[Assignment]) -> Iterator[Reply | Dropout]:
-        for answer in self.engine.exchange(assignments):
+    def exchange(
+        self, assignments: Iterable[Assignment], enough: Callable[[], bool] = never
+    ) -> Iterator[Reply | Dropout]:
+        for answer in super().exchange(assignments, enough):
             if isinstance(answer, Reply) and answer.assignment.kind == "train":
                 self.up.append(answer.bytes_up)
                 self.down.append(answer.bytes_down)
@@ -100,19 +99,20 @@ def experiment(seed: int, rounds: int, rows: int) -> Experiment:
     )
 
 
-def measured(common: Experiment, sites: Sites, method: str, up: str, down: str) -> dict[str, float]:
+def measured(common: Experiment, sites: Sites, method: str, up: Format, down: Format) -> dict[str, float | None]:
     """Mean bytes of a client's round, of an evaluation's download, and the exact model's pooled held-out loss."""
     wanted = common.model_copy(update={"method": MethodTable(name=method), "wire": WireTable(up=up, down=down)})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run"
         with RunDirectory.create(path, dump(wanted), lasting_facts(sites)) as directory:
-            engine = Counted(LocalEngine(sites, store=directory.clients))
+            engine = Counted(sites, store=directory.clients)
             loop, began = loop_of(wanted, directory, engine, stages=frozenset()), time.perf_counter()
             state = drive(loop)
             seconds = time.perf_counter() - began
             asked = list(evaluation_assignments(wanted, loop.method, loop.world, state, loop.clients))
             answers = LocalEngine(sites).exchange(replace(one, wire=Wire()) for one in asked)
-            scores = pooled({one.contribution.client: scores_of(one.contribution.metrics) for one in answers})
+            replies = [one.contribution for one in answers if isinstance(one, Reply)]
+            scores = pooled({one.client: scores_of(one.metrics) for one in replies})
     return {
         "bytes_up": mean(engine.up),
         "bytes_down": mean(engine.down),
@@ -125,9 +125,9 @@ def measured(common: Experiment, sites: Sites, method: str, up: str, down: str) 
 
 def rows_of(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row for each method and format: means over seeds, and the shares of float32 factors and FLoRA's download."""
-    cells = {(cell["method"], cell["up"], cell["down"]): [] for cell in found}
+    cells: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for cell in found:
-        cells[cell["method"], cell["up"], cell["down"]].append(cell)
+        cells.setdefault((cell["method"], cell["up"], cell["down"]), []).append(cell)
     plain, flora = (FORMATS[0], "flora")
     stacked = mean(cell["bytes_down"] for cell in cells[flora, *plain])
     rows = []
