@@ -24,12 +24,15 @@ MIXINGS = [
 ]
 
 
+BY_ROWS = Choosing(16, 0.5)
+
+
 def factors(seed):
     draw = torch.Generator().manual_seed(seed)
     return Factors(torch.randn(2, 5, generator=draw), torch.randn(4, 2, generator=draw), 1.5)
 
 
-def assigned(mixing=MIXINGS[0], choosing=Choosing(16, 0.5), kept_round=3, **changes):
+def assigned(mixing=MIXINGS[0], choosing=BY_ROWS, kept_round=3, **changes):
     start = Start(Adapter({"q": factors(0)}), rest=Adapter({"q": factors(1), "v": factors(2)}), mixing=mixing)
     whole = {"kind": "train", "round": 4, "client": "north", "trains": {"q": "ab"}, "head": {}, "seed": 1}
     start = replace(start, choosing=choosing)
@@ -61,7 +64,13 @@ def test_nothing_borrowed_is_nothing_beside_it():
 
 @pytest.mark.parametrize(
     ("losses", "counts"),
-    [((4, 3, 2, 1), 1.0), ((2, 1, 3, 4), 0.1), ((1, 1, 1, 1), 0.0), ((2, 1, 1, 3), 0.1), ((9, float("nan"), 8, 9), 0.3)],
+    [
+        ((4, 3, 2, 1), 1.0),
+        ((2, 1, 3, 4), 0.1),
+        ((1, 1, 1, 1), 0.0),
+        ((2, 1, 1, 3), 0.1),
+        ((9, float("nan"), 8, 9), 0.3),
+    ],
 )
 def test_the_least_loss_is_chosen_and_of_equal_ones_the_smaller_amount(losses, counts):
     found = chosen(assigned(), losing(*losses))
@@ -120,6 +129,13 @@ def test_that_a_client_chooses_travels_and_what_it_chose_does_not():
     fixed = assignment_to_bytes(assigned(choosing=None))
     assert b"choosing" not in fixed, "as earlier versions wrote it"
     assert assignment_from_bytes(fixed).start.choosing is None
+
+
+def test_how_it_mixes_stays_with_what_is_left_of_an_assignment_once_it_is_loaded():
+    """The learning rate of mixers is in it."""
+    one = chosen(assigned(), losing(4, 3, 1, 2))
+    assert one.without_trunk().start.mixing == MIXINGS[0]
+    assert one.without_trunk().choice is one.choice
 
 
 @pytest.mark.parametrize(

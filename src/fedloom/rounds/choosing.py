@@ -63,6 +63,11 @@ def kept_choice(assignment: Assignment, kept: Mapping[str, Tensor]) -> dict[str,
     return found
 
 
+def counts_of(kept: Mapping[str, Tensor]) -> float | None:
+    """How much a client borrows by what it put away; None where it chose nothing."""
+    return float(kept[_COUNTS]) if _COUNTS in kept else None
+
+
 def as_chosen(assignment: Assignment) -> Start:
     """The start of a client that is measured, with what it chose last.
 
@@ -72,8 +77,9 @@ def as_chosen(assignment: Assignment) -> Start:
     start = assignment.start
     if start.choosing is None or not start.rest:
         return start
-    if _COUNTS in assignment.choice:
-        return borrowing(start, float(assignment.choice[_COUNTS]))
+    counts = counts_of(assignment.choice)
+    if counts is not None:
+        return borrowing(start, counts)
     return start if assignment.kept_round else borrowing(start, 1.0)
 
 
