@@ -28,6 +28,7 @@ from fedloom.spec.toml import tables_of
 LOCAL, CENTRAL, FULL, THEN_LOCAL = "local", "central", "full", "loomlocal"
 OTHERS = (LOCAL, CENTRAL, FULL, THEN_LOCAL)
 CLIENTS = 10  # of the suites whose tables there are; what a method's server optimizer goes by
+BEFORE = {"borrow": "fixed", "borrow_rows": 16, "borrow_decay": 0.5}  # of later settings: what was done without them
 _PATTERN = re.compile(r"(?P<name>[a-z0-9]+)(?P<settings>:[^@]+)?(?P<rank>@\d+)?")
 
 
@@ -46,10 +47,13 @@ class Variant:
 
     @property
     def identity(self) -> str:
-        """The contender with every setting spelled out, so that a changed default is another contender."""
+        """The contender with every setting spelled out, so that a changed default is another contender; a setting that
+        came later only where it does something else than what was measured without it."""
         if not self.is_method:
             return self.label
-        own = asdict(settings_of(method(self.name), self._own())) | self._server() | self._others()
+        spelled = asdict(settings_of(method(self.name), self._own()))
+        own = {key: value for key, value in spelled.items() if key not in BEFORE or BEFORE[key] != value}
+        own |= self._server() | self._others()
         written = ",".join(f"{key}={value}" for key, value in sorted(own.items()))
         return f"{self.name}:{written}" + (f"@{self.rank}" if self.rank else "")
 

@@ -41,6 +41,14 @@ def test_a_default_that_is_spelled_out_is_the_same_contender():
     assert variant("loom").identity != variant("loom:server.optimizer=adam").identity
 
 
+def test_what_a_later_setting_leaves_as_it_was_is_the_same_contender():
+    """So that what was measured before there was such a setting still counts."""
+    assert "borrow" not in variant("fedalt").identity
+    assert variant("fedalt:borrow=chosen").identity == variant("fedalt:borrow=chosen,borrow_rows=16").identity
+    labels = ["fedalt", "fedalt:borrow=chosen", "fedalt:borrow=chosen,mixer=sum", "fedalt:borrow=chosen,borrow_rows=8"]
+    assert len({variant(label).identity for label in labels}) == len(labels)
+
+
 @pytest.mark.parametrize("text", ["unknown", "loom:directions", "central", "loom@many", "rbla:min_owners="])
 def test_what_cannot_be_read_is_an_error_that_repeats_it(text):
     with pytest.raises(ConfigError) as error:

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from fedloom.evaluation.scores import Scores
-from fedloom.report.per_client import per_client_tables, per_client_words
+from fedloom.report.per_client import borrowed_words, per_client_tables, per_client_words
 
 
 def render(table):
@@ -47,3 +47,8 @@ def test_clients_that_gain_nothing_are_named():
 @pytest.mark.parametrize("difference", [0.0, 1e-5])
 def test_what_is_shown_as_equal_is_no_gain(difference):
     assert "0 of 1" in per_client_words(found(alone=[1.0], fedalt=[1.0 - difference]))[0]
+
+
+def test_how_much_each_client_borrows_is_said_where_they_choose():
+    assert borrowed_words({}) == []
+    assert borrowed_words({"north": 0.0, "south": 0.3})[0].endswith("borrows: north 0%, south 30%.")

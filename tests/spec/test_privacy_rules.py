@@ -3,6 +3,7 @@
 import pytest
 
 from fedloom.spec.disclosure import disclosures
+from fedloom.spec.experiment import MethodTable
 from fedloom.spec.rules import problems_of
 from fedloom.spec.secure_table import SecureAggregationTable
 from fedloom.testing.engine import pretend_experiment
@@ -56,3 +57,24 @@ def test_it_is_said_that_the_sum_is_noisy_and_that_no_losses_are_sent():
     assert "the sum of the factors of 2 to 3 clients, under noise that they add together" in said[0]
     assert "training loss" not in said[1]
     assert "training loss" in disclosures(experiment_of(secure=False))[0]
+
+
+@pytest.mark.parametrize("borrow", ["fixed", "chosen"])
+def test_noise_on_training_does_not_cover_what_else_reads_the_rows(borrow):
+    experiment = pretend_experiment("fedalt")
+    asked = {"unit": "example", "noise_multiplier": 1.0, "delta": 1e-5}
+    private = experiment.model_copy(
+        update={
+            "method": MethodTable.model_validate({"name": "fedalt", "borrow": borrow}),
+            "privacy": experiment.privacy.model_copy(update=asked),
+        }
+    )
+    problems = found(private)
+    if borrow == "fixed":
+        assert problems == []
+        return
+    [(path, message)] = problems
+    assert path == ("method", "name")
+    assert 'borrow = "chosen" chooses by losses on rows, which the noise on training does not cover' in message
+    private = private.model_copy(update={"privacy": experiment.privacy})
+    assert found(private) == []

@@ -37,6 +37,7 @@ def model():
         rest=adapter(3),
         mixers={name: torch.randn(2, 3) for name in NAMES},
         mixing=Mixing("learned", share=0.3, rate=7.0),
+        borrows=0.3,
     )
     experiment = Experiment(
         name="wards",
@@ -58,6 +59,7 @@ def same(one: OwnModel, other: OwnModel) -> bool:
         and tensors[0].keys() == tensors[1].keys()
         and all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
         and one.start.mixing == other.start.mixing
+        and one.start.borrows == other.start.borrows
         and (one.client, one.round, one.facts, one.experiment)
         == (other.client, other.round, other.facts, other.experiment)
     )

@@ -53,6 +53,11 @@ def needs_sums(settings: Any) -> str:
     return ""
 
 
+def only_trains(settings: Any) -> str:
+    """The rule of methods whose clients read their rows in training alone."""
+    return ""
+
+
 def no_rules(settings: Any) -> LocalRules:
     """Of methods that leave training at the client as it is."""
     return LocalRules()
@@ -80,6 +85,8 @@ class Method:
     lends(state, world): who is borrowed from, of methods whose server has each client's adapter; None of others.
     individuals(settings): why the server must see each client's factors with these settings, although it needs only
         sums with others; empty: it need not.
+    reads(settings): what clients with these settings read their rows for besides training, which noise on training does
+        not cover; empty: nothing.
     rest(settings): whether every start is whole: its trunk is the global delta less its trainable factors. Clients
         then form it themselves, from pieces of the delta that they mostly have.
     rules(settings): what the method asks of a client's training besides the loss.
@@ -110,6 +117,7 @@ class Method:
     resumes: bool = False
     lends: Callable[[GlobalState, World], Lending] | None = None
     individuals: Callable[[Any], str] = needs_sums
+    reads: Callable[[Any], str] = only_trains
     rest: Callable[[Any], bool] = sends_trunk
     rules: Callable[[Any], LocalRules] = no_rules
     moved: Callable[[GlobalState, Adapter, World], GlobalState] | None = None

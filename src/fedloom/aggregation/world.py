@@ -173,6 +173,18 @@ class Borrowing:
 
 
 @dataclass(frozen=True)
+class Choosing:
+    """That a client, and only it, chooses how much of the rest of the world counts, by its losses.
+
+    rows: at least so many of those that it is about to train on are measured.  decay: what the losses of a round count
+        in the next one.
+    """
+
+    rows: int
+    decay: float
+
+
+@dataclass(frozen=True)
 class Lending:
     """What the rest of the world of every client is made of.
 
@@ -192,6 +204,8 @@ class Start:
     matrices: module -> its trunk written out (out, in), where that is smaller than factors.
     rest: of the rest of the world, frozen.  borrowing: the rest is still the mean of all, of which the client takes
         itself out; None: it is out.  mixers: module -> G (2, in), the client's own; one that is missing is zero.
+    choosing: the client chooses what of the rest counts; None: all of it, as the mixing says.
+    borrows: what it chose, 1 for the rest's whole delta; the rest is scaled so already. None: nothing was chosen.
     """
 
     trainable: Adapter
@@ -201,6 +215,8 @@ class Start:
     mixers: Mapping[str, Tensor] = field(default_factory=dict)
     mixing: Mixing | None = None
     borrowing: Borrowing | None = None
+    choosing: Choosing | None = None
+    borrows: float | None = None
 
     def digest(self) -> str:
         """Of the model: of its delta, or where branches are mixed of each of them and of the mixers."""

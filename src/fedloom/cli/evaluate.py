@@ -61,13 +61,13 @@ def command(
 
 def _per_client(run: Path, against: str) -> None:
     from fedloom.cli.live import live_view
-    from fedloom.engine.per_client import per_client
-    from fedloom.report.per_client import per_client_tables, per_client_words
+    from fedloom.engine.per_client import borrowed, per_client
+    from fedloom.report.per_client import borrowed_words, per_client_tables, per_client_words
 
     names = [name.strip() for name in against.split(",") if name.strip()]
     with live_view() as observe:
         found = per_client(run, names, observe=observe)
     for table in per_client_tables(found):
         console.print(table)
-    for sentence in per_client_words(found):
+    for sentence in [*per_client_words(found), *borrowed_words(borrowed(run))]:
         console.print(sentence, highlight=False)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from fedloom.data.batches import evaluation_batches, sampled_batches, training_batches
+from fedloom.data.batches import AnyBatch, evaluation_batches, sampled_batches, training_batches
 from fedloom.data.examples import Generation
+from fedloom.engine.choosing import choose
 from fedloom.engine.events import Observer, silent
 from fedloom.engine.forming import confirmed, with_trunk
 from fedloom.engine.keeping import begun, keep_model, leaving, store_of
@@ -84,7 +85,9 @@ class ClientHalf:
         if answered(received, ledger_of(self.store, received)) is not None:
             return received.without_trunk(), {}
         begins = with_trunk(begun(received, store_of(self.store, received)), self.store)
-        load_assignment(self.sites.base_of(received.client), begins)
+        base = self.sites.base_of(received.client)
+        begins = choose(base, begins, self._batches(begins))
+        load_assignment(base, begins)
         return begins.without_trunk(), self._kept(begins)
 
     def _kept(self, begins: Assignment) -> Mapping[str, float]:
@@ -101,7 +104,7 @@ class ClientHalf:
             return contribution_to_bytes(replace(measured, metrics={**measured.metrics, **loading}), {})
         self._require_sum(assignment)
         if assignment.promise is None:
-            return self._sent(assignment, self._leaving(site, assignment, self._train(site, assignment)))
+            return self._sent(assignment, self._leaving(site, assignment, self._train(assignment)))
         released = self._release(site, assignment)
         if assignment.masking is None:
             return released
@@ -149,9 +152,18 @@ class ClientHalf:
         sent = confirmed(assignment, leaves, self.store)
         return released(assignment, private, contribution_to_bytes(sent, assignment.sends, asked=assignment))
 
-    def _train(self, site: Site, assignment: Assignment) -> Trained:
-        base, work = self.sites.base_of(assignment.client), work_of(assignment)
-        batches = training_batches(
+    def _train(self, assignment: Assignment) -> Trained:
+        base = self.sites.base_of(assignment.client)
+        return train_loaded(base, assignment, self._batches(assignment), self.observe)
+
+    def _batches(self, assignment: Assignment) -> Iterator[AnyBatch]:
+        """Of the round, the same each time that they are asked for."""
+        base, site, work = (
+            self.sites.base_of(assignment.client),
+            self.sites.site(assignment.client),
+            work_of(assignment),
+        )
+        yield from training_batches(
             site.train,
             work.batch_size,
             work.steps * work.accumulation,
@@ -159,7 +171,6 @@ class ClientHalf:
             pad_id=base.pad_id,
             task=base.task,
         )
-        return train_loaded(base, assignment, batches, self.observe)
 
     def _leaving(
         self, site: Site, assignment: Assignment, trained: Trained, facts: Mapping[str, float] | None = None

@@ -54,6 +54,7 @@ def explain_model(model: Personal, text: str, *, where: str | Path) -> TokenShar
         round=model.round,
         tokens=tuple(base.tokenizer.decode([token]) for token in ids),
         by_module={module: tuple(rows[0].tolist()) for module, rows in shares.items()},
+        borrows=model.start.borrows,
     )
 
 
@@ -76,8 +77,15 @@ def _refuse_text(text: str) -> None:
 
 def _refuse_unmixed(model: Personal, path: str | Path) -> None:
     start, client = model.start, model.client
+    if start.borrows == 0:
+        raise RunError(
+            f"{client} borrows 0% of the rest of the world, as its own rows chose, so its own adapter counts whole",
+            where=path,
+            do="Explain another client, or another round",
+        )
     if start.mixing is None or start.mixing.kind != "learned":
         kind = "" if start.mixing is None else f" (mixer = {start.mixing.kind!r}, share = {start.mixing.share})"
+        kind += "" if start.borrows is None else f", of which {client} borrows {100 * start.borrows:g}%"
         raise _without_mixers(model.method + kind, path)
     if not start.rest:
         raise RunError(

@@ -94,7 +94,7 @@ def leaving(
     """
     owed, forgot = _owed(assignment, store)
     sent, left = offered(assignment, trained, owed)
-    own = {**own, **own_weight(assignment, trained.examples)} if assignment.resumes else {}
+    own = {**own, **assignment.choice, **own_weight(assignment, trained.examples)} if assignment.resumes else {}
     put_away(assignment, trained.adapter, store, left, own)
     return replace(sent, metrics={**sent.metrics, FORGOTTEN: 1.0}) if forgot else sent
 

@@ -15,8 +15,10 @@ from fedloom.engine.sites import Sites, load_sites, refuse_changed
 from fedloom.engine.whole_run import ALONE, records_of
 from fedloom.errors import RunError
 from fedloom.evaluation.scores import Scores, scores_of
+from fedloom.rounds.choosing import counts_of
 from fedloom.spec.alone import alone_experiment
 from fedloom.spec.experiment import Experiment
+from fedloom.store.client_store import ClientStore
 from fedloom.store.run_directory import RunDirectory
 
 COMPARED = "compared"  # folder of a run, for the runs that it is compared with
@@ -43,6 +45,16 @@ def per_client(path: str | Path, against: Sequence[str], *, observe: Observer = 
     for name, summary in others.items():
         found[name] = {client: summary.federated.clients[client] for client in own}
     return {**found, experiment.method.name: own}
+
+
+def borrowed(path: str | Path) -> dict[str, float]:
+    """client -> how much of the rest of the world it chose to borrow, 1 for all; without clients that do not choose."""
+    directory = RunDirectory.open(Path(path))
+    rounds = committed_state(directory, None).last_rounds
+    stores = {client: ClientStore(directory.clients / client) for client in rounds}
+    kept = {client: store.load(rounds[client]) for client, store in stores.items() if rounds[client] in store.rounds()}
+    found = {client: counts_of(tensors) for client, tensors in kept.items()}
+    return {client: counts for client, counts in found.items() if counts is not None}
 
 
 def _plain(experiment: Experiment, directory: RunDirectory) -> Experiment:

@@ -14,6 +14,7 @@ class TokenShares:
     """What a client's mixers did with one text.
 
     tokens: as text, one by one.  by_module: module -> share of the rest of the world, 0 to 1, of each token.
+    borrows: how much of the rest of the world the client chose to borrow, 1 for all of it; None: it does not choose.
     """
 
     run: str
@@ -22,6 +23,13 @@ class TokenShares:
     round: int
     tokens: tuple[str, ...]
     by_module: Mapping[str, tuple[float, ...]]
+    borrows: float | None = None
+
+    @property
+    def chosen(self) -> str:
+        """What the client chose, in words; empty where it does not choose."""
+        said = f"{self.client} chose, by its own rows, to borrow "
+        return "" if self.borrows is None else f"{said}{100 * self.borrows:g}% of the rest of the world"
 
     @property
     def by_block(self) -> dict[str, list[float]]:

@@ -41,7 +41,7 @@ def _summary(found: TokenShares) -> str:
     return (
         f"Over all layers and tokens the rest of the world has {percent(found.mean)}% of the weight, the client's own "
         f"adapter what is left. Most it has in {most} ({percent(by_block[most])}%), least in {least} "
-        f"({percent(by_block[least])}%)."
+        f"({percent(by_block[least])}%)." + (f" {found.chosen}." if found.chosen else "")
     )
 
 

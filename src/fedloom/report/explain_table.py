@@ -79,5 +79,6 @@ def _title(found: TokenShares) -> str:
 
 def _said(found: TokenShares) -> list[str]:
     left = len(found.tokens) - MOST_TOKENS
-    said = ["above 50 (blue): the others' adapter outweighs the client's own; below (orange): its own does"]
+    said = [found.chosen] if found.chosen else []
+    said += ["above 50 (blue): the others' adapter outweighs the client's own; below (orange): its own does"]
     return said + ([f"{plural(left, 'further token')}: in the picture"] if left > 0 else [])

@@ -57,6 +57,12 @@ def _spread(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
+def borrowed_words(borrowed: Mapping[str, float]) -> list[str]:
+    """How much of the rest of the world each client chose to borrow; nothing where nobody chooses."""
+    named = ", ".join(f"{client} {100 * counts:g}%" for client, counts in borrowed.items())
+    return [f"Of the rest of the world, as much as it chose by its own rows, borrows: {named}."] if named else []
+
+
 def per_client_words(found: ByModel) -> list[str]:
     """Who gains nothing: by name, for each of the other models, by held-out loss to three decimals."""
     *others, own = found

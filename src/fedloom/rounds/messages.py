@@ -135,6 +135,7 @@ class Assignment:
         0: from the start, as it has none yet. Later they are not sent out either, so that they are NaN in what arrives.
     resumes: whether the client begins from all that it trained last, though it sends that too, and goes on with its
         optimizer where it was; what it has of both, and its mixers, does not travel.
+    choice: how much it borrows and by which losses it chose that, as it is put away; at the client alone.
     memory: the state of the client's optimizer, by `optimizer_state`'s names; at the client alone.
     constant: module -> sides that nobody ever trains, where they are sent once: a client that has a kept_round has them
         as it has what it keeps.  constant_digest: of those sides.
@@ -162,6 +163,7 @@ class Assignment:
     kept_round: int = 0
     resumes: bool = False
     memory: Mapping[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    choice: Mapping[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
     constant: Mapping[str, str] = field(default_factory=dict)
     constant_digest: str = ""
     wire: Wire = field(default_factory=Wire)
@@ -217,7 +219,8 @@ class Assignment:
 
     def without_trunk(self) -> Assignment:
         """What is needed to judge an answer: the trunk, which may be large, does not change. Pieces stay named."""
-        return replace(self, start=Start(self.start.trainable, mixers=self.start.mixers))
+        start = Start(self.start.trainable, mixers=self.start.mixers, mixing=self.start.mixing)
+        return replace(self, start=start)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The client half of methods whose clients go on from their own: what a client has, and what it borrows.
 
-Beside its factors, a client puts away its mixers, the state of its optimizer, and the weight with which its factors
-counted. Nothing of these is ever sent.
+Beside its factors, a client puts away its mixers, the state of its optimizer, the weight with which its factors
+counted, and where it chooses how much it borrows, that choice (`choosing`). Nothing of these is ever sent.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fedloom.aggregation.newcomers import begun_from
 from fedloom.aggregation.rest_of_world import without_own, without_own_factors
 from fedloom.aggregation.world import Borrowing, Start
 from fedloom.errors import RunError
+from fedloom.rounds.choosing import as_chosen, kept_choice
 from fedloom.rounds.messages import Assignment
 
 _MIXER, _MEMORY, _WEIGHT = "mixer|", "memory|", "own weight"
@@ -37,7 +38,7 @@ def own_weight(assignment: Assignment, examples: int) -> dict[str, Tensor]:
 
 def on_its_own(assignment: Assignment, kept: Mapping[str, Tensor]) -> Assignment:
     """The assignment of a client that goes on from its own: with its mixers, its optimizer's state, and a rest of the
-    world that it is not in itself.
+    world that it is not in itself; where it is measured, with as much of that as it chose to borrow.
 
     kept: what it put away after `kept_round`; empty for a client that has nothing yet. Its factors are in the start.
     Raises: RunError for a mixer that does not fit; AggregationError where the mean it is sent cannot hold it.
@@ -48,12 +49,15 @@ def on_its_own(assignment: Assignment, kept: Mapping[str, Tensor]) -> Assignment
     mixers = _under(_MIXER, kept)
     for module, mixer in mixers.items():
         _require_fitting(assignment, module, mixer)
-    memory = _under(_MEMORY, kept) if assignment.kind == "train" else {}
-    return replace(assignment, start=replace(start, mixers=mixers), memory=memory)
+    choice = kept_choice(assignment, kept)
+    begins = replace(assignment, start=replace(start, mixers=mixers), choice=choice)
+    if assignment.kind == "train":
+        return replace(begins, memory=_under(_MEMORY, kept))
+    return replace(begins, start=as_chosen(begins))
 
 
 def _borrowed(assignment: Assignment, how: Borrowing, kept: Mapping[str, Tensor]) -> Start:
-    """The start with the rest of the world without this client; a newcomer begins from it."""
+    """The start with the rest of the world without this client; a newcomer begins from it, unless it chooses."""
     start = assignment.start
     there = assignment.kept_round == how.round and _WEIGHT in kept
     own, weight = (start.trainable, float(kept[_WEIGHT])) if there else (Adapter(), 0.0)
@@ -63,7 +67,8 @@ def _borrowed(assignment: Assignment, how: Borrowing, kept: Mapping[str, Tensor]
     else:
         rest = without_own(start.rest, how.weights, own, weight, how.ranks).adapter
     mixing, trainable = start.mixing, start.trainable
-    if not assignment.kept_round and rest and mixing is not None and mixing.kind != "sum":
+    begins = not assignment.kept_round and start.choosing is None
+    if begins and rest and mixing is not None and mixing.kind != "sum":
         trainable = begun_from(rest, trainable, mixing.own_factor)
     return replace(start, trainable=trainable, rest=rest, borrowing=None)
 

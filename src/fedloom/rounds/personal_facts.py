@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any, get_args, get_type_hints
 
 from fedloom.adapters.adapter import Adapter
-from fedloom.aggregation.world import Borrowing, Mixing, Start
+from fedloom.aggregation.world import Borrowing, Choosing, Mixing, Start
 from fedloom.rounds.messages import Assignment
 
 KINDS = get_args(get_type_hints(Mixing)["kind"])
@@ -20,11 +20,12 @@ def personal_facts(assignment: Assignment) -> dict[str, Any]:
     its own."""
     if not assignment.resumes:
         return {}
-    mixing, borrowing = assignment.start.mixing, assignment.start.borrowing
+    mixing, borrowing, choosing = assignment.start.mixing, assignment.start.borrowing, assignment.start.choosing
     return {
         "resumes": True,
         "mixing": None if mixing is None else asdict(mixing),
         "borrowing": None if borrowing is None else asdict(borrowing),
+        **({} if choosing is None else {"choosing": asdict(choosing)}),
     }
 
 
@@ -39,6 +40,7 @@ def start_from(adapters: Mapping[str, Adapter], message: dict[str, Any]) -> Star
         rest=adapters.get("rest", Adapter()),
         mixing=mixing_of(message.pop("mixing", None)),
         borrowing=borrowing_of(message.pop("borrowing", None)),
+        choosing=choosing_of(message.pop("choosing", None)),
     )
 
 
@@ -75,6 +77,16 @@ def borrowing_of(table: Any) -> Borrowing | None:
     )
     if not fits:
         raise ValueError(f"no borrowing: {table!r:.200}")
+    return found
+
+
+def choosing_of(table: Any) -> Choosing | None:
+    """None for None. Raises: ValueError, TypeError for what is no choosing."""
+    if table is None:
+        return None
+    found = Choosing(**table)
+    if type(found.rows) is not int or found.rows < 1 or not (_is_number(found.decay) and 0 <= found.decay <= 1):
+        raise ValueError(f"no choosing: {table!r:.200}")
     return found
 
 

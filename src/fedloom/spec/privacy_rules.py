@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fedloom.aggregation.method import Law
-from fedloom.aggregation.registry import METHODS
+from fedloom.aggregation.registry import METHODS, settings_of, settings_problems
 from fedloom.spec.experiment import Experiment
 from fedloom.spec.problem import Problem
 from fedloom.spec.secure_rules import drawn
@@ -25,13 +25,22 @@ def problems_of_privacy(experiment: Experiment) -> list[Problem]:
     if experiment.evaluation.baselines:
         message = "trains every client's rows a second time, which would spend as much again; set it to false"
         found.append(Problem(("evaluation", "baselines"), message))
-    return [*found, *_of_clients(experiment)]
+    return [*found, *_of_reading(experiment), *_of_clients(experiment)]
 
 
 def _of_canaries(experiment: Experiment) -> Iterator[Problem]:
     """There are made-up texts, and no made-up images."""
     if experiment.privacy.canaries and experiment.model.task == "image-classification":
         yield Problem(("privacy", "canaries"), "are texts, and [model] task is image-classification; set it to 0")
+
+
+def _of_reading(experiment: Experiment) -> Iterator[Problem]:
+    """Noise on each step of training covers what training learns from an example, and nothing else."""
+    method, raw = METHODS.get(experiment.method.name), experiment.method.settings
+    if experiment.privacy.unit != "example" or method is None or settings_problems(method, raw):
+        return
+    if why := method.reads(settings_of(method, raw)):
+        yield Problem(("method", "name"), f"{why}, which the noise on training does not cover; leave it out")
 
 
 def _of_clients(experiment: Experiment) -> Iterator[Problem]:

@@ -99,6 +99,7 @@ def _to_bytes(model: OwnModel) -> bytes:
             "client": model.client,
             "round": model.round,
             "mixing": None if start.mixing is None else asdict(start.mixing),
+            **({} if start.borrows is None else {"borrows": start.borrows}),
             "facts": dict(model.facts),
             "experiment": model.experiment.model_dump(mode="json"),
         },
@@ -124,6 +125,7 @@ def _from_parts(adapters: Mapping[str, Adapter], tensors: Mapping[str, Tensor], 
     try:
         table = json.loads(about)
         mixing = None if table["mixing"] is None else Mixing(**table["mixing"])
+        borrows = None if table.get("borrows") is None else float(table["borrows"])
         experiment = Experiment.model_validate(table["experiment"])
         client, round, facts = table["client"], table["round"], table["facts"]
     except (ValueError, KeyError, TypeError) as error:
@@ -137,6 +139,7 @@ def _from_parts(adapters: Mapping[str, Adapter], tensors: Mapping[str, Tensor], 
         matrices=_under(_MATRIX, tensors),
         mixers=_under(_MIXER, tensors),
         mixing=mixing,
+        borrows=borrows,
     )
     return OwnModel(client, round, start, _under(_HEAD, tensors), facts, experiment)
 

@@ -22,6 +22,7 @@ from fedloom.engine.keeping import begun, leaving, store_of
 from fedloom.engine.privacy_extra import privacy_part
 from fedloom.errors import FedLoomError
 from fedloom.planning.importance import scaled
+from fedloom.rounds.choosing import chosen
 from fedloom.rounds.contribute import prepared
 from fedloom.rounds.messages import Assignment, Contribution, Dropout
 from fedloom.rounds.personal import own_tensors
@@ -104,6 +105,7 @@ class PretendEngine:
         down = assignment_to_bytes(assignment)
         received = assignment_from_bytes(down)
         own = with_trunk(begun(received, store_of(self.store, received)), self.store)
+        own = chosen(own, lambda start: self.loss_of(start.delta()))
         answered = self.change(own, self._at_the_client(own))
         if isinstance(answered, Dropout):
             return answered
@@ -183,7 +185,7 @@ def _moved_mixers(assignment: Assignment, step: float) -> dict[str, Tensor]:
     """Of a client that mixes: each mixer a step further, where there is something to mix."""
     start = assignment.start
     zero = {name: torch.zeros(2, factors.shape[1]) for name, factors in start.trainable.items() if name in start.rest}
-    return {name: start.mixers.get(name, mixer) + step for name, mixer in zero.items()}
+    return {**start.mixers, **{name: start.mixers.get(name, mixer) + step for name, mixer in zero.items()}}
 
 
 def _steps_so_far(assignment: Assignment) -> dict[str, Tensor]:

@@ -61,6 +61,19 @@ def test_a_site_has_bit_for_bit_what_a_run_on_one_machine_has(method, task, tmp_
     assert len({load_own_model(tmp_path / "store" / name).start.digest() for name in NAMES}) == 3
 
 
+def test_a_site_chooses_what_it_borrows_as_on_one_machine_and_the_server_never_knows(tmp_path):
+    pilot = load(tiny_federation(tmp_path / "sites", rounds=2, ranks=(2, 1), method="fedalt"))
+    pilot = pilot.model_copy(update={"method": MethodTable.model_validate({"name": "fedalt", "borrow": "chosen"})})
+    here = run(pilot, root=tmp_path / "local")
+    away = run_with(FlowerHost(grid_of(tmp_path), pilot, lambda _: None, SOON), tmp_path / "runs")
+    for name, expected in here.models.items():
+        found = load_own_model(tmp_path / "store" / name).start
+        assert found.borrows == expected.borrows is not None
+        assert found.digest() == expected.digest()
+    assert "borrows" not in (away.directory / "journal.jsonl").read_text()
+    assert not list(away.directory.glob("clients/*"))
+
+
 def test_no_other_method_leaves_one(pilot, tmp_path):
     run_with(FlowerHost(grid_of(tmp_path), pilot, lambda _: None, SOON), tmp_path / "runs")
     assert files_below(tmp_path / "store") == []

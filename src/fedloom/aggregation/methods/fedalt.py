@@ -15,6 +15,10 @@ from the rest of the world: with its a b = R, any mixture of the two is R.
 Where the server sees sums alone (secure aggregation), the mean of a round's participants is sent, and each client takes
 itself out of it: then what absent clients sent before is not in it.
 
+With borrow = "chosen" (ours) R_k counts c_k in place of 1 - share while the mixer is zero, and c_k is the client's own:
+of 0, 0.1, 0.3 and 1 the one with the least loss on rows that it is about to train on (`rounds.choosing`). With 0 it
+trains its own adapter as if there were nothing else. A client that comes later then begins from zero factors, beside R.
+
 Laws are judged on the list of the clients' models with mixers at zero. They are no mean of what was trained, and there
 is no global model. As the weights of absent clients are remembered, those of a round count beside them, not only among
 themselves.
@@ -23,8 +27,7 @@ themselves.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -32,80 +35,25 @@ from torch import Tensor
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.bank import initial_state, part_of
+from fedloom.aggregation.fedalt_settings import Settings, choosing_of, individuals, mixing_of, reads
 from fedloom.aggregation.method import Law, Method
 from fedloom.aggregation.newcomers import begun_from
 from fedloom.aggregation.owners import lift_owned, mean_over_owners
 from fedloom.aggregation.rest_of_world import leave_one_out, neighbours
 from fedloom.aggregation.similarity import cosines, gram
 from fedloom.aggregation.summand import Summand
-from fedloom.aggregation.world import Borrowing, ClientFacts, GlobalState, Lending, Mixing, RoundFacts, Start, World
+from fedloom.aggregation.world import (
+    Borrowing,
+    ClientFacts,
+    GlobalState,
+    Lending,
+    RoundFacts,
+    Start,
+    World,
+)
 
 _HEARD, _ERROR = "fedalt.heard|", "rest_error"  # of each client: its weight, and the round of its last contribution
 _TOTALS, _OWNERS = "fedalt.totals", "fedalt.owners|"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How much is borrowed, from whom, and how the two branches are weighed."""
-
-    combine: Literal["exact", "factors"] = field(
-        default="exact",
-        metadata={
-            "choices": ("exact", "factors"),
-            "help": "exact: the mean of the others' deltas, at the client's rank; factors: the means of their factors",
-        },
-    )
-    mixer: Literal["learned", "static", "sum"] = field(
-        default="learned",
-        metadata={
-            "choices": ("learned", "static", "sum"),
-            "help": "learned: for each token and module; static: share and 1 - share; sum: both branches whole",
-        },
-    )
-    share: float = field(
-        default=0.9,
-        metadata={
-            "above": 0.0,
-            "below": 1.0,
-            "needs": {"mixer": ("learned", "static")},
-            "help": "of the own branch: of a static mixture, or where a learned one begins (the paper's: 0.5)",
-        },
-    )
-    own: Literal["whole", "share"] = field(
-        default="whole",
-        metadata={
-            "choices": ("whole", "share"),
-            "needs": {"mixer": ("learned", "static")},
-            "help": "whole: the own branch is divided by share, so that it counts whole at first, as in round 1; "
-            "share: it counts its share, as in the paper",
-        },
-    )
-    mixer_rate: float = field(
-        default=1.0,
-        metadata={
-            "above": 0.0,
-            "needs": {"mixer": ("learned",)},
-            "help": "learning rate of mixers, as a multiple of that of factors",
-        },
-    )
-    train_rest: bool = field(
-        default=False,
-        metadata={"help": "also train what is borrowed; each client for a round, as the next brings it anew"},
-    )
-    refresh: int = field(default=1, metadata={"minimum": 1, "help": "rounds between two refreshes of what is borrowed"})
-    max_age: int | None = field(
-        default=None,
-        metadata={"minimum": 0, "help": "rounds after which an absent client's contribution is dropped; none: never"},
-    )
-    neighbours: int | None = field(
-        default=None,
-        metadata={"minimum": 1, "help": "borrow only from so many clients, the most similar ones; none: from all"},
-    )
-
-
-def _mixing(settings: Settings) -> Mixing:
-    whole = settings.own == "whole"
-    return Mixing(settings.mixer, settings.share, settings.train_rest, settings.mixer_rate, whole)
 
 
 def _lift(adapter: Adapter, weight: float, facts: ClientFacts) -> Summand:
@@ -217,18 +165,19 @@ def _of_sums(total: Summand, state: GlobalState, facts: RoundFacts) -> GlobalSta
 
 
 def _dispatch(state: GlobalState, world: World, client: str) -> Start:
-    mixing = _mixing(world.settings)
+    mixing, choosing = mixing_of(world.settings), choosing_of(world.settings)
     initial = part_of(state.shared, state.slots(world, client))
     if world.sums_only:
         rest = state.rests.get("", Adapter())
-        return Start(initial, rest=rest, mixing=mixing, borrowing=_borrowing(state, world, client, rest))
+        borrowing = _borrowing(state, world, client, rest)
+        return Start(initial, rest=rest, mixing=mixing, borrowing=borrowing, choosing=choosing)
     rest = state.rests.get(client, Adapter())
     own = state.clients.get(client)
     if own is not None:
         initial = initial.updated(own)
-    elif rest and mixing.kind != "sum":
+    elif rest and mixing.kind != "sum" and choosing is None:
         initial = begun_from(rest, initial, mixing.own_factor)
-    return Start(initial, rest=rest, mixing=mixing)
+    return Start(initial, rest=rest, mixing=mixing, choosing=choosing)
 
 
 def _borrowing(state: GlobalState, world: World, client: str, rest: Adapter) -> Borrowing | None:
@@ -239,13 +188,6 @@ def _borrowing(state: GlobalState, world: World, client: str, rest: Adapter) -> 
     return Borrowing(state.rounds, world.settings.combine, totals, _ranks(world, client), owners)
 
 
-def _individuals(settings: Settings) -> str:
-    asked = {"max_age": settings.max_age, "neighbours": settings.neighbours}
-    named = [f"{key} = {value}" for key, value in asked.items() if value is not None]
-    named += [f"refresh = {settings.refresh}"] if settings.refresh > 1 else []
-    return f"{' and '.join(named)} need{'' if len(named) > 1 else 's'} each client's last adapter" if named else ""
-
-
 METHOD = Method(
     name="fedalt",
     source="FedALT (Bian et al., 2025, arXiv 2503.11880); unequal ranks, the exact mean, absent clients are ours",
@@ -254,7 +196,9 @@ METHOD = Method(
     when="""Use it where clients differ so much that one model does not suit them, and each should keep what is its own
 and still profit from the others: every client is measured, exported and asked with its own model. It takes up to twice
 the memory of the factors at a client, and its two branches with their mixer do not merge into the base. Not where one
-model is wanted for sites that did not take part.""",
+model is wanted for sites that did not take part. Where some clients may have nothing in common with the others, let
+each choose (borrow = "chosen"): one that is not helped trains alone. That costs reading a few rows four times before
+each round, and works best while rows are new: on rows that it has trained on, a client's own adapter looks better.""",
     laws=frozenset({Law.ORDER, Law.IDENTITY, Law.UNEQUAL_RANKS}),
     reveals="deltas",
     init=initial_state,
@@ -263,6 +207,7 @@ model is wanted for sites that did not take part.""",
     dispatch=_dispatch,
     resumes=True,
     lends=_lends,
-    individuals=_individuals,
+    individuals=individuals,
+    reads=reads,
     settings=Settings,
 )
