@@ -30,8 +30,10 @@ VARIANTS = (
     "fedalt:own=share,share=0.5,combine=factors",
     "fedalt:train_rest=true",
     "fedalt:neighbours=2",
+    "fedalt:borrow=chosen",
+    "fedalt:borrow=chosen,mixer=sum",
 )
-FEW = ("local", "fedalt", "fedalt:own=share", "fedalt:own=share,share=0.5", "fedsa", "fedit", "loom")
+FEW = ("local", "fedalt", "fedalt:borrow=chosen", "fedalt:own=share", "fedalt:own=share,share=0.5", "fedsa", "fedit", "loom")
 TASKS = replace(
     SMALL,
     what="SmolLM2-135M on eight tasks of Natural Instructions, one per client, 80 training rows each, "
@@ -71,7 +73,7 @@ SUITE = Suite(
     metric="loss",
     grid=Grid(rates=(2e-3,), widenings=0),
     settings={"tasks": TASKS, "scarce": SCARCE, "longer": LONGER, "sites": SITES},
-    variants={"tasks": VARIANTS, "scarce": FEW, "longer": FEW, "sites": (*FEW, "loomlocal", "fedalt:mixer=sum")},
+    variants={"tasks": VARIANTS, "scarce": FEW, "longer": FEW, "sites": (*FEW, "loomlocal", "fedalt:mixer=sum", "fedalt:borrow=chosen,mixer=sum")},
     problem=each_by_itself,
     reference="local",
 )
