@@ -33,7 +33,9 @@ VARIANTS = (
     "fedalt:borrow=chosen",
     "fedalt:borrow=chosen,mixer=sum",
 )
-FEW = ("local", "fedalt", "fedalt:borrow=chosen", "fedalt:own=share", "fedalt:own=share,share=0.5", "fedsa", "fedit", "loom")
+CHOSEN = "fedalt:borrow=chosen"
+FEW = ("local", "fedalt", CHOSEN, "fedalt:own=share", "fedalt:own=share,share=0.5", "fedsa", "fedit", "loom")
+ALIKE = (*FEW, "loomlocal", "fedalt:mixer=sum", "fedalt:borrow=chosen,mixer=sum")  # where clients have much in common
 TASKS = replace(
     SMALL,
     what="SmolLM2-135M on eight tasks of Natural Instructions, one per client, 80 training rows each, "
@@ -73,7 +75,12 @@ SUITE = Suite(
     metric="loss",
     grid=Grid(rates=(2e-3,), widenings=0),
     settings={"tasks": TASKS, "scarce": SCARCE, "longer": LONGER, "sites": SITES},
-    variants={"tasks": VARIANTS, "scarce": FEW, "longer": FEW, "sites": (*FEW, "loomlocal", "fedalt:mixer=sum", "fedalt:borrow=chosen,mixer=sum")},
+    variants={
+        "tasks": VARIANTS,
+        "scarce": FEW,
+        "longer": FEW,
+        "sites": (*FEW, "loomlocal", "fedalt:mixer=sum", "fedalt:borrow=chosen,mixer=sum"),
+    },
     problem=each_by_itself,
     reference="local",
 )
