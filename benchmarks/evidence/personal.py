@@ -75,12 +75,7 @@ SUITE = Suite(
     metric="loss",
     grid=Grid(rates=(2e-3,), widenings=0),
     settings={"tasks": TASKS, "scarce": SCARCE, "longer": LONGER, "sites": SITES},
-    variants={
-        "tasks": VARIANTS,
-        "scarce": FEW,
-        "longer": FEW,
-        "sites": (*FEW, "loomlocal", "fedalt:mixer=sum", "fedalt:borrow=chosen,mixer=sum"),
-    },
+    variants={"tasks": VARIANTS, "scarce": FEW, "longer": FEW, "sites": ALIKE},
     problem=each_by_itself,
     reference="local",
 )
