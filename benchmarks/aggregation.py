@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small layers: whether it runs, not how fast")
     parser.add_argument("--output", type=Path, default=RESULTS / "aggregation.json")
     options = parser.parse_args()
-    sides = (96, 160, 1) if options.quick else (4096, 11008, options.layers)
+    sides: tuple[int, int, int] = (96, 160, 1) if options.quick else (4096, 11008, options.layers)
     stream_side = 32 if options.quick else 1024
     size = Size(*sides, options.modules, options.threads, options.repeats, stream_side)
     record: dict[str, Any] = {"size": vars(size), "machine": machine(), "contenders": contenders(size)}

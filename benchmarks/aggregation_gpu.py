@@ -16,6 +16,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -86,7 +87,8 @@ def step(name: str, size: Size, device: str) -> dict[str, Any]:
     places = {str(own.a.device.type) for own in (*after.shared.values(), *after.trunk.values())}
     back = replace(after, shared=moved(after.shared, "cpu"), trunk=moved(after.trunk, "cpu"))
     module, whole = judged(world), sum(one.weight for one in sent)
-    mean = sum(one.weight / whole * one.adapter[module].to(torch.float64).delta() for one in sent)
+    parts = (one.weight / whole * one.adapter[module].to(torch.float64).delta() for one in sent)
+    mean = reduce(torch.add, parts)
     got = outcome(METHODS[name], world, sent, back, module)
     return {
         "milliseconds_per_module": 1000 * median(seconds) / len(shapes),

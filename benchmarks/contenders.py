@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial, reduce
 from itertools import cycle, islice
 from typing import Any
 
@@ -224,7 +225,8 @@ def one_module(size: Size) -> tuple[list[Factors], list[float]]:
 
 
 def distance_to_mean(got: torch.Tensor, sent: list[Factors], shares: list[float]) -> float:
-    mean = sum(share * factors.to(torch.float64).delta() for share, factors in zip(shares, sent, strict=True))
+    parts = (share * factors.to(torch.float64).delta() for share, factors in zip(shares, sent, strict=True))
+    mean = reduce(torch.add, parts)
     return float((got.double() - mean).norm() / mean.norm())
 
 
@@ -249,14 +251,14 @@ def run_peft(size: Size, kind: str) -> dict[str, Any]:
     base = torch.nn.Sequential()
     base.add_module("q", torch.nn.Linear(size.hidden, size.hidden, bias=False))
     names = [f"client{number}" for number in range(len(sent))]
-    configs = [LoraConfig(r=factors.rank, lora_alpha=ALPHA, target_modules=["q"]) for factors in sent]
+    configs = [LoraConfig(r=factors.rank, lora_alpha=round(ALPHA), target_modules=["q"]) for factors in sent]
     model = get_peft_model(base, configs[0], adapter_name=names[0])
     for name, config in zip(names[1:], configs[1:], strict=True):
         model.add_adapter(name, config)
-    layer = model.base_model.model.q
+    layer: Any = model.base_model.get_submodule("model.q")
     for name, factors in zip(names, sent, strict=True):
         layer.lora_A[name].weight.data, layer.lora_B[name].weight.data = factors.a, factors.b
-    merge = {"combination_type": kind, "svd_full_matrices": False, "svd_rank": RANKS[0]}
+    merge: dict[str, Any] = {"combination_type": kind, "svd_full_matrices": False, "svd_rank": RANKS[0]}
     figures, _ = measured(lambda: model.add_weighted_adapter(names, shares, "merged", **merge))
     return {**figures, "modules": 1, "to_exact_mean": distance_to_mean(layer.get_delta_weight("merged"), sent, shares)}
 
@@ -269,10 +271,14 @@ def run_stream(size: Size, name: str, clients: int) -> dict[str, Any]:
     state, running = method.init(world), RunningSum()
     forget_peak()
     upload(method, state, world, min(world.slots))  # what the first use of the library takes is not the server's
-    before, seconds, seen = resident_bytes(), 0.0, {}
+    before, seconds, seen = resident_bytes(), 0.0, dict[int, int]()
+
+    def fold(one: Upload, facts: ClientFacts) -> None:
+        running.add_(method.lift(one.adapter, one.weight, facts))
+
     for count, one in enumerate(stream(method, state, world), 1):
         facts = ClientFacts(world, one.client, 1, one.start)
-        seconds += timed(lambda one=one, facts=facts: running.add_(method.lift(one.adapter, one.weight, facts)))[0]
+        seconds += timed(partial(fold, one, facts))[0]
         if count in (*STEPS, clients):
             seen[count] = resident_bytes() - before
     more, _ = timed(lambda: method.finish(running.total(), state, RoundFacts(world, 1, tuple(world.slots))))
@@ -288,7 +294,7 @@ def child(task: list[Any], size: Size) -> dict[str, Any]:
     """The figures of one contender."""
     torch.set_num_threads(size.threads)
     torch.linalg.svd(torch.eye(2) @ torch.eye(2).double().float())  # loads the libraries
-    acts = {"method": run_method, "dense": run_dense, "peft": run_peft, "stream": run_stream}
+    acts: dict[str, Any] = {"method": run_method, "dense": run_dense, "peft": run_peft, "stream": run_stream}
     return acts[task[0]](size, *task[1:])
 
 

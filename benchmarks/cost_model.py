@@ -18,7 +18,7 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 from fedloom.planning.calibrate import KNOWN, Calibration, Measurement, calibrated, known_memory
 from fedloom.planning.cost import step_seconds, usage
@@ -64,7 +64,7 @@ def chosen_layers(architecture: Architecture, attention: tuple[str, ...], which:
 
 def measure(identity: str, bits: str, seconds: float) -> dict[str, Any]:
     """In the child: the probe's trials, then those of the grid."""
-    from fedloom.spec.experiment import LoraTable, ModelTable
+    from fedloom.spec.experiment import Bits, LoraTable, ModelTable
     from fedloom.training.architecture import architecture_of
     from fedloom.training.base_model import load_base
     from fedloom.training.probe import number_of_bits, probed
@@ -73,7 +73,8 @@ def measure(identity: str, bits: str, seconds: float) -> dict[str, Any]:
     about = BASES[identity]
     table = ModelTable(id=identity, task=about["task"])
     labels = ("a", "b") if table.classifies else None
-    base = load_base(table, LoraTable(targets=about["targets"]), labels, bits="none" if bits == "none" else int(bits))
+    wanted = cast(Bits, "none" if bits == "none" else int(bits))
+    base = load_base(table, LoraTable(targets=about["targets"]), labels, bits=wanted)
     architecture = architecture_of(base)
     found = probed(base, seconds)
     grid = []
@@ -139,7 +140,7 @@ def compared(identity: str, parts: list[dict[str, Any]], machine: Machine) -> li
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Worst and median of the absolute relative errors."""
-    found = {}
+    found: dict[str, float] = {}
     for what in ("memory", "seconds"):
         errors = [abs(row[f"{what}_error"]) for row in rows]
         found |= {f"{what}_worst": max(errors), f"{what}_median": median(errors)}
@@ -167,7 +168,8 @@ def main() -> None:
     parser.add_argument("--child", nargs=2, metavar=("BASE", "BITS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        print(json.dumps(measure(*options.child, options.seconds)))
+        identity, bits = options.child
+        print(json.dumps(measure(identity, bits, options.seconds)))
         return
     record: dict[str, Any] = {"aims": {"memory": MEMORY_AIM, "seconds": TIME_AIM}, "bases": {}}
     for identity in [options.only] if options.only else BASES:

@@ -33,17 +33,17 @@ from fedloom import rng
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.world import Start
-from fedloom.data.batches import Row, evaluation_batches, training_batches
+from fedloom.data.batches import ImageBatch, Row, evaluation_batches, training_batches
 from fedloom.data.columns import examples_of
 from fedloom.data.pixels import encode_images
 from fedloom.rounds.messages import Assignment, LocalWork
-from fedloom.spec.experiment import ColumnsTable, LoraTable, ModelTable
+from fedloom.spec.experiment import ColumnsTable, LoraTable, ModelTable, Task
 from fedloom.training.base_model import BaseModel, load_base
 from fedloom.training.local import load_head, train
 from fedloom.training.lora_layer import load_start
 from fedloom.training.measure import held_out_loss
 
-TASK = "image-classification"
+TASK: Task = "image-classification"
 CLASSES = tuple(map(str, range(10)))
 SIDE, WIDTH, LAYERS, HEADS = 8, 64, 3, 4
 PRETEXT_SHARE, TEST_SHARE = 1 / 3, 0.2
@@ -141,6 +141,7 @@ def _plain_step(model: Any, pixels: Tensor, labels: Tensor, optimizer: Any, sche
 
 
 def encoded(base: BaseModel, rows: Sequence[dict[str, Any]]) -> list[Row]:
+    assert base.reader is not None, "a base of images reads pixels"
     examples = examples_of(rows, ColumnsTable(), TASK, source="digits", client="central")
     return [*encode_images(examples, base.reader, {label: number for number, label in enumerate(CLASSES)})]
 
@@ -181,11 +182,13 @@ def full_accuracy(directory: Path, rows: dict[str, list[Row]], seed: int) -> flo
     optimizer = torch.optim.AdamW(model.parameters(), lr=FULL_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, FULL_RATE, total_steps=steps, pct_start=WARMUP)
     for batch in training_batches(rows["train"], BATCH, steps, seed, 0, TASK):
+        assert isinstance(batch, ImageBatch)
         _plain_step(model, batch.pixel_values, batch.labels, optimizer, schedule)
     model.eval()
     right = 0
     with torch.inference_mode():
         for batch in evaluation_batches(rows["test"], 4096, 0, TASK):
+            assert isinstance(batch, ImageBatch)
             right += int((model(pixel_values=batch.pixel_values).logits.argmax(-1) == batch.labels).sum())
     return right / len(rows["test"])
 

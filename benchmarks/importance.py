@@ -91,7 +91,7 @@ def generation(seed: int) -> Experiment:
     )
 
 
-def ran(wanted: Experiment, sites: Sites) -> tuple[dict[str, float], list[Any]]:
+def ran(wanted: Experiment, sites: Sites) -> tuple[dict[str, float | None], list[Any]]:
     """Pooled scores after the last round, and the journal."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run"

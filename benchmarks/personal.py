@@ -103,6 +103,7 @@ def step_of(base: BaseModel, batch: Batch, mixing: Mixing | None) -> Step:
     load_assignment(base, given)
     for name in base.head:
         base.model.get_parameter(name).requires_grad_(True)
+    assert given.work is not None
     groups = groups_of(base, given, given.work)
     parameters = [parameter for group in groups for parameter in group["params"]]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)

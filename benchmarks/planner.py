@@ -171,7 +171,10 @@ def ran(experiment: Experiment, folder: str, budget: float | None = None) -> Ran
         result = fedloom.run(experiment, root=root)
         lines = [json.loads(line) for line in (result.directory / "journal.jsonl").read_text().splitlines()]
         losses = {round.number: round.scores.pooled.loss for round in result.summary.rounds if round.scores.pooled}
-        base = result.summary.base.pooled.loss
+        before = result.summary.base
+        pooled = None if before is None else before.pooled
+        assert pooled is not None, "runs of this benchmark measure the base"
+        base = pooled.loss
     spent: dict[int, float] = {}
     for line in lines:
         if line["kind"] == "contribution":
@@ -215,7 +218,8 @@ def rows_of(found: Sequence[Mapping[str, Ran]]) -> tuple[list[list[str]], dict[s
     """The table, and what is written."""
     names = list(found[0])
     lowest = [min(one.curve[-1][1] for name, one in each.items() if name.startswith("uniform")) for each in found]
-    rows, record = [], {}
+    rows: list[list[str]] = []
+    record: dict[str, dict[str, Any]] = {}
     for name in names:
         times = [each[name].reached(target) for each, target in zip(found, lowest, strict=True)]
         best = [

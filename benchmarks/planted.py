@@ -69,7 +69,7 @@ SCENARIOS = {
     "low rank, 4 steps": Scenario(4, planted_rank=4),
 }
 LARGER = larger_steps(CLIENTS)
-LOOM = {
+LOOM: dict[str, dict[str, Any]] = {
     "top": {"directions": "top"},
     "half": {"directions": "half"},
     "rotating": {"directions": "rotating"},

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -130,7 +131,7 @@ class Fleet:
         deltas = {module: (self.scaling[module] * self.b[module]) @ self.a[module] for module in MODULES}
         return forward(inputs, [self.base[module] + deltas[module] for module in MODULES])
 
-    def layers(self, position: int, start: Adapter) -> dict[str, SimpleNamespace]:
+    def layers(self, position: int, start: Adapter) -> dict[str, Any]:
         """module -> one client's a and b without the padding, differentiable."""
         return {
             module: SimpleNamespace(
@@ -144,7 +145,12 @@ class Fleet:
         layers = {
             module: (layer.a.detach(), layer.b.detach()) for module, layer in self.layers(position, start).items()
         }
-        return start.map(lambda module, factors: Factors(*(x.clone() for x in layers[module]), factors.scaling))
+
+        def learned(module: str, factors: Factors) -> Factors:
+            a, b = layers[module]
+            return Factors(a.clone(), b.clone(), factors.scaling)
+
+        return start.map(learned)
 
 
 def fleet(found: Problem, assignments: Sequence[Assignment]) -> Fleet:

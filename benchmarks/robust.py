@@ -13,11 +13,10 @@ first classes by name, drawn at random. Nobody attacks, or one does (three, if t
     loud flip   sends the opposite, 100 times over
 
 against nothing, the gate (also with a veto of each client), the norm bound, both, the gate with a wider bound that
-drops nobody, and rules with the norm bound. Prints
-accuracy on test rows; where there is a backdoor, the share of test rows of other classes that get its label without the
-word and with it; and by how much the loss on test rows, and the held-out loss of the seven who never attack, lie above
-those without attack and defence of the same seed. Writes results/robust.json after every run; runs that it has with the
-same options are not done again.
+drops nobody, and rules with the norm bound. Prints accuracy on test rows; where there is a backdoor, the share of test
+rows of other classes that get its label without the word and with it; and by how much the loss on test rows, and the
+held-out loss of the seven who never attack, lie above those without attack and defence of the same seed. Writes
+results/robust.json after every run; runs that it has with the same options are not done again.
 """
 
 from __future__ import annotations
@@ -243,10 +242,12 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     ran = earlier(RESULTS / "robust.json", said)
     for seed in options.seeds:
+        known = {key_of(run) for run in ran}
         wanted = [(attack, defence, seed) for defence in options.defences for attack in options.attacks]
-        missing = [key for key in wanted if key not in {key_of(run) for run in ran}]
+        if not (missing := [key for key in wanted if key not in known]):
+            continue
         with tempfile.TemporaryDirectory() as name:
-            found = setting(options, seed, Path(name)) if missing else None
+            found = setting(options, seed, Path(name))
             for attack, defence, _ in missing:
                 ran.append(one(found, Path(name), attack, defence))
                 print(f"{attack} against {defence}, seed {seed}: accuracy {ran[-1]['accuracy']:.3f}", flush=True)

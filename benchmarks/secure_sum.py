@@ -13,6 +13,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,14 +58,12 @@ def measure(count: int, numbers: int, lost: int) -> dict[str, Any]:
         identity = os.urandom(32)
         return ClientSession.begin(terms, names[number], words, identity=identity, entropy=os.urandom)
 
-    started = {name: clock.timed("client", lambda number=number: begun(number)) for number, name in enumerate(names)}
+    started = {name: clock.timed("client", partial(begun, number)) for number, name in enumerate(names)}
 
     def ask(step: str, clients: Sequence[str], body: Callable[[str], bytes]) -> dict[str, bytes]:
         nonlocal up
         told = {name: body(name) for name in clients}
-        found = {
-            name: clock.timed("client", lambda name=name: started[name][0].answer(step, told[name])) for name in clients
-        }
+        found = {name: clock.timed("client", partial(started[name][0].answer, step, told[name])) for name in clients}
         up += sum(map(len, found.values()))
         return found
 

@@ -74,7 +74,7 @@ def peft_model(base: BaseModel, dtype: torch.dtype) -> Any:
     torch.manual_seed(SEED)
     model = AutoModelForCausalLM.from_pretrained(base.source, dtype=dtype)
     suffixes = sorted({name.rpartition(".")[2] for name in base.modules})
-    config = LoraConfig(r=RANK, lora_alpha=RANK * SCALING, target_modules=suffixes, task_type="CAUSAL_LM")
+    config = LoraConfig(r=RANK, lora_alpha=round(RANK * SCALING), target_modules=suffixes, task_type="CAUSAL_LM")
     return get_peft_model(model, config)
 
 

@@ -39,7 +39,7 @@ def full_fine_tuning(problem: Problem, rate: float) -> dict[str, float]:
     base = _copied(problem)
     training = problem.experiment.training.model_copy(update={"learning_rate": rate})
     experiment = problem.experiment.model_copy(update={"training": training})
-    state = _values(base)
+    state: State = _values(base)
     for number in range(1, training.rounds + 1):
         state = _one_round(base, state, problem, local_work(experiment, number), number)
     base.model.load_state_dict(state, strict=False)

@@ -115,7 +115,7 @@ def _scores(records: Iterable[Record], each_client: bool = False) -> dict[str, f
 
     each_client: also the test scores of every client, as "test_loss|CLIENT".
     """
-    found = {}
+    found: dict[str, float] = {}
     for rows, stage in (("validation", "round"), ("test", "final")):
         of_stage = [record for record in records if record["kind"] == "evaluation" and record["stage"] == stage]
         scores = {record["client"]: scores_of(record) for record in of_stage}
@@ -140,10 +140,10 @@ def _traffic(records: Iterable[Record]) -> dict[str, float]:
 
 def _by_leading_ranks(state: RunState, problem: Problem) -> dict[str, float]:
     """What the global model scores on the test rows without the rank indices above each client's rank."""
-    base, found = problem.sites.base, {}
+    base, found = problem.sites.base, dict[str, float]()
     rows = together(problem.tests.values()).held_out
-    for rank in sorted({client.rank for client in problem.experiment.clients})[:-1]:
-        shared = state.learned.shared.map(lambda _, factors, rank=rank: truncate(factors, rank))
+    for rank in sorted({rank for client in problem.experiment.clients if (rank := client.rank) != "auto"})[:-1]:
+        shared = Adapter({module: truncate(factors, rank) for module, factors in state.learned.shared.items()})
         load_start(base, Start(Adapter(), trunk=shared), {})
         load_head(base, state.head)
         batches = evaluation_batches(rows, TOKENS_PER_BATCH, base.pad_id, base.task)

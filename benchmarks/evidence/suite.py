@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from evidence.cells import Cell, Metrics
 from evidence.tuning import Grid, Score
@@ -15,7 +16,7 @@ from fedloom.spec.experiment import ClientTable, Experiment, TrainingTable
 
 ALL = "all"
 # What does not change which rows are loaded.
-NO_WORK = {"what": "", "rounds": 1, "local_steps": 1, "batch_size": 1, "participation": 1.0}
+NO_WORK: dict[str, Any] = {"what": "", "rounds": 1, "local_steps": 1, "batch_size": 1, "participation": 1.0}
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from typing import Any
 from fedloom.aggregation.method import Law
 from fedloom.aggregation.registry import METHODS, method, settings_of
 from fedloom.errors import ConfigError
+from fedloom.spec.client_table import Auto
 from fedloom.spec.experiment import ClientTable, Experiment
 from fedloom.spec.toml import tables_of
 
@@ -71,7 +72,7 @@ class Variant:
     def _others(self) -> dict[str, Any]:
         return {key: value for key, value in self.settings if "." in key}
 
-    def ranks(self, usual: Sequence[int]) -> tuple[int, ...]:
+    def ranks(self, usual: Sequence[int | Auto]) -> tuple[int | Auto, ...]:
         """One rank for each client."""
         return tuple(usual) if self.rank is None else (self.rank,) * len(usual)
 
@@ -91,7 +92,7 @@ class Variant:
         return changed
 
 
-def _ranked(client: ClientTable, rank: int) -> ClientTable:
+def _ranked(client: ClientTable, rank: int | Auto) -> ClientTable:
     return client.model_copy(update={"rank": rank})
 
 
