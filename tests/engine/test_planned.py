@@ -16,13 +16,14 @@ from fedloom.engine.planned import (
     with_importance,
     write_planned,
 )
-from fedloom.engine.planner import FACT, from_text
+from fedloom.engine.planner import from_text
 from fedloom.engine.planning import work_of
 from fedloom.errors import ConfigError, PlanError
 from fedloom.planning.plan import from_json
 from fedloom.planning.probe_file import Bucket
 from fedloom.rounds.world import world_of
 from fedloom.spec.load import load
+from fedloom.store.planned import FACT
 from fedloom.store.run_directory import RunDirectory
 from fedloom.testing.federation import tiny_federation
 from fedloom.testing.probes import pretended_probe, write_probes
