@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fedloom.engine.loop import Loop
 from fedloom.engine.planner import Planner
+from fedloom.engine.planning import room_of
 from fedloom.planning.infeasible import amount
 from fedloom.rounds.budgets import BUDGET, SITE, Budget, budgets, is_amount
 from fedloom.store.in_force import OPERATOR
@@ -38,7 +39,8 @@ def note_sites(loop: Loop, planner: Planner, round: int) -> None:
     for client, limit in sorted(loop.engine.limits().items()):
         if "rank" not in planner.left.get(client, ()) or not (limit is None or is_amount(limit)):
             continue
-        has = planner.known[client].machine.memory_bytes
+        without = replace(planner.known[client], site_limit=None)
+        has = room_of(loop.experiment, loop.experiment.client(client), without)
         was = before.get(client, {}).get("memory")
         if min(has, limit or has) != min(has, was or has):
             loop.journal(BUDGET, round=round, client=client, limits={"memory": limit}, by=SITE)

@@ -70,7 +70,7 @@ def _changed(loop: Loop) -> tuple[dict[str, Any], str]:
     except (PlanError, ConfigError) as error:
         lacking.update(planner.without_a_plan(loop.experiment))
         if not lacking or len(lacking) == len(planner.planned_for(loop.experiment)):
-            return {}, f"the plan stays as it is: {error}"
+            return {}, f"the plan stays as it is: {_why(error)}"
         plan = planner.plan(planner.open_again(loop.experiment, but=lacking))
     keys = planner.keys(plan)
     now = {client.name: client for client in loop.experiment.clients}
@@ -80,8 +80,14 @@ def _changed(loop: Loop) -> tuple[dict[str, Any], str]:
         if any(getattr(now[client], key) != value for key, value in wanted.items())
     }
     outcome = f"the plan changes for {_names(changed)}" if changed else "the best plan is still the same"
-    stay = (f"the plan of {name} stays as it is: {why}" for name, why in lacking.items())
+    stay = (f"the plan of {name} stays as it is: {_why(error)}" for name, error in lacking.items())
     return changed, "; ".join([outcome, *stay])
+
+
+def _why(error: Exception) -> str:
+    """In one line."""
+    text = "; ".join(error.problems) if isinstance(error, ConfigError) else str(error)
+    return " ".join(text.split())
 
 
 def _names(clients: Iterable[str]) -> str:

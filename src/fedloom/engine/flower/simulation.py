@@ -44,8 +44,10 @@ def simulate(
     resume: bool = False,
     kept: KeptPlan | None = None,
 ) -> Result:
-    """Run (or resume) an experiment with simulated clients. kept: the plan that it follows, if it does. Raises: as `run_with` and `resume_with`, and ConfigError
-    for what is left to the planner."""
+    """Run (or resume) an experiment with simulated clients. kept: the plan that it follows, if it does.
+
+    Raises: as `run_with` and `resume_with`, and ConfigError for what is left to the planner.
+    """
     check(experiment)
     experiment.require_planned()
     options = options or Simulated()
