@@ -115,7 +115,8 @@ def pretending(
 ) -> Answer:
     """A node without any model: it says what it has, and trains as `fedloom.testing.engine` pretends to.
 
-    says: the name that it gives.  allows: after so many trained rounds -> bytes that training may take.  described_as: fields of its description that are others than usual.
+    says: the name that it gives.  allows: after so many trained rounds -> bytes that training may take.
+    described_as: fields of its description that are others than usual.
     """
     engine = PretendEngine((name,))
     known = engine.describe()

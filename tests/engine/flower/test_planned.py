@@ -10,7 +10,7 @@ from fedloom.engine.flower.joining import Membership
 from fedloom.engine.flower.simulation import simulate
 from fedloom.engine.flower.wire import Envelope
 from fedloom.engine.kept_plan import KeptPlan, from_text, to_text
-from fedloom.errors import ConfigError
+from fedloom.errors import ConfigError, NotAtHandError
 from fedloom.kits.site import AcceptTable, SiteSettings
 from fedloom.planning.plan import from_json
 from fedloom.rounds.budgets import BUDGET
@@ -33,6 +33,13 @@ def test_what_is_left_to_the_planner_is_refused_before_anything_is_written(tmp_p
     assert not (tmp_path / "runs").exists()
 
 
+class WithoutBase(FlowerHost):
+    """A server that has no base model."""
+
+    def export(self, *_):
+        raise NotAtHandError("the base model is not at hand")
+
+
 @pytest.fixture
 def host():
     """host(allows): the server of three pretended nodes, of which a allows so much memory, and the plan it follows."""
@@ -41,13 +48,10 @@ def host():
     plan = planner.plan(left)
 
     def make(allows=lambda _: None):
-        grid = MemoryGrid(
-            {
-                number: pretending(name, **({"allows": allows} if name == "a" else {}))
-                for number, name in enumerate(NAMES, 1)
-            }
-        )
-        return FlowerHost(grid, planner.applied(left, plan), lambda _: None, SOON, kept=KeptPlan(planner, plan))
+        first, *others = NAMES
+        nodes = [pretending(first, allows=allows), *map(pretending, others)]
+        experiment, kept = planner.applied(left, plan), KeptPlan(planner, plan)
+        return WithoutBase(MemoryGrid(dict(enumerate(nodes, 1))), experiment, lambda _: None, SOON, kept=kept)
 
     return make
 
@@ -67,7 +71,8 @@ def test_a_site_that_allows_less_than_before_is_planned_for_and_a_resume_decides
     assert anew["sites"] == {"a": LITTLE}
     assert "a" in anew["clients"]
     assert from_json((whole.directory / "plan.json").read_text()) == host().kept.plan
-    again = resume_with(replace(host(less), kept=None), whole.directory)
+    as_begun = RunDirectory.open(whole.directory).experiment()
+    again = resume_with(replace(host(less), kept=None, experiment=as_begun), whole.directory)
     assert again.digest == whole.digest
     assert len(records(whole.directory, BUDGET)) == 1
     assert run_with(host(), tmp_path / "undisturbed").digest != whole.digest
@@ -81,12 +86,12 @@ def test_a_node_says_what_its_site_allows(tmp_path):
     accept = AcceptTable(models=("m",), methods=("loom",))
     for limit, said in (("2 MB", 2e6), (None, None)):
         site = SiteSettings(accept=accept, memory_limit=limit)
-        node = Membership(_Kit(), site, tmp_path, 1).node_config(tmp_path)
+        node = Membership(Kit(), site, tmp_path, 1).node_config(tmp_path)
         assert allowed_by(hello(node)) == said
         assert (MEMORY_LIMIT in hello(node).facts) == (said is not None)
 
 
-class _Kit:
+class Kit:
     client = "a"
 
 
