@@ -55,12 +55,14 @@ def after(loop):
 
 
 def asking(loop, *wishes):
-    """The loop that is asked: each wish (round, Request) as soon as that round is committed."""
+    """The loop that is asked: each wish (round, Request) as soon as that round is committed, for the first time."""
+    left = list(wishes)
 
     def observe(event):
         if isinstance(event, Journaled) and event.kind == "round_committed":
-            for request in (request for round, request in wishes if round == event.fields["round"]):
-                submit(loop.directory.path, request)
+            for wish in [each for each in left if each[0] == event.fields["round"]]:
+                left.remove(wish)
+                submit(loop.directory.path, wish[1])
 
     return replace(loop, observe=observe)
 
@@ -193,6 +195,14 @@ def test_killed_at_any_point_it_ends_as_the_undisturbed_run(steady):
     again = steady("cut")
     assert drive(again).learned.delta().digest() == digest
     assert len(records(again)) == 1
+
+
+def test_a_budget_holds_on_after_a_rollback_behind_it(steady):
+    loop = steady()
+    drive(asking(loop, (2, budget(memory=LITTLE)), (3, Request("back", "rollback", to=1))))
+    [again] = records(loop)  # the decision that was rolled back is void
+    assert (again["round"], again["limits"]) == (1, {"a": {"memory": LITTLE}})
+    assert bytes_of(after(loop)) <= LITTLE
 
 
 def test_a_site_that_joins_again_with_less_memory_is_given_less(steady):
