@@ -10,6 +10,7 @@ from fedloom.engine.planned import (
     base_for_planning,
     head_bytes,
     known_of,
+    planned_ahead,
     planner_of,
     probes_in,
     quantile,
@@ -45,6 +46,18 @@ def pilot(tmp_path):
         return path, write_probes(tmp_path / "probes", probes)
 
     return make
+
+
+def test_a_run_elsewhere_takes_along_what_it_was_planned_from(pilot):
+    path, folder = pilot()
+    experiment = load(path)
+    assert planned_ahead(experiment) == (experiment, None)  # nobody probed: refused where the run begins
+    probed = experiment.model_copy(update={"planning": experiment.planning.model_copy(update={"probes": str(folder)})})
+    planned, kept = planned_ahead(probed)
+    assert planned.is_planned
+    assert kept.planner.left == {f"site-{number}": ("rank", "batch_size", "bits") for number in range(3)}
+    assert planned == kept.planner.applied(probed, kept.plan)
+    assert planned_ahead(planned) == (planned, None)
 
 
 @pytest.mark.parametrize("task", mostly_slow(["generation", "classification"], "classification"))
