@@ -15,9 +15,13 @@ from transformers import AutoModelForCausalLM
 
 import fedloom as package
 from fedloom.engine.events import Journaled
+from fedloom.engine.planner import to_text
+from fedloom.spec.dump import dump
+from fedloom.store.planned import FACT
 from fedloom.store.requests import pending
 from fedloom.store.run_directory import RunDirectory
 from fedloom.testing.federation import tiny_federation
+from tests.engine.planned_loops import left_open, planner_of
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +88,22 @@ def test_control_asks_a_run_in_progress_and_settles_one_that_is_not(run, fedloom
     assert fedloom("control", run, "readmit", "site-1").code == 0
 
 
+def test_a_budget_is_journaled_in_bytes_and_seconds(tmp_path, fedloom):
+    left = left_open()
+    planner = planner_of(left, 0.1)
+    planned = planner.applied(left, planner.plan(left))
+    RunDirectory.create(tmp_path / "run", dump(planned), {FACT: to_text(planner)}).close()
+    limits = ("--memory", "3 GB", "--deadline", "5 min", "--upload", "none")
+    outcome = fedloom("control", tmp_path / "run", "budget", "a", *limits)
+    assert outcome.code == 0, outcome.err
+    assert "Done: budget a" in outcome.out
+    written = RunDirectory.open(tmp_path / "run").journal.records()[-1]
+    assert (written.kind, written["client"]) == ("budget", "a")
+    assert written["limits"] == {"memory": 3e9, "deadline": 300.0, "upload": None}
+    other = fedloom("control", tmp_path / "run", "budget", "nobody", "--memory", "3 GB")
+    assert (other.code, "expected one of a, b, c" in " ".join(other.err.split())) == (2, True)
+
+
 BAD = {
     "no run": (("control", "nowhere", "pause"), "no such run"),
     "not in progress": (("control", "RUN", "stop"), r"not in progress.*fedloom resume"),
@@ -92,6 +112,10 @@ BAD = {
     "not excluded": (("control", "RUN", "readmit", "site-0"), "not shut out"),
     "client of pause": (("control", "RUN", "pause", "site-0"), "not about a client"),
     "no such action": (("control", "RUN", "explode"), "explode"),
+    "limit of pause": (("control", "RUN", "pause", "--memory", "3 GB"), "pause changes no limit"),
+    "no size": (("control", "RUN", "budget", "site-0", "--memory", "lots"), "expected a size such as.*or none"),
+    "no duration": (("control", "RUN", "budget", "site-0", "--deadline", "3 GB"), "expected a duration such as"),
+    "not planned": (("control", "RUN", "budget", "site-0", "--memory", "3 GB"), "the run was not planned"),
     "to the last round": (("rollback", "RUN", "--to", "3", "--yes"), r"from 0 \(the beginning\) to 2"),
     "negative": (("rollback", "RUN", "--to", "-1", "--yes"), "no such round"),
     "no such round": (("diff", "RUN", "1", "9"), r"round 9, while rounds 1 to 3"),

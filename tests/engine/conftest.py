@@ -16,12 +16,12 @@ from fedloom.testing.engine import NAMES, PretendEngine
 def make_loop(tmp_path):
     """make_loop(experiment, engine=..., name=...) -> a loop; a name used before opens that run again."""
 
-    def make(experiment, engine=None, name="run", observe=lambda _: None, **limits):
+    def make(experiment, engine=None, name="run", observe=lambda _: None, facts=None, **limits):
         path = tmp_path / name
         if path.exists():
             directory = RunDirectory.open(path, to_write=True)
         else:
-            directory = RunDirectory.create(path, dump(experiment), {})
+            directory = RunDirectory.create(path, dump(experiment), facts or {})
         engine = replace(engine or PretendEngine(NAMES), store=directory.clients)
         return loop_of(experiment, directory, engine, observe, **limits)
 

@@ -10,19 +10,21 @@ from fedloom.engine.planned import (
     base_for_planning,
     head_bytes,
     known_of,
+    planned_ahead,
     planner_of,
     probes_in,
     quantile,
     with_importance,
     write_planned,
 )
-from fedloom.engine.planner import FACT, from_text
+from fedloom.engine.planner import from_text
 from fedloom.engine.planning import work_of
 from fedloom.errors import ConfigError, PlanError
 from fedloom.planning.plan import from_json
 from fedloom.planning.probe_file import Bucket
 from fedloom.rounds.world import world_of
 from fedloom.spec.load import load
+from fedloom.store.planned import FACT
 from fedloom.store.run_directory import RunDirectory
 from fedloom.testing.federation import tiny_federation
 from fedloom.testing.probes import pretended_probe, write_probes
@@ -44,6 +46,18 @@ def pilot(tmp_path):
         return path, write_probes(tmp_path / "probes", probes)
 
     return make
+
+
+def test_a_run_elsewhere_takes_along_what_it_was_planned_from(pilot):
+    path, folder = pilot()
+    experiment = load(path)
+    assert planned_ahead(experiment) == (experiment, None)  # nobody probed: refused where the run begins
+    probed = experiment.model_copy(update={"planning": experiment.planning.model_copy(update={"probes": str(folder)})})
+    planned, kept = planned_ahead(probed)
+    assert planned.is_planned
+    assert kept.planner.left == {f"site-{number}": ("rank", "batch_size", "bits") for number in range(3)}
+    assert planned == kept.planner.applied(probed, kept.plan)
+    assert planned_ahead(planned) == (planned, None)
 
 
 @pytest.mark.parametrize("task", mostly_slow(["generation", "classification"], "classification"))

@@ -5,66 +5,21 @@ from dataclasses import replace
 import pytest
 
 from fedloom.engine.drive import drive
-from fedloom.engine.planner import Planner, from_text, to_text, what_is_left
-from fedloom.engine.planning import Known, client_choice, work_of
-from fedloom.engine.replanning import REPLANNED
+from fedloom.engine.planner import from_text, to_text
+from fedloom.engine.planning import client_choice, work_of
 from fedloom.errors import ConfigError, PlanError
-from fedloom.planning.values import Architecture, Machine, Memory, Module, Speed
-from fedloom.testing.engine import MODULES, NAMES, pretend_experiment
-
-ARCHITECTURE = Architecture(
-    tuple(Module(name, inputs, out, block) for block, (name, (out, inputs)) in enumerate(MODULES.items())),
-    hidden=10, blocks=2, heads=1, vocabulary=3, parameters=1000, linear_parameters=200, linear_rows=20,
-)  # fmt: skip
-TRAINING = {"local_steps": 5, "batch_size": 4}
-SECONDS = 0.5  # what the pretended training takes, whatever it is
-
-
-def machine(seconds):
-    """On which a round of the whole ladder takes about so long: all of it grows with the factors."""
-    per_number = seconds / (5 * 4 * 8 * 8 * 40)
-    return Machine(1e9, (Speed(32, 0.0, 0.0),), product_seconds=per_number, memory=Memory(runtime_bytes=1e3))
-
-
-def left_open(method="loom", deadline=1.0, **client):
-    experiment = pretend_experiment(method, training=TRAINING)
-    update = {"rank": "auto", "batch_size": "auto", **client}
-    clients = tuple(one.model_copy(update=update) for one in experiment.clients)
-    planning = experiment.planning.model_copy(update={"deadline": deadline, "ranks": (1, 2, 4, 8)})
-    return experiment.model_copy(update={"clients": clients, "planning": planning})
-
-
-def planner_of(experiment, seconds):
-    known = {name: Known(machine(seconds), 10, 8, 4) for name in NAMES}
-    return Planner(ARCHITECTURE, known, None, what_is_left(experiment))
-
-
-def planned_loop(make_loop, seconds, name="run", experiment=None, **limits):
-    experiment = experiment or left_open()
-    planner = planner_of(experiment, seconds)
-    planned = planner.applied(experiment, planner.plan(experiment))
-    return replace(make_loop(planned, name=name, **limits), planner=planner)
-
-
-def ranks(loop):
-    return {client: {module: slot.rank for module, slot in slots.items()} for client, slots in loop.world.slots.items()}
-
-
-def sent_ranks(loop):
-    """round -> the ranks that client a was given to train."""
-    found = {}
-
-    def seen(assignment, contribution):
-        if assignment.kind == "train" and assignment.client == "a":
-            found[assignment.round] = assignment.start.trainable.ranks
-        return contribution
-
-    drive(replace(loop, engine=replace(loop.engine, change=seen)))
-    return found
-
-
-def records(loop):
-    return [record for record in loop.records() if record["kind"] == REPLANNED]
+from fedloom.testing.engine import NAMES
+from tests.engine.planned_loops import (
+    ARCHITECTURE,
+    SECONDS,
+    left_open,
+    planned_loop,
+    planner_of,
+    ranks,
+    records,
+    saying,
+    sent_ranks,
+)
 
 
 def test_who_takes_longer_than_planned_is_given_less(make_loop):
@@ -154,21 +109,9 @@ def test_bits_that_were_not_measured_are_refused():
         planner_of(experiment, 1.0).plan(experiment)
 
 
-def saying(loop, seconds):
-    """The loop in which client a says that its training took so long; None: it does not say."""
-
-    def lie(assignment, contribution):
-        if assignment.kind != "train" or assignment.client != "a":
-            return contribution
-        others = {name: value for name, value in contribution.metrics.items() if name != "seconds"}
-        return replace(contribution, metrics=others if seconds is None else {**others, "seconds": seconds})
-
-    return replace(loop, engine=replace(loop.engine, change=lie))
-
-
 @pytest.mark.parametrize("seconds", [None, 0, 0.0, -3.0, 1e-300, 1e300])
 def test_whatever_a_client_says_of_its_seconds_the_run_goes_on(seconds, make_loop):
-    loop = saying(planned_loop(make_loop, seconds=0.1, experiment=left_open(deadline=None)), seconds)
+    loop = saying(planned_loop(make_loop, seconds=0.1, experiment=left_open(deadline=None)), seconds=seconds)
     assert drive(loop).round == 4
     if seconds is None or seconds <= 0:
         assert all("a" not in record["factors"] for record in records(loop))
@@ -185,7 +128,7 @@ def test_clients_that_are_not_planned_for_do_not_surprise(make_loop):
 
 def test_a_client_that_nothing_fits_any_more_does_not_hold_up_the_others(make_loop):
     loop = planned_loop(make_loop, seconds=0.1, experiment=left_open(deadline=0.3))
-    loop = saying(loop, 1e6)
+    loop = saying(loop, seconds=1e6)
     drive(loop)
     first = records(loop)[0]
     assert set(first["clients"]) == {"b", "c"}

@@ -17,6 +17,7 @@ from fedloom.spec.experiment import Experiment
 
 if TYPE_CHECKING:
     from fedloom.engine.flower.host import Patience
+    from fedloom.engine.kept_plan import KeptPlan
 
 
 class EngineName(StrEnum):
@@ -59,22 +60,34 @@ def run_on_flower(
     from fedloom.engine.flower.host import Patience
 
     patience = Patience(come=come, deadline=deadline)
+    experiment, kept = _planned(experiment)
     if engine is EngineName.FLOWER:
-        run_across(experiment, kit, patience, resume=resume)
+        run_across(experiment, kit, patience, resume=resume, kept=kept)
         return
     from fedloom.engine.flower.simulation import Simulated, simulate
 
     with live_view() as observe:
         options = Simulated(parallel, patience)
-        result = simulate(experiment, root=root, observe=observe, options=options, resume=resume)
+        result = simulate(experiment, root=root, observe=observe, options=options, resume=resume, kept=kept)
     show_outcome(result)
 
 
-def run_across(experiment: Experiment, kit: Path, patience: Patience, *, resume: bool) -> None:
+def _planned(experiment: Experiment) -> tuple[Experiment, KeptPlan | None]:
+    """As of `planned_ahead`, which needs the base: it is imported only where something is left to the planner."""
+    if experiment.is_planned:
+        return experiment, None
+    from fedloom.engine.planned import planned_ahead
+
+    return planned_ahead(experiment)
+
+
+def run_across(
+    experiment: Experiment, kit: Path, patience: Patience, *, resume: bool, kept: KeptPlan | None = None
+) -> None:
     """Submit to a served kit, follow, and show what came of it. Ctrl-C leaves the run going."""
     from fedloom.engine.flower.submitting import follow, served, submit
 
-    submitted = submit(served(kit), experiment, console.print, patience=patience, resume=resume)
+    submitted = submit(served(kit), experiment, console.print, patience=patience, resume=resume, kept=kept)
     try:
         with live_view() as observe:
             path = follow(submitted, observe)

@@ -79,6 +79,10 @@ class LiveView:
                 console.print(f"back to round {fields['round']}; what came after is in {fields.get('moved')}")
             case "excluded" | "readmitted":
                 console.print(f"after round {fields['round']}: {fields['client']} is {event.kind}")
+            case "budget":
+                console.print(f"after round {fields['round']}: {fields['client']} has another budget")
+            case "replanned":
+                console.print(f"planned anew after round {fields['round']}: {fields['reason']}")
             case "stopped_early":
                 console.print(f"stopped after round {fields['round']}: {fields['reason']}")
 

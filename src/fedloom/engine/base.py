@@ -106,6 +106,11 @@ class Engine(Protocol):
         """What has come by now of trainings that were `Late` and underway; nobody waits. Each answer comes once."""
         ...
 
+    def limits(self) -> Mapping[str, float | None]:
+        """client -> bytes that its site says that training may take, None for no limit; without those that said nothing
+        yet. Asked between rounds; a site that joins again may say something else."""
+        ...
+
     def give_up(self, client: str) -> None:
         """An answer that is underway is not taken any more."""
         ...

@@ -37,6 +37,7 @@ from fedloom.spec.experiment import Experiment
 from fedloom.training.base_model import BaseModel
 from fedloom.training.local import Trained, load_assignment, train_loaded, work_of
 from fedloom.training.measure import answer, held_out_loss
+from fedloom.training.peak import can_measure, measured_peak
 from fedloom.training.private import train_privately
 
 
@@ -51,6 +52,8 @@ class ClientHalf:
     only_sums: whether what is trained may leave only as part of such a sum.
     experiment: as its only client knows it, whose whole model is put away each time that it is measured (`keep_model`);
         None: it is not, as where the run's directory has all its parts.
+    alone: whether the process has nothing else to do than to answer for one client: then what it takes of the memory is
+        what that client takes, and is measured.
     """
 
     sites: Sites
@@ -62,6 +65,7 @@ class ClientHalf:
     sums: dict[str, Any] = field(default_factory=dict)
     only_sums: bool = False
     experiment: Experiment | None = None
+    alone: bool = False
 
     def answer(self, data: bytes) -> bytes:
         """The answer to one assignment. Raises: FedLoomError for bytes that are none, or work that cannot be done."""
@@ -154,7 +158,11 @@ class ClientHalf:
 
     def _train(self, assignment: Assignment) -> Trained:
         base = self.sites.base_of(assignment.client)
-        return train_loaded(base, assignment, self._batches(assignment), self.observe)
+        if not (self.alone and can_measure(base.device)):
+            return train_loaded(base, assignment, self._batches(assignment), self.observe)
+        with measured_peak(base.device) as peak:
+            trained = train_loaded(base, assignment, self._batches(assignment), self.observe)
+        return replace(trained, metrics={**trained.metrics, "memory_bytes": float(peak.bytes)})
 
     def _batches(self, assignment: Assignment) -> Iterator[AnyBatch]:
         """Of the round, the same each time that they are asked for."""

@@ -16,12 +16,14 @@ from typing import Any
 from fedloom.engine.events import Stage
 from fedloom.engine.loop import Loop
 from fedloom.errors import FedLoomError, RunError
+from fedloom.rounds.budgets import BUDGET
 from fedloom.rounds.standing import EXCLUDED, READMITTED
 from fedloom.store import requests
 from fedloom.store.control import check, check_possible, not_in_progress, submit
 from fedloom.store.durable import in_use
 from fedloom.store.in_force import CONTINUED, CONTROL, OPERATOR, branch_of
 from fedloom.store.requests import (
+    CHANGE_BUDGET,
     CONTINUE,
     EXCLUDE,
     IN_PROGRESS,
@@ -171,4 +173,6 @@ def _takes_effect(desk: _Desk, request: Request) -> bool:
         desk.write(EXCLUDED, round=desk.round, client=request.client, reason=reason, **by)
     elif request.action == READMIT:
         desk.write(READMITTED, round=desk.round, client=request.client, **by)
+    elif request.action == CHANGE_BUDGET:
+        desk.write(BUDGET, round=desk.round, client=request.client, limits=request.limits, **by)
     return True

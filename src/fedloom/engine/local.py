@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,10 @@ class LocalEngine:
     def overdue(self) -> Iterator[Reply | Dropout]:
         """Nothing: a client that is late has not begun."""
         return iter(())
+
+    def limits(self) -> Mapping[str, float | None]:
+        """Nothing: all clients are here, and have no site that says so."""
+        return {}
 
     def give_up(self, client: str) -> None:
         """There is nothing to give up."""

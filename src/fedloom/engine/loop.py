@@ -12,11 +12,12 @@ from fedloom.aggregation.server_rule import ServerOptimizer
 from fedloom.aggregation.world import World
 from fedloom.engine.base import Engine, Federation
 from fedloom.engine.events import Event, Journaled, Observer, silent
-from fedloom.engine.planner import FACT, Planner, from_text
+from fedloom.engine.planner import Planner, from_text
 from fedloom.engine.promises import require_promise
 from fedloom.rounds.world import world_of
 from fedloom.spec.experiment import Experiment
 from fedloom.store.in_force import in_force
+from fedloom.store.planned import FACT
 from fedloom.store.run_directory import RunDirectory
 
 ALL_STAGES = frozenset({"base", "round", "final"})

@@ -21,7 +21,7 @@ from fedloom.training.base_model import BaseModel
 @dataclass
 class Member:
     """What a client's process holds.  store: below it, a directory for each client that keeps something.
-    budget: epsilon that the site allows, as of `ClientHalf`.
+    budget: epsilon that the site allows, as of `ClientHalf`.  alone: whether the process has nothing else to do.
 
     The base stays for as long as experiments name the same model, layers, classes and length of text.
     """
@@ -29,6 +29,7 @@ class Member:
     store: Path
     observe: Observer = silent
     budget: float | None = None
+    alone: bool = False
     sums: dict[str, Any] = field(default_factory=dict)  # secure sums outlive what `forget` frees
     loads: int = 0  # how often a base was loaded: once in a run, if all is well
     _bases: dict[str, BaseModel] = field(default_factory=dict)
@@ -83,4 +84,5 @@ class Member:
             budget=self.budget,
             sums=self.sums,
             experiment=own,
+            alone=self.alone,
         )

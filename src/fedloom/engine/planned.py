@@ -10,12 +10,12 @@ from pathlib import Path
 from fedloom.data.clients import Sources, labels
 from fedloom.engine.events import Observer, silent
 from fedloom.engine.importance import latest_importance
+from fedloom.engine.kept_plan import KeptPlan
 from fedloom.engine.planner import Planner, what_is_left
 from fedloom.engine.planning import Known
 from fedloom.engine.probe import probe
 from fedloom.engine.sites import TWO_CLASSES, longest_text
 from fedloom.errors import ConfigError, PlanError
-from fedloom.planning.plan import Plan, to_json
 from fedloom.planning.probe_file import Histogram, Probe, from_json, require_base
 from fedloom.planning.values import Architecture
 from fedloom.spec.dump import dump
@@ -55,6 +55,19 @@ def planner_here(experiment: Experiment, observe: Observer = silent) -> Planner:
     names = [client.name for client in experiment.active if client.rank == "auto"]
     probes, architecture = probe(experiment, names, observe=observe)
     return _planner(experiment, architecture, probes, head_bytes(experiment))
+
+
+def planned_ahead(experiment: Experiment) -> tuple[Experiment, KeptPlan | None]:
+    """The configuration that follows a plan from [planning] probes, and that plan; as it is and None where nothing is
+    left to the planner, or nobody probed.
+
+    Raises: as `planner_of` and `Planner.plan`.
+    """
+    if experiment.is_planned or not experiment.planning.probes:
+        return experiment, None
+    planner = planner_of(experiment, None)
+    plan = planner.plan(experiment)
+    return planner.applied(experiment, plan), KeptPlan(planner, plan)
 
 
 def head_bytes(experiment: Experiment) -> float:
@@ -137,8 +150,3 @@ def base_for_planning(experiment: Experiment) -> BaseModel:
 def write_planned(path: Path, experiment: Experiment) -> None:
     """Write a configuration to a file. Raises: RunError if it cannot be written."""
     replace_file(path, dump(experiment).encode(), intact="The plan is above", again="plan again")
-
-
-def write_plan(path: Path, plan: Plan) -> None:
-    """Write plan.json into a run. Raises: RunError if it cannot be written."""
-    replace_file(path, to_json(plan).encode(), intact="Nothing was trained yet", again="run again")

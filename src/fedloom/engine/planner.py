@@ -10,15 +10,13 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from fedloom.engine.planning import Known, plan_for, problem_of, with_plan
-from fedloom.errors import PlanError
+from fedloom.errors import ConfigError, PlanError
 from fedloom.planning.applied import client_keys
-from fedloom.planning.cost import step_seconds
+from fedloom.planning.cost import step_seconds, usage
 from fedloom.planning.plan import Plan
 from fedloom.planning.values import Architecture, Choice, Machine, Speed, Work
 from fedloom.spec.experiment import Experiment
 
-SURPRISE = 1.25  # times the planned time, or less than its inverse: what is not planned for
-FACT = "planning"  # among the facts of a run
 V = TypeVar("V", Machine, Speed)
 
 
@@ -33,18 +31,22 @@ class Planner:
     left: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def plan(self, experiment: Experiment) -> Plan:
-        """Raises: PlanError, ConfigError as of `problem_of`."""
+        """Raises: PlanError, ConfigError as of `problem_of` and `plan_for`."""
         return plan_for(problem_of(experiment, self.architecture, self.known, self.importance))
 
-    def without_a_plan(self, experiment: Experiment) -> dict[str, PlanError]:
-        """client -> why nothing can be planned for it, of those for which that is so."""
-        problem, found = problem_of(experiment, self.architecture, self.known, self.importance), dict[str, PlanError]()
-        for client in problem.clients:
+    def without_a_plan(self, experiment: Experiment) -> dict[str, PlanError | ConfigError]:
+        """client -> why nothing can be planned for it any more, of those for which that is so."""
+        found: dict[str, PlanError | ConfigError] = {}
+        for name in self.planned_for(experiment):
             try:
-                plan_for(replace(problem, clients=(client,)))
-            except PlanError as error:
-                found[client.name] = error
+                self.plan(self.open_again(experiment, but=set(self.left) - {name}))
+            except (PlanError, ConfigError) as error:
+                found[name] = error
         return found
+
+    def planned_for(self, experiment: Experiment) -> list[str]:
+        """The clients that may take part and whose rank was left to the planner."""
+        return [client.name for client in experiment.active if "rank" in self.left.get(client.name, ())]
 
     def applied(self, experiment: Experiment, plan: Plan) -> Experiment:
         return with_plan(experiment, plan, self.architecture)
@@ -58,10 +60,30 @@ class Planner:
         """Of the training of one round, without messages."""
         return work.steps * step_seconds(self.architecture, self.known[client].machine, work, choice)
 
+    def expected_memory(self, client: str, choice: Choice, work: Work) -> float:
+        """Peak bytes of its training."""
+        return usage(self.architecture, self.known[client].machine, work, choice).memory_bytes
+
     def slower(self, factors: Mapping[str, float]) -> Planner:
         """With machines that take so many times longer. factors: client -> measured over expected seconds."""
         known = {
             client: replace(one, machine=_slower(one.machine, factors[client])) if client in factors else one
+            for client, one in self.known.items()
+        }
+        return replace(self, known=known)
+
+    def larger(self, factors: Mapping[str, float]) -> Planner:
+        """With trainings that take so many times the memory. factors: client -> measured over expected bytes."""
+        known = {
+            client: replace(one, machine=_larger(one.machine, factors[client])) if client in factors else one
+            for client, one in self.known.items()
+        }
+        return replace(self, known=known)
+
+    def told(self, limits: Mapping[str, float | None]) -> Planner:
+        """With what sites say that training may take. limits: client -> bytes, or None for no limit."""
+        known = {
+            client: replace(one, site_limit=limits[client]) if client in limits else one
             for client, one in self.known.items()
         }
         return replace(self, known=known)
@@ -107,6 +129,10 @@ def _slower(machine: Machine, factor: float) -> Machine:
     """All its seconds times the factor, but for those that come once in a round."""
     speeds = tuple(_times(speed, factor) for speed in machine.speeds)
     return replace(_times(machine, factor), speeds=speeds, round_seconds=machine.round_seconds)
+
+
+def _larger(machine: Machine, factor: float) -> Machine:
+    return replace(machine, memory_factor=factor * machine.memory_factor)
 
 
 def _times(values: V, factor: float) -> V:

@@ -23,7 +23,8 @@ NO_LIMIT = float("inf")
 @dataclass(frozen=True)
 class Known:
     """What the planner knows of one client. rows: to train.  tokens, labels: of a row in a batch, padding included.
-    head_bytes: of the trainables that are not LoRA.  loading: bits -> peak bytes of loading the base, where known."""
+    head_bytes: of the trainables that are not LoRA.  loading: bits -> peak bytes of loading the base, where known.
+    site_limit: bytes that its site told during the run that training may take; None: it told nothing, or no limit."""
 
     machine: Machine
     rows: int
@@ -31,6 +32,7 @@ class Known:
     labels: int
     head_bytes: float = 0.0
     loading: Mapping[int, float] = field(default_factory=dict)
+    site_limit: float | None = None
 
 
 def problem_of(
@@ -106,7 +108,7 @@ def _client(experiment: Experiment, table: ClientTable, known: Known) -> Client:
         share=float(known.rows) if experiment.rounds.weighting == "examples" else 1.0,
         machine=_allowed(experiment, table, known),
         work=work_of(experiment, known),
-        limits=_limits(experiment, table),
+        limits=limits_of(experiment, table, known),
         batches=() if batch == "auto" else (batch,),
     )
 
@@ -119,7 +121,7 @@ def _allowed(experiment: Experiment, table: ClientTable, known: Known) -> Machin
         measured = ", ".join(str(BITS[speed.bits]) for speed in machine.speeds)
         what = f'client {table.name!r}: bits = {bits} was not measured (expected one of {measured}, or "auto")'
         raise ConfigError([what])
-    room = min(machine.memory_bytes, _limits(experiment, table).memory_bytes)
+    room = room_of(experiment, table, known)
     loaded = tuple(speed for speed in wanted if known.loading.get(speed.bits, 0.0) <= room)
     if not loaded:
         least = min(known.loading[speed.bits] for speed in wanted)
@@ -128,12 +130,20 @@ def _allowed(experiment: Experiment, table: ClientTable, known: Known) -> Machin
     return replace(machine, speeds=loaded)
 
 
-def _limits(experiment: Experiment, table: ClientTable) -> Limits:
+def room_of(experiment: Experiment, table: ClientTable, known: Known) -> float:
+    """Bytes of memory that a client may use: the least of what its machine has, its site allows and the tables say."""
+    return min(known.machine.memory_bytes, limits_of(experiment, table, known).memory_bytes)
+
+
+def limits_of(experiment: Experiment, table: ClientTable, known: Known) -> Limits:
+    """Of a client's own table, else of [planning]; of memory what its site told, if that is less."""
+
     def limit(key: str) -> float:
         own, common = getattr(table, key), getattr(experiment.planning, key)
         return next((value for value in (own, common) if value is not None), NO_LIMIT)
 
-    return Limits(limit("memory"), limit("deadline"), limit("upload"), limit("download"))
+    memory = min(limit("memory"), NO_LIMIT if known.site_limit is None else known.site_limit)
+    return Limits(memory, limit("deadline"), limit("upload"), limit("download"))
 
 
 def work_of(experiment: Experiment, known: Known) -> Work:

@@ -12,11 +12,12 @@ from torch import Tensor
 from fedloom.aggregation.world import Start
 from fedloom.engine.base import Engine
 from fedloom.engine.events import Observer, silent
+from fedloom.engine.kept_plan import write_plan
 from fedloom.engine.lineage import refuse_first_round
 from fedloom.engine.local import LocalEngine
 from fedloom.engine.old_holdout import journal_old_holdout, old_holdout
-from fedloom.engine.planned import planner_here, write_plan
-from fedloom.engine.planner import FACT, to_text
+from fedloom.engine.planned import planner_here
+from fedloom.engine.planner import to_text
 from fedloom.engine.promises import require_noise, require_promise
 from fedloom.engine.sites import Sites, lasting_facts, load_sites, refuse_changed
 from fedloom.engine.whole_run import Result, carry_on, records_of
@@ -25,6 +26,7 @@ from fedloom.export.personal import write_personal
 from fedloom.spec.experiment import Experiment
 from fedloom.spec.load import check, dump
 from fedloom.store.names import refuse_existing
+from fedloom.store.planned import FACT
 from fedloom.store.run_directory import RunDirectory
 
 RUNS = "runs"

@@ -1,4 +1,4 @@
-"""site.toml: what a site decides for itself. The server never sees it and cannot override it."""
+"""site.toml: what a site decides for itself. The server cannot override it, and is told of it memory_limit alone."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class PrivacyTable(Table):
 
 
 class SiteSettings(Table):
-    """This site's own configuration. Only the site reads this file: the server neither sees nor overrides it."""
+    """This site's own configuration. Only the site reads this file: the server is told memory_limit, no more."""
 
     data: str | None = Field(
         None,
@@ -65,7 +65,10 @@ class SiteSettings(Table):
         "--data on the command line replaces it",
     )
     memory_limit: str | None = Field(
-        None, examples=["6 GB"], description="what training may take, in MB, GB, MiB or GiB; left out: no limit"
+        None,
+        examples=["6 GB"],
+        description="what training may take, in MB, GB, MiB or GiB; left out: no limit. The server is told, and plans "
+        "within it",
     )
     model: str | None = Field(
         None,

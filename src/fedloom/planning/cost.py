@@ -26,6 +26,8 @@ and it takes 2/3 of the product_seconds of a branch that trains: of the six prod
 them for gradients of a and b), four are left. A rest of the world that covers more modules than the client trains, as
 where clients train unequal ones, is not counted.
 
+All of this times `Machine.memory_factor`, which is 1 until a run measured more than that.
+
 (+ quantized): where q is 8 or 4. The 20 bytes are float32: while activations are at their peak there is no gradient
 yet, but a copy of the factors in e bytes instead.
 
@@ -50,7 +52,7 @@ time that grows with the square of the length, and more memory for the trunk tha
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from fedloom.errors import PlanError
 from fedloom.planning.values import Architecture, Choice, Machine, Module, Setting, Work
@@ -104,6 +106,9 @@ class Rates:
             + self.number * amounts.numbers
         )
 
+    def times(self, factor: float) -> Rates:
+        return Rates(*(factor * getattr(self, one.name) for one in fields(self)))
+
 
 @dataclass(frozen=True)
 class Usage:
@@ -142,12 +147,13 @@ def memory_rates(architecture: Architecture, machine: Machine, work: Work, setti
     kept = tokens * depth * architecture.hidden * number * (known.block_values + quantised * known.quantized_values)
     scores = setting.batch * work.tokens**2 * architecture.heads * depth * number * known.score_values
     logits = setting.batch * work.labels * architecture.vocabulary * known.logit_bytes
-    return Rates(
+    rates = Rates(
         fixed=base_bytes(architecture, setting.bits, number) + runtime + kept + scores + logits,
         input=tokens * number * known.input_values + work.borrows * MIXED * TRAINED_BYTES,
         rank=tokens * number * known.rank_values * (1 + work.borrows),
         number=TRAINED_BYTES + work.borrows * BORROWED_BYTES,
     )
+    return rates.times(machine.memory_factor)
 
 
 def seconds_rates(architecture: Architecture, machine: Machine, work: Work, setting: Setting) -> Rates:

@@ -119,6 +119,7 @@ class Machine:
     label_seconds: for each label, through the output layer and the loss, forward and backward.
     optimizer_seconds: for each number in the factors, once an optimizer step.  round_seconds: overhead of a round.
     upload_bandwidth, download_bandwidth: bytes per second; inf for none to count.
+    memory_factor: peak memory that was measured in a run over what `memory` says of it; 1 as long as none was.
     """
 
     memory_bytes: float
@@ -133,9 +134,11 @@ class Machine:
     upload_bandwidth: float = float("inf")
     download_bandwidth: float = float("inf")
     memory: Memory = Memory()
+    memory_factor: float = 1.0
 
     def __post_init__(self) -> None:
         positive(self, "memory_bytes", "upload_bandwidth", "download_bandwidth", infinite=True)
+        positive(self, "memory_factor")
         nonnegative(self, "batch_seconds", "module_seconds", "product_seconds", "label_seconds")
         nonnegative(self, "optimizer_seconds", "round_seconds")
         one_of(self, "compute_bytes", (2, 4))

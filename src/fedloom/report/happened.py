@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fedloom.report.values import Event, Similarity, SumRelease
+from fedloom.rounds.budgets import BUDGET
 from fedloom.rounds.standing import EXCLUDED, LATE, LATE_DROPPED, READMITTED
 from fedloom.store.in_force import CONTINUED, CONTROL, MOVED_AWAY, ROLLED_BACK
 
@@ -44,7 +45,7 @@ EVENTS = frozenset(
             "resumed",
             "left_out",
         ),
-        *(ROLLED_BACK, CONTINUED, CONTROL, EXCLUDED, READMITTED, "replanned", "pieces_made_anew", GATE, ROBUST),
+        *(ROLLED_BACK, CONTINUED, CONTROL, EXCLUDED, READMITTED, BUDGET, "replanned", "pieces_made_anew", GATE, ROBUST),
     }
 )
 _NAMED = frozenset({"number", "time", "kind", "previous", "record_digest", "round", "client", "module", "reason"})

@@ -36,6 +36,7 @@ class PlanningTable(Table):
     )
     replan: bool = Field(
         True,
-        description="plan anew between rounds, where a client took more than a quarter longer or shorter than planned; "
-        "only for methods that carry clients' ranks in no state",
+        description="plan anew between rounds, where a client took more than a quarter longer or shorter than planned, "
+        "or more than a tenth more memory, or has another budget; only for methods that carry clients' ranks in no "
+        "state",
     )

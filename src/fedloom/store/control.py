@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fedloom.aggregation.registry import method
 from fedloom.errors import RunError
+from fedloom.rounds.budgets import LIMITS
 from fedloom.rounds.standing import excluded_clients
 from fedloom.rounds.world import active_clients
 from fedloom.store import requests
 from fedloom.store.durable import in_use
 from fedloom.store.lineage import first_state
-from fedloom.store.requests import EXCLUDE, IN_PROGRESS, READMIT, ROLLBACK, Request, asked_before, journaled
+from fedloom.store.planned import planned_clients
+from fedloom.store.requests import (
+    CHANGE_BUDGET,
+    EXCLUDE,
+    IN_PROGRESS,
+    READMIT,
+    ROLLBACK,
+    Request,
+    asked_before,
+    journaled,
+)
 from fedloom.store.run_directory import RunDirectory
 
 
@@ -62,6 +74,27 @@ def check_possible(directory: RunDirectory, request: Request) -> None:
         _check_round(directory, request.to)
     elif request.action in (EXCLUDE, READMIT):
         _check_client(directory, request)
+    elif request.action == CHANGE_BUDGET:
+        _check_budget(directory, request)
+
+
+def _check_budget(directory: RunDirectory, request: Request) -> None:
+    experiment, where = directory.experiment(), directory.path
+    planned, name = planned_clients(directory.facts), experiment.method.name
+    if not request.limits:
+        expected = f"at least one of {', '.join(LIMITS)}"
+        raise RunError("no limit of the budget is named", where=where, expected=expected, found="none")
+    if not planned:
+        do = 'Only runs in whose configuration a client had rank = "auto" are planned anew'
+        raise RunError("the run was not planned, and cannot be planned anew", where=where, do=do)
+    if not (experiment.planning.replan and method(name).replans):
+        why = f"the method {name}, whose state has clients' ranks" if experiment.planning.replan else "replan = false"
+        raise RunError("the run is not planned anew between rounds", where=where, found=why)
+    if request.client not in planned:
+        what, found = "no such client with a planned rank", repr(request.client)
+        raise RunError(what, where=where, expected=f"one of {', '.join(planned)}", found=found)
+    if max(directory.committed(), default=0) >= experiment.training.rounds:
+        raise RunError("all rounds are done, no budget matters any more", where=where)
 
 
 def _check_round(directory: RunDirectory, to: int | None) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.errors import RunError
+from fedloom.rounds.budgets import LIMITS, Budget, is_amount
 from fedloom.store.durable import NOTHING_CHANGED, cannot_write, make_directory, sync_directory, write_file
 from fedloom.store.in_force import CONTROL, OPERATOR
 from fedloom.store.journal import Journal
@@ -19,7 +20,8 @@ from fedloom.store.unfinished import unfinished_name
 
 FOLDER = "control"
 PAUSE, CONTINUE, STOP, ROLLBACK, EXCLUDE, READMIT = "pause", "continue", "stop", "rollback", "exclude", "readmit"
-ACTIONS = (PAUSE, CONTINUE, STOP, ROLLBACK, EXCLUDE, READMIT)
+CHANGE_BUDGET = "budget"
+ACTIONS = (PAUSE, CONTINUE, STOP, ROLLBACK, EXCLUDE, READMIT, CHANGE_BUDGET)
 IN_PROGRESS = frozenset({PAUSE, CONTINUE, STOP})  # what only a run in progress can do
 LONGEST_REASON = 500  # characters
 LONGEST_FILE = 16_384  # bytes
@@ -32,7 +34,8 @@ class Request:
 
     id: of this one wish; asked again it is the same wish.  action: one of ACTIONS.
     seen: the last committed round that the asker knew of; None: it does not matter.  to: round to go back to.
-    client, reason: of exclude and readmit; a reason may be given for every action.
+    client, reason: of exclude, readmit and budget; a reason may be given for every action.
+    limits: of budget: what the client may use from now on, by the names of `budgets.LIMITS`; None: no limit of its own.
     """
 
     id: str
@@ -41,6 +44,7 @@ class Request:
     to: int | None = None
     client: str | None = None
     reason: str | None = None
+    limits: Budget | None = None
 
     def __post_init__(self) -> None:
         """Raises: RunError for a value of another kind than the field takes."""
@@ -49,19 +53,29 @@ class Request:
             raise RunError("not the id of a request", expected=expected, found=repr(self.id))
         if self.action not in ACTIONS:
             raise RunError("no such action", expected=f"one of {', '.join(ACTIONS)}", found=repr(self.action))
-        for name, kind in (("seen", int), ("to", int), ("client", str), ("reason", str)):
+        for name, kind in (("seen", int), ("to", int), ("client", str), ("reason", str), ("limits", dict)):
             value = getattr(self, name)
             if value is not None and type(value) is not kind:
                 raise RunError(f"not the {name} of a request", expected=kind.__name__, found=repr(value))
         if self.reason is not None and len(self.reason) > LONGEST_REASON:
             found = f"{len(self.reason)} characters"
             raise RunError("the reason is too long", expected=f"at most {LONGEST_REASON} characters", found=found)
+        _check_limits(self.limits or {})
 
     @property
     def details(self) -> dict[str, Any]:
         """For the journal: what was asked, but for the id and the action."""
-        given = {name: getattr(self, name) for name in ("to", "client", "reason")}
+        given = {name: getattr(self, name) for name in ("to", "client", "reason", "limits")}
         return {name: value for name, value in given.items() if value is not None}
+
+
+def _check_limits(limits: Mapping[str, Any]) -> None:
+    for name, value in limits.items():
+        if name not in LIMITS:
+            raise RunError("no such limit", expected=f"one of {', '.join(LIMITS)}", found=repr(name)[:80])
+        if value is not None and not is_amount(value):
+            expected = "a finite number of seconds or bytes above 0, or none"
+            raise RunError(f"not a limit of {name}", expected=expected, found=repr(value)[:80])
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,9 @@ class Attacked:
     def overdue(self) -> Iterator[Reply | Dropout]:
         return map(self._on_its_way, self.engine.overdue())
 
+    def limits(self) -> Mapping[str, float | None]:
+        return self.engine.limits()
+
     def give_up(self, client: str) -> None:
         self.engine.give_up(client)
 

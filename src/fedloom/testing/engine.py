@@ -54,6 +54,7 @@ class PretendEngine:
     store: where each client has a directory of its own, for methods whose clients keep something.
     slow: (client, round) -> so many rounds later its answer to that round comes.  answers: client -> the round in which
         its answer comes, and that.  rounds: the one that is being trained.
+    allow: round -> as of `Engine.limits` after it.
     sums: client -> the secure sum that it takes part in.  silent: (client, step) of secure sums without an answer.
     """
 
@@ -68,6 +69,7 @@ class PretendEngine:
     slow: Mapping[tuple[str, int], int] = field(default_factory=dict)
     answers: dict[str, tuple[int, Reply | Dropout]] = field(default_factory=dict)
     rounds: list[int] = field(default_factory=lambda: [0])
+    allow: Callable[[int], Mapping[str, float | None]] = lambda _: {}
 
     def describe(self) -> Federation:
         rows = {client: ClientRows(train=10, held_out=2, dropped=0) for client in self.clients}
@@ -97,6 +99,9 @@ class PretendEngine:
             if due <= self.rounds[0]:
                 del self.answers[client]
                 yield answer
+
+    def limits(self) -> Mapping[str, float | None]:
+        return self.allow(self.rounds[0])
 
     def give_up(self, client: str) -> None:
         self.answers.pop(client, None)

@@ -56,6 +56,11 @@ def can_reset() -> bool:
     return _high_water() is not None
 
 
+def can_measure(device: torch.device) -> bool:
+    """Whether `measured_peak` is exact, and costs no more than a moment: sampling would go on beside all the work."""
+    return device.type == "cuda" or can_reset()
+
+
 def peak_so_far() -> int:
     """The most resident memory that this process has had, in bytes, or had since it was set back."""
     unit = 1 if sys.platform == "darwin" else 1024

@@ -11,7 +11,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
-from fedloom.engine.flower.calls import PROTOCOL
+from fedloom.engine.flower.calls import PROTOCOL, allowed
 from fedloom.engine.flower.client_app import reply_with
 from fedloom.engine.flower.frames import framed, parts_of
 from fedloom.engine.flower.wire import Envelope, from_record, to_record
@@ -105,10 +105,18 @@ def changing(answer: Answer, change: Callable[[Any], Any]) -> Answer:
     return changed
 
 
-def pretending(name: str, *, says: str | None = None, protocol: int = PROTOCOL, **described_as: Any) -> Answer:
+def pretending(
+    name: str,
+    *,
+    says: str | None = None,
+    protocol: int = PROTOCOL,
+    allows: Callable[[int], float | None] = lambda _: None,
+    **described_as: Any,
+) -> Answer:
     """A node without any model: it says what it has, and trains as `fedloom.testing.engine` pretends to.
 
-    says: the name that it gives.  described_as: fields of its description that are others than usual.
+    says: the name that it gives.  allows: after so many trained rounds -> bytes that training may take.
+    described_as: fields of its description that are others than usual.
     """
     engine = PretendEngine((name,))
     known = engine.describe()
@@ -130,16 +138,19 @@ def pretending(name: str, *, says: str | None = None, protocol: int = PROTOCOL, 
     described = replace(described, **described_as)
 
     def answer_to(asked: Envelope) -> Envelope:
-        facts = {"protocol": protocol, "version": "9.9", "client": says or name}
+        bodies = [trained(part) for part in parts_of(asked.body)] if asked.facts["kind"] == "assignment" else []
+        told = allowed({"memory_bytes": allows(engine.rounds[0])})
+        facts = {"protocol": protocol, "version": "9.9", "client": says or name, **told}
         match asked.facts["kind"]:
             case "describe":
                 return Envelope(facts, description_to_bytes(described))
             case "assignment":
-                return Envelope(facts, framed([trained(part) for part in parts_of(asked.body)]))
+                return Envelope(facts, framed(bodies))
         return Envelope(facts)
 
     def trained(part: bytes) -> bytes:
         assignment = assignment_from_bytes(part)
+        engine.rounds[0] = max(engine.rounds[0], assignment.round) if assignment.kind == "train" else engine.rounds[0]
         return contribution_to_bytes(engine._at_the_client(assignment), assignment.sends)
 
     return lambda message: Message(to_record(answer_to(from_record(message.content))), reply_to=message)

@@ -28,6 +28,8 @@ from fedloom.rounds.state import RunState
 from fedloom.rounds.wire import assignment_to_bytes, contribution_from_bytes
 from fedloom.rounds.world import world_of
 from fedloom.spec.dump import dump
+from fedloom.training.memory import total_bytes
+from fedloom.training.peak import can_reset
 
 CLIENT = "site-0"
 
@@ -144,6 +146,18 @@ def test_a_call_that_is_repeated_is_not_trained_again(pilot, tmp_path):
     assert (again, member.answers) == (first, 1)
     resident.answer(Envelope({**asked.facts, "more": 1}, asked.body))
     assert (member.answers, member.loads) == (2, 1)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_only_a_process_of_one_client_says_how_much_memory_its_training_took(alone, pilot, tmp_path):
+    asked, assignment = assigned(pilot)
+    answer = Worker({"client": CLIENT}, Member(tmp_path, alone=alone)).answer(asked)
+    metrics = contribution_from_bytes(parts_of(answer.body, 1)[0], start=assignment.start.trainable).metrics
+    measured = metrics.get("memory_bytes")
+    if alone and can_reset():
+        assert 1e7 < measured <= total_bytes()
+    else:
+        assert measured is None
 
 
 def test_an_idle_worker_frees_its_base_and_loads_it_again(pilot, tmp_path):

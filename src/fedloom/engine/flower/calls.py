@@ -12,10 +12,12 @@ from typing import Any
 
 from fedloom.engine.flower.wire import Envelope, Fact
 from fedloom.errors import FedLoomError
+from fedloom.rounds.budgets import is_amount
 
 PROTOCOL = 1  # of the calls; that of the bytes in them is rounds.wire.PROTOCOL
 HELLO, CLASSES, DESCRIBE, ASSIGNMENT, SECURE = "hello", "classes", "describe", "assignment", "secure"
 BUSY = "busy_seconds"  # the fact of an answer that says how long the client's process had for it
+MEMORY_LIMIT = "memory_limit"  # the fact of an answer that says how many bytes the site allows; left out: any
 REFUSED = "refused"  # the fact of an answer that is none: why
 
 # Flower routes a message by its type; only these two words differ for whoever looks at its logs.
@@ -71,4 +73,16 @@ def refuse_other_protocol(message: Envelope) -> None:
 def hello(config: Mapping[str, Any]) -> Envelope:
     """Who a node is, by its configuration: no worker is asked, as it may be training."""
     own: dict[str, Fact] = {"client": str(config.get("client", "")), "partition": int(config.get("partition-id", -1))}
-    return Envelope({"protocol": PROTOCOL, "version": version("fedloom"), **own})
+    return Envelope({"protocol": PROTOCOL, "version": version("fedloom"), **own, **allowed(config)})
+
+
+def allowed(config: Mapping[str, Any]) -> dict[str, Fact]:
+    """The fact of how much memory training may take at this site, by its configuration; empty for any."""
+    limit = config.get("memory_bytes")
+    return {} if limit is None else {MEMORY_LIMIT: float(limit)}
+
+
+def allowed_by(answer: Envelope) -> float | None:
+    """The bytes that a site says that it allows; None for any, or for what cannot be meant."""
+    limit = answer.facts.get(MEMORY_LIMIT)
+    return float(limit) if isinstance(limit, int | float) and is_amount(limit) else None

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fedloom.engine.flower.calls import ASSIGNMENT, BUSY, CLASSES, DESCRIBE, HELLO, PROTOCOL, SECURE, hello
+from fedloom.engine.flower.calls import ASSIGNMENT, BUSY, CLASSES, DESCRIBE, HELLO, PROTOCOL, SECURE, allowed, hello
 from fedloom.engine.flower.frames import framed, lacking, parts_of, reason
 from fedloom.engine.flower.wire import Envelope
 from fedloom.engine.for_client import experiment_of, with_labels
@@ -76,7 +76,7 @@ def _assignment(asked: Envelope, config: Config, member: Member) -> Envelope:
     site = _site(config)
     only_sums = site is not None and site.privacy.only_sums
     answers = [_one(member, experiment, client, part, only_sums) for part in parts_of(asked.body)]
-    return Envelope({"protocol": PROTOCOL, BUSY: time.monotonic() - began}, framed(answers))
+    return Envelope({"protocol": PROTOCOL, BUSY: time.monotonic() - began, **allowed(config)}, framed(answers))
 
 
 def _secure(asked: Envelope, config: Config, member: Member) -> Envelope:

@@ -6,6 +6,7 @@ long as there is a worker. A node says who it is in its configuration:
     data           where its rows are, instead of what the experiment says
     worker         directory of the resident worker (`fedloom join` starts one); without it the base is loaded here
     store          directory for what the client keeps
+    memory_bytes   that the site allows for training; left out: any
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def superlink(
     ]
 
 
-def supernode(*, server: str, authority: Path, key: Path, port: int, config: Mapping[str, str]) -> list[str]:
+def supernode(*, server: str, authority: Path, key: Path, port: int, config: Mapping[str, str | int]) -> list[str]:
     """A site: the pinned authority, its own key, and what its ClientApp is to know."""
     return [
         _program("flower-supernode"),

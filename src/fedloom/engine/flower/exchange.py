@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import add
@@ -14,7 +14,7 @@ from flwr.app import Message
 
 from fedloom.engine.base import ENOUGH, Ask, Federation, Reply, late, never
 from fedloom.engine.events import ClientBegins, Observer, silent
-from fedloom.engine.flower.calls import ASSIGNMENT, BUSY, SECURE, call
+from fedloom.engine.flower.calls import ASSIGNMENT, BUSY, SECURE, allowed_by, call
 from fedloom.engine.flower.frames import framed, is_lacking, parts_of, reason_in
 from fedloom.engine.flower.gathering import PAUSE, Gathered, Gathering
 from fedloom.engine.flower.post import NoAnswerError, Sent, TooLateError, arrived, first_arrived, opened, receive, send
@@ -111,6 +111,11 @@ class FlowerEngine:
                     if assignment.kind == "train"
                 )
 
+    def limits(self) -> Mapping[str, float | None]:
+        """As sites said when they joined, and with each answer: one that is away for moments joins unnoticed."""
+        self.gathering.look(self.gathered)
+        return dict(self.gathered.limits)
+
     def give_up(self, client: str) -> None:
         self.underway.pop(client, None)
 
@@ -182,6 +187,7 @@ class FlowerEngine:
         try:
             answer = self._answer(on_its_way)
             bodies = parts_of(answer.body, len(asked))
+            self.gathered.limits[asked[0].client] = allowed_by(answer)
         except FedLoomError as error:
             if isinstance(error, TooLateError) and self._longer(asked) > 0:
                 yield from self._late(on_its_way, str(error))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from flwr.serverapp import Grid
 
 from fedloom.engine.base import ClientRows
-from fedloom.engine.flower.calls import CLASSES, DESCRIBE, HELLO, call
+from fedloom.engine.flower.calls import CLASSES, DESCRIBE, HELLO, allowed_by, call
 from fedloom.engine.flower.pins import Pin
 from fedloom.engine.flower.post import TooLateError, ask_all
 from fedloom.engine.flower.wire import Envelope
@@ -38,6 +38,7 @@ class Gathered:
     base: as of `_base_of`, which all who come later are held to; empty before the run has begun.
     facts: of a run that has begun (base_digest, labels, rows by client), which all who come later are held to.
     refused: clients that a node said to be, and was not believed.
+    limits: client -> bytes that its site said last that training may take; None for any.
     """
 
     nodes: dict[str, int] = field(default_factory=dict)
@@ -48,6 +49,7 @@ class Gathered:
     labels: tuple[str, ...] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
+    limits: dict[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ class Gathering:
                 self.refuse(client, f"node {node} says that it is {client!r}, which node {gathered.nodes[client]} is")
             elif client is not None:
                 gathered.nodes[client] = new[node]
+                if isinstance(answer, Envelope):
+                    gathered.limits[client] = allowed_by(answer)
 
     def describe(self, gathered: Gathered) -> None:
         """Let clients that are there, and were not asked yet, say what they have; what does not fit is sent away."""

@@ -16,13 +16,16 @@ from fedloom.engine.events import Observer, Stage
 from fedloom.engine.flower.exchange import FlowerEngine
 from fedloom.engine.flower.gathering import Gathered, Gathering
 from fedloom.engine.flower.pins import Pin
+from fedloom.engine.kept_plan import KeptPlan, write_plan
 from fedloom.engine.lineage import refuse_first_round
+from fedloom.engine.planner import to_text
 from fedloom.engine.promises import require_promise
 from fedloom.engine.whole_run import Result, carry_on, records_of
 from fedloom.errors import NotAtHandError
 from fedloom.spec.experiment import Experiment
 from fedloom.spec.load import dump
 from fedloom.store.names import refuse_existing
+from fedloom.store.planned import FACT
 from fedloom.store.run_directory import RunDirectory
 
 
@@ -37,7 +40,10 @@ class Patience:
 
 @dataclass
 class FlowerHost:
-    """The side of a run on Flower. The base model is at hand only where the training extra is installed."""
+    """The side of a run on Flower. The base model is at hand only where the training extra is installed.
+
+    kept: the plan that the experiment of a new run follows, if it follows one.
+    """
 
     grid: Grid
     experiment: Experiment
@@ -47,6 +53,7 @@ class FlowerHost:
     gathered: Gathered = field(default_factory=Gathered)
     refused: list[tuple[str, str]] = field(default_factory=list)
     directory: RunDirectory | None = None
+    kept: KeptPlan | None = None
     _home: Any = None
 
     @property
@@ -57,6 +64,7 @@ class FlowerHost:
             "base_digest": described[min(described)].base_digest,
             "labels": list(self.gathered.labels),
             "rows": {client: described[client].rows_digest for client in sorted(described)},
+            **({} if self.kept is None else {FACT: to_text(self.kept.planner)}),
         }
 
     def gathering(self, experiment: Experiment) -> Gathering:
@@ -119,6 +127,8 @@ def run_with(host: FlowerHost, root: Path) -> Result:
     host.gather({})
     require_promise(host.experiment, host.gathered.rows)
     with RunDirectory.create(path, dump(host.experiment), host.facts) as directory:
+        if host.kept is not None:
+            write_plan(directory.plan, host.kept.plan)
         return _carry_on(host, directory)
 
 

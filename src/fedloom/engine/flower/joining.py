@@ -37,13 +37,19 @@ class Membership:
     port: int
 
     def worker_config(self) -> dict[str, Any]:
-        """What the worker is told; nothing of it goes to the server."""
+        """What the worker is told; of it only memory_bytes goes to the server, which plans for that."""
         return {
             "client": self.kit.client,
             "store": str(self.state / "clients"),
             "site": self.site.model_dump(mode="json"),
             "memory_bytes": self.site.memory_limit_bytes,
         }
+
+    def node_config(self, directory: Path) -> dict[str, str | int]:
+        """What the node is told. directory: of the worker."""
+        limit = self.site.memory_limit_bytes
+        allowed = {} if limit is None else {"memory_bytes": limit}
+        return {"client": self.kit.client, "worker": str(directory), **allowed}
 
 
 @dataclass
@@ -123,7 +129,7 @@ def _node(membership: Membership, directory: Path, say: Say) -> subprocess.Popen
         authority=kit.ca_certificate.absolute(),
         key=kit.key.absolute(),
         port=membership.port,
-        config={"client": kit.client, "worker": str(directory)},
+        config=membership.node_config(directory),
     )
     log = membership.state / "supernode.log"
     return start("node", command, say, env=environment(membership.state / "flower"), state=membership.state, log=log)

@@ -23,7 +23,7 @@ def rehearsed(kit: ClientKit, site: SiteSettings) -> Iterator[str]:
     yield "Sent in each round that this client takes part in:"
     kept = "one of the two stays here, as keep_private is set" if site.privacy.keep_private else "both, unless frozen"
     yield f"  factors a and b of each layer ({kept}), and the head of a classifier"
-    yield "  losses, scores, numbers of tokens, seconds"
+    yield "  losses, scores, numbers of tokens, seconds, the most memory that training took; memory_limit of site.toml"
     yield "Accepted from the server, anything else is refused:"
     yield f"  base models {', '.join(site.accept.models)}; methods {', '.join(site.accept.methods)}"
     limit = "no limit" if site.memory_limit is None else f"at most {site.memory_limit}"

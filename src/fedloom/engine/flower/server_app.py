@@ -6,6 +6,7 @@ Its run configuration (`flwr run --run-config`):
     resume     true: go on with runs/<name> from its last committed round
     clients    JSON file with the public key of each client's node (`fedloom provision` writes one); left out: any node
                may say which client it is
+    planned    file with the plan that a new run follows, and what it was made from; left out: it follows none
     verdict    file in which to write why the run failed
     come, describe, deadline   seconds, as of `Patience`
 """
@@ -22,6 +23,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedloom.engine.events import Event, Journaled, Stage
 from fedloom.engine.flower.host import FlowerHost, Patience, resume_with, run_with
 from fedloom.engine.flower.pins import read_pins
+from fedloom.engine.kept_plan import KeptPlan, from_text
 from fedloom.errors import FedLoomError
 from fedloom.spec.experiment import Experiment
 from fedloom.spec.load import parse
@@ -50,7 +52,13 @@ def _host(grid: Grid, config: Mapping[str, Any]) -> FlowerHost:
         *(float(config.get(name, getattr(usual, name))) for name in ("come", "describe", "deadline")),
     )
     pins = read_pins(Path(str(config["clients"]))) if config.get("clients") else {}
-    return FlowerHost(grid, _experiment(config), _print, patience, pins)
+    return FlowerHost(grid, _experiment(config), _print, patience, pins, kept=_kept(config))
+
+
+def _kept(config: Mapping[str, Any]) -> KeptPlan | None:
+    if not config.get("planned") or config.get("resume"):
+        return None
+    return from_text(Path(str(config["planned"])).read_text(encoding="utf-8"))
 
 
 def _experiment(config: Mapping[str, Any]) -> Experiment:

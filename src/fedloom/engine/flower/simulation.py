@@ -18,6 +18,7 @@ from flwr.simulation import run_simulation
 from fedloom.engine.events import Observer, silent
 from fedloom.engine.flower.client_app import reply_with
 from fedloom.engine.flower.host import FlowerHost, Patience, resume_with, run_with
+from fedloom.engine.kept_plan import KeptPlan
 from fedloom.engine.whole_run import Result
 from fedloom.errors import RunError
 from fedloom.rounds.world import active_clients
@@ -41,9 +42,12 @@ def simulate(
     observe: Observer = silent,
     options: Simulated | None = None,
     resume: bool = False,
+    kept: KeptPlan | None = None,
 ) -> Result:
-    """Run (or resume) an experiment with simulated clients. Raises: as `run_with` and `resume_with`, and ConfigError
-    for what is left to the planner."""
+    """Run (or resume) an experiment with simulated clients. kept: the plan that it follows, if it does.
+
+    Raises: as `run_with` and `resume_with`, and ConfigError for what is left to the planner.
+    """
     check(experiment)
     experiment.require_planned()
     options = options or Simulated()
@@ -62,7 +66,7 @@ def simulate(
 
     @server.main()
     def main(grid: Grid, _: Context) -> None:
-        host = FlowerHost(grid, experiment, observe, options.patience)
+        host = FlowerHost(grid, experiment, observe, options.patience, kept=kept)
         results.append(resume_with(host, path) if resume else run_with(host, root))
 
     processors = max(1, (os.cpu_count() or 1) // options.parallel)

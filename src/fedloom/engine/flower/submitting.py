@@ -16,6 +16,7 @@ from fedloom.engine.flower import commands
 from fedloom.engine.flower.host import Patience
 from fedloom.engine.flower.processes import Say, ask
 from fedloom.engine.flower.serving import Server
+from fedloom.engine.kept_plan import KeptPlan, to_text
 from fedloom.errors import RunError
 from fedloom.kits.layout import CLIENTS
 from fedloom.kits.read_server import ServerKit, read_server_kit
@@ -24,6 +25,7 @@ from fedloom.spec.experiment import Experiment
 from fedloom.store.journal import Journal
 from fedloom.store.names import refuse_existing
 from fedloom.store.run_directory import RunDirectory
+from fedloom.store.unfinished import replace_file
 
 LOOK = 1.0  # seconds between two looks at the journal
 ASK = 5.0  # seconds between two questions to Flower
@@ -54,9 +56,18 @@ def served(kit: Path) -> Server:
 
 
 def submit(
-    server: Server, experiment: Experiment, say: Say, *, patience: Patience | None = None, resume: bool = False
+    server: Server,
+    experiment: Experiment,
+    say: Say,
+    *,
+    patience: Patience | None = None,
+    resume: bool = False,
+    kept: KeptPlan | None = None,
 ) -> Submitted:
-    """Start a run of the experiment. Raises: RunError if Flower does not take it, or the run directory exists."""
+    """Start a run of the experiment. kept: the plan that a new one follows, if it does.
+
+    Raises: RunError if Flower does not take it, or the run directory exists.
+    """
     path = server.runs / experiment.name
     experiment.require_planned()
     if resume:
@@ -77,6 +88,10 @@ def submit(
         "describe": patience.describe,
         "deadline": patience.deadline,
     }
+    if kept is not None:
+        planned = server.state / f"planned-{experiment.name}.json"
+        replace_file(planned, to_text(kept).encode(), intact="Nothing was submitted", again="run again")
+        config["planned"] = str(planned)
     with tempfile.TemporaryDirectory() as folder:
         app = Path(folder) / "fedloom-run"
         app.mkdir()

@@ -133,7 +133,7 @@ def _shown(event: Event) -> None:
 
 def main(arguments: list[str]) -> None:
     directory, config = Path(arguments[0]), json.loads(arguments[1])
-    member = Member(Path(config["store"]), _shown, budget_of(config))
+    member = Member(Path(config["store"]), _shown, budget_of(config), alone=True)
     worker = Worker(config, member, float(config.get("idle", IDLE)))
     threading.Thread(target=watch, args=(worker, directory, config.get("memory_bytes")), daemon=True).start()
     serve(directory, worker.answer)

@@ -137,6 +137,7 @@ DECISIONS: dict[str, str] = {
     "event.continued_as": "continued by another run",
     "event.readmitted": "let in again",
     "event.excluded": "shut out",
+    "event.budget": "another budget",
     "event.gate": "gate",
     "event.robust": "robust aggregation",
     "event.control": "control request",

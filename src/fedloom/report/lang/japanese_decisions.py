@@ -138,6 +138,7 @@ DECISIONS: dict[str, str] = {
     "event.continued_as": "別の実行が継続",
     "event.readmitted": "参加の再開",
     "event.excluded": "参加停止",
+    "event.budget": "使用上限の変更",
     "event.gate": "品質ゲート",
     "event.robust": "頑健な集約",
     "event.control": "操作要求",
