@@ -53,7 +53,8 @@ def check_ledger(path, client, journal):
 
 
 def check_run(folder):
-    (journal, head), committed = chain(folder / "journal.jsonl"), {}
+    committed: dict = {}
+    journal, head = chain(folder / "journal.jsonl")
     same(folder / "experiment.toml", journal[0]["experiment_digest"], sha256((folder / "experiment.toml").read_bytes()))
     for record in (one for one in journal if one["kind"] in ("round_committed", "rolled_back")):
         committed = {known: digest for known, digest in committed.items() if known <= record["round"]}
@@ -68,10 +69,9 @@ def check_run(folder):
     clients = {path.parent.name for path in folder.glob("clients/*/ledger.jsonl")}
     for client in sorted(clients | {record["client"] for record in journal if "ledger" in record}):
         check_ledger(folder / "clients" / client / "ledger.jsonl", client, journal)
-    below = {path.name: check_run(path)[0] for path in sorted(folder.glob("alone/*"))}
-    for told in (one for one in journal if "alone_head" in one):
-        found = told["alone_head"] in [line["record_digest"] for line in below.get(told["client"], ())]
-        same(f"{folder}/alone/{told['client']}, has the line with digest {told['alone_head']}", True, found)
+    below = {path.name: [one["record_digest"] for one in check_run(path)[0]] for path in sorted(folder.glob("alone/*"))}
+    for client, end in ((one["client"], one["alone_head"]) for one in journal if "alone_head" in one):
+        same(f"{folder}/alone/{client}, has the line with digest {end}", True, end in below.get(client, ()))
     return journal, head
 
 
