@@ -20,6 +20,7 @@ from fedloom.rounds.assign import training_assignments
 from fedloom.rounds.messages import Dropout, StepDone
 from fedloom.rounds.state import RunState
 from fedloom.rounds.world import world_of
+from fedloom.store.audit.run import audit_files
 from fedloom.store.run_directory import RunDirectory
 from fedloom.testing.federation import tiny_federation
 from tests.some import mostly_slow
@@ -66,10 +67,14 @@ def test_a_client_whose_training_diverges_is_a_dropout_with_a_reason(pilot):
 def test_training_alone_uses_the_same_rows_seeds_and_steps(pilot, tmp_path):
     evaluation = pilot.evaluation.model_copy(update={"baselines": True})
     result = fedloom.run(pilot.model_copy(update={"evaluation": evaluation}), root=tmp_path)
+    journal = RunDirectory.open(result.directory).journal.records()
     assert set(result.summary.alone.clients) == {"site-0", "site-1", "site-2"}
     for client in result.summary.alone.clients:
         records = RunDirectory.open(result.directory / "alone" / client).journal.records()
         assert [record["client"] for record in records if record["kind"] == "contribution"] == [client] * 2
+        (shown,) = [record for record in journal if record.get("stage") == "alone" and record["client"] == client]
+        assert shown["alone_head"] == records[-1].digest
+    assert audit_files(result.directory).damage == ()
 
 
 @pytest.mark.parametrize("method", ["loom", "flexlora"])

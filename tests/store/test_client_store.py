@@ -133,3 +133,23 @@ def test_what_is_set_aside_is_there_as_it_was_and_no_round_any_more(tmp_path):
     assert again != folder
     assert ClientStore(folder).rounds() == [2, 3]
     assert ClientStore(again).rounds() == [2]
+
+
+def test_what_is_of_another_run_is_set_aside_with_its_name(store):
+    store.save(1, value(1.0))
+    assert store.run() is None
+    store.begin("first")
+    store.begin("first")
+    assert (store.run(), store.rounds()) == ("first", [1])
+    store.begin("second")
+    assert (store.run(), store.rounds()) == ("second", [])
+    aside = ClientStore(store.directory / "earlier-0001")
+    assert (aside.run(), aside.rounds()) == ("first", [1])
+    assert torch.equal(aside.load(1)["layers.0.v|b"], value(1.0)["layers.0.v|b"])
+
+
+def test_a_name_that_cannot_be_read_is_no_name(store):
+    store.begin("first")
+    (store.directory / "run.txt").write_bytes(b"\xff")
+    with pytest.raises(RunError, match="cannot be read which run"):
+        store.begin("second")

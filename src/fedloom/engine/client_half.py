@@ -88,7 +88,8 @@ class ClientHalf:
         received = identified(received, self._identity(received.client), self.sites.site(received.client).digest)
         if answered(received, ledger_of(self.store, received)) is not None:
             return received.without_trunk(), {}
-        begins = with_trunk(begun(received, store_of(self.store, received)), self.store)
+        run = None if self.experiment is None else self.experiment.name
+        begins = with_trunk(begun(received, store_of(self.store, received), run), self.store)
         base = self.sites.base_of(received.client)
         begins = choose(base, begins, self._batches(begins))
         load_assignment(base, begins)

@@ -42,20 +42,38 @@ def store_of(root: Path | None, assignment: Assignment) -> ClientStore | None:
     return ClientStore(root / assignment.client)
 
 
-def begun(assignment: Assignment, store: ClientStore | None) -> Assignment:
+def begun(assignment: Assignment, store: ClientStore | None, run: str | None = None) -> Assignment:
     """The assignment with what this client kept after the last round that counted. Later files are removed first; a
     client that goes on from its own sets them aside, where they are more than the last attempt at a round.
 
+    run: its name, where one run after the other keeps its files in this place; None: the place is of one run.
     Raises: RunError, CheckpointDamagedError where that is lost: to begin anew in silence would be another run.
     """
     if store is None:
         return assignment
+    if run is not None:
+        _of_this_run(assignment, store, run)
     if assignment.kind == "train":
         _forget_after(assignment, store)
     there = assignment.kept_round and any(assignment.held.values())
     kept = store.load(assignment.kept_round) if there else {}
     begins = going_on(assignment, kept) if there else assignment
     return on_its_own(begins, kept) if assignment.resumes else begins
+
+
+def _of_this_run(assignment: Assignment, store: ClientStore, run: str) -> None:
+    """What another run left here is set aside where this one begins. Raises: RunError where this one's was."""
+    if assignment.kind == "train" and not assignment.kept_round:
+        store.begin(run)
+    elif assignment.kept_round and store.run() not in (None, run):
+        raise RunError(
+            f"client {assignment.client!r} has begun another run here since",
+            where=store.directory,
+            expected=f"what it kept of run {run!r}",
+            found=f"that of run {store.run()!r}",
+            do="At this site: join with another --state for each run, or put back what is in one of the folders "
+            "earlier-NNNN there, its run.txt included",
+        )
 
 
 def _forget_after(assignment: Assignment, store: ClientStore) -> None:

@@ -32,11 +32,11 @@ from fedloom.rounds.state import RunState
 from fedloom.spec.alone import alone_experiment
 from fedloom.spec.experiment import Experiment
 from fedloom.spec.load import dump
+from fedloom.store.audit.alone import ALONE, HEAD, numbers_of
 from fedloom.store.exported import adapter_files, file_digests
 from fedloom.store.in_force import in_force
 from fedloom.store.run_directory import RunDirectory
 
-ALONE = "alone"
 ABSENT = ClientRows(0, 0, 0)  # of a client that had not come when the run began
 
 
@@ -181,11 +181,12 @@ def _train_alone(loop: Loop, host: Host, rounds: int) -> None:
         if client in done:
             continue
         loop.observe(Stage(f"training {client} alone"))
-        measured = _alone(loop, host, client, rounds)
-        journal_evaluation(loop, ALONE, measured)
+        measured, head = _alone(loop, host, client, rounds)
+        journal_evaluation(loop, ALONE, measured, **{HEAD: head})
 
 
-def _alone(loop: Loop, host: Host, client: str, rounds: int) -> Contribution:
+def _alone(loop: Loop, host: Host, client: str, rounds: int) -> tuple[Contribution, str]:
+    """What it measured last, and the digest of the last line of its journal, which binds that."""
     experiment = alone_experiment(loop.experiment, client)
     path = loop.directory.path / ALONE / client
     existing = path.exists()
@@ -197,9 +198,9 @@ def _alone(loop: Loop, host: Host, client: str, rounds: int) -> Contribution:
         engine = host.engine(experiment, directory)
         drive(loop_of(experiment, directory, engine, loop.observe, stages=frozenset({"final"}), last_round=rounds))
     last = [record for record in records_of(directory, "evaluation") if record["client"] == client][-1]
-    metrics = {name: value for name, value in last.fields.items() if isinstance(value, int | float)}
-    metrics.pop("round")
-    return Contribution(round=rounds, client=client, examples=0, metrics=metrics)
+    metrics = {name: float(value) if isinstance(value, str) else value for name, value in numbers_of(last).items()}
+    head = directory.journal.records()[-1].digest
+    return Contribution(round=rounds, client=client, examples=0, metrics=metrics), head
 
 
 def _ask_tuned(loop: Loop, host: Host, state: RunState, question: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fedloom.errors import RunError
 from fedloom.export.peft import refuse_filled
+from fedloom.store.audit.alone import ALONE
 from fedloom.store.audit.run import CLIENTS, CONFIGURATION, JOURNAL
 from fedloom.store.checkpoint import MANIFEST
 from fedloom.store.durable import cannot_write
@@ -50,10 +51,16 @@ def export_bundle(run: Path, to: Path, *, ledgers: Path | None = None, weights: 
 
 def _sources(run: Path, ledgers: Path, weights: bool) -> dict[str, Path]:
     """name in the bundle -> the file of the run."""
-    rounds = sorted((run / "rounds").glob("[0-9]*/*" if weights else f"[0-9]*/{MANIFEST}"))
-    found = {path.relative_to(run).as_posix(): path for path in (run / JOURNAL, run / CONFIGURATION, *rounds)}
+    below = sorted(path.parent for path in run.glob(f"{ALONE}/*/{JOURNAL}"))
+    files = [path for folder in (run, *below) for path in _of_one_run(folder, weights)]
+    found = {path.relative_to(run).as_posix(): path for path in files}
     found |= {f"{CLIENTS}/{path.parent.name}/{LEDGER}": path for path in sorted(ledgers.glob(f"*/{LEDGER}"))}
     return {name: path for name, path in found.items() if path.is_file()}
+
+
+def _of_one_run(run: Path, weights: bool) -> list[Path]:
+    rounds = sorted((run / "rounds").glob("[0-9]*/*" if weights else f"[0-9]*/{MANIFEST}"))
+    return [run / JOURNAL, run / CONFIGURATION, *rounds]
 
 
 def _head(journal: Path) -> str:

@@ -20,6 +20,7 @@ _ROUND_FILE = re.compile(r"([0-9]{4,})\.safetensors")
 _UNFINISHED = re.compile(r"\.([0-9]{4,}\.safetensors)\.tmp-[0-9]+")
 _DIGEST = "digest"
 _EARLIER = "earlier-"  # folders of what was set aside
+_RUN = "run.txt"  # the name of the run that the files are of
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,31 @@ class ClientStore:
         except OSError as error:
             raise cannot_write(error, folder, needed_bytes=0, intact="Nothing of this client is lost") from error
         return folder
+
+    def run(self) -> str | None:
+        """The name of the run that the files are of; None where none was named yet."""
+        path = self.directory / _RUN
+        try:
+            return path.read_text(encoding="utf-8") if path.exists() else None
+        except (OSError, ValueError) as error:
+            raise RunError("it cannot be read which run this is of", where=path, found=str(error)) from error
+
+    def begin(self, run: str) -> None:
+        """Keep files for this run from now on; those of another one are set aside, with its name beside them.
+
+        Raises: RunError if they cannot be moved, or the name cannot be written.
+        """
+        if self.run() == run:
+            return
+        try:
+            if self.run() is not None and (folder := self.set_aside_after(0)):
+                publish(self.directory / _RUN, folder / _RUN)
+            make_directory(self.directory)
+        except OSError as error:
+            raise cannot_write(
+                error, self.directory, needed_bytes=0, intact="Nothing of this client is lost"
+            ) from error
+        replace_file(self.directory / _RUN, run.encode(), intact="Nothing of this client is lost", again="resume")
 
     def _path(self, round: int) -> Path:
         return self.directory / f"{round:04d}.safetensors"

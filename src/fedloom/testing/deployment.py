@@ -17,7 +17,7 @@ from fedloom.spec.load import load
 from fedloom.store.run_directory import RunDirectory
 
 FEDLOOM = [sys.executable, "-m", "fedloom"]
-PATIENCE = 120.0
+PATIENCE = 300.0  # seconds: on a machine that does other things too, a round may take minutes
 
 
 class Deployment:
@@ -55,11 +55,17 @@ class Deployment:
 
     def serve(self) -> None:
         """Start the server, and wait until it serves."""
+        before = self.log("server").count("\nserving ")
         self.start("server", "serve", "kits/server")
-        self.until(lambda: f"serving {self.name}" in self.log("server"), "the server")
+        self.until(lambda: self.log("server").count("\nserving ") > before, "the server")
 
     def join(self, client: str, *more: str) -> None:
-        """Start one site."""
+        """Start one site, and wait until it has ended what was left of an earlier start."""
+        before = self.log(client).count(" is joining ")
+        self._start_site(client, *more)
+        self.until(lambda: self.log(client).count(" is joining ") > before, client)
+
+    def _start_site(self, client: str, *more: str) -> None:
         port = str(self.site_ports[client])
         self.start(client, "join", f"kits/clients/{client}", "--data", self.data[client], "--port", port, *more)
 
@@ -67,7 +73,7 @@ class Deployment:
         """Server and all sites, until all of them are online."""
         self.serve()
         for client in self.data:
-            self.join(client)
+            self._start_site(client)
         self.until(self._all_online, "all sites", every=2.0)
 
     def _all_online(self) -> bool:
@@ -78,8 +84,9 @@ class Deployment:
         return self.fedloom("run", self.pilot.name, "--engine", "flower", "--kit", "kits/server", *more, code=code)
 
     def log(self, name: str) -> str:
-        """What a command that stays has printed."""
-        return (self.folder / f"{name}.log").read_text()
+        """What a command that stays has printed; empty before it was started."""
+        path = self.folder / f"{name}.log"
+        return path.read_text() if path.exists() else ""
 
     def records(self, kind: str) -> list[Any]:
         """The records of the run's journal, none before there is one."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fedloom.engine.control import ask
 from fedloom.engine.finished import load_finished
-from fedloom.engine.flower.host import FlowerHost, run_with
+from fedloom.engine.flower.host import FlowerHost, resume_with, run_with
 from fedloom.engine.keeping import MODEL_NOT_KEPT
 from fedloom.engine.run import run
+from fedloom.errors import RunError
 from fedloom.spec.experiment import MethodTable
 from fedloom.spec.load import load
 from fedloom.store import unfinished
+from fedloom.store.client_store import ClientStore
 from fedloom.store.own_model import FILE, load_own_model
+from fedloom.store.requests import Request
 from fedloom.testing.federation import tiny_federation
 from tests.engine.flower.test_exchange import NAMES, SOON, grid_of, records
 from tests.some import mostly_slow
@@ -72,6 +76,33 @@ def test_a_site_chooses_what_it_borrows_as_on_one_machine_and_the_server_never_k
         assert found.digest() == expected.digest()
     assert "borrows" not in (away.directory / "journal.jsonl").read_text()
     assert not list(away.directory.glob("clients/*"))
+
+
+def test_what_a_site_keeps_of_one_run_is_not_taken_for_that_of_another(pilot, tmp_path):
+    """Two runs with one kit: each site sets the files of the first aside, which does not go on from the second's."""
+
+    def host(experiment):
+        return FlowerHost(grid_of(tmp_path), experiment, lambda _: None, SOON)
+
+    personal = pilot.model_copy(update={"method": MethodTable(name="fedsa")})
+    first = run_with(host(personal), tmp_path / "runs")
+    store = ClientStore(tmp_path / "store" / NAMES[0])
+    kept = {round: store.load(round) for round in (1, 2)}
+    run_with(host(personal.model_copy(update={"name": "another", "seed": 3})), tmp_path / "runs")
+    aside = ClientStore(store.directory / "earlier-0001")
+    assert (store.run(), aside.run(), aside.rounds()) == ("another", personal.name, [1, 2])
+    assert all(torch.equal(aside.load(2)[name], tensor) for name, tensor in kept[2].items())
+    ask(first.directory, Request("back", "rollback", to=1))
+    with pytest.raises(RunError, match="too few contributions"):
+        resume_with(host(personal), first.directory)
+    reasons = {record["reason"] for record in records(first.directory, "dropout")}
+    assert all("has begun another run here since" in reason and "earlier-NNNN" in reason for reason in reasons)
+    for site in (tmp_path / "store").glob("site-*"):
+        for path in (site / "earlier-0001").iterdir():
+            path.replace(site / path.name)
+    again = resume_with(host(personal), first.directory)
+    assert again.summary.federated_round == 2
+    assert torch.equal(store.load(1)[next(iter(kept[1]))], kept[1][next(iter(kept[1]))])
 
 
 def test_no_other_method_leaves_one(pilot, tmp_path):

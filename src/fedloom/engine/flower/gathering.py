@@ -26,6 +26,7 @@ from fedloom.spec.experiment import Experiment
 Refuse = Callable[[str, str], None]  # (client or node, reason): written down where the operator sees it
 OTHER_BASE = "its base model has other weights, layers or classes than that of most clients; put the same model there"
 PAUSE = 1.0  # seconds between two looks for nodes
+MOST_TOLD = 8  # refusals in one message
 LARGEST = 64 * 2**20  # bytes of a description: names, shapes and the head as it begins
 
 
@@ -57,7 +58,7 @@ class Gathering:
     """The rules by which nodes become clients.
 
     pins: client -> the key of the only node that may be it; empty: any node may say who it is.
-    seconds: that a node has for an answer.
+    seconds: that a node has for an answer.  refused: whoever was refused so far, and why, for who reads an error.
     """
 
     grid: Grid
@@ -65,6 +66,7 @@ class Gathering:
     refuse: Refuse
     pins: Mapping[str, Pin] = field(default_factory=dict)
     seconds: float = 600.0
+    refused: Sequence[tuple[str, str]] = ()
 
     @property
     def clients(self) -> list[str]:
@@ -89,9 +91,15 @@ class Gathering:
                 "too few clients are there to begin",
                 where=f"run {self.experiment.name!r}",
                 expected=f"at least {max(1, minimum)} of {', '.join(self.clients)}",
-                found=", ".join(gathered.descriptions) or "none",
-                do="Start `fedloom join` at the sites and submit the run again; refusals are written above",
+                found="; ".join([", ".join(gathered.descriptions) or "none", *self._reasons()]),
+                do="Start `fedloom join` at the sites, see to what was refused, and submit the run again",
             )
+
+    def _reasons(self) -> list[str]:
+        """Of the first who were refused: the server's log, which is elsewhere, has all."""
+        told = [f"{who}: {reason}" for who, reason in self.refused[:MOST_TOLD]]
+        more = len(self.refused) - len(told)
+        return [*told, f"{more} more in the server's log"] if more else told
 
     def look(self, gathered: Gathered) -> None:
         """Ask the nodes that have come since the last time who they are, and forget those that have gone."""

@@ -68,7 +68,7 @@ class FlowerHost:
         }
 
     def gathering(self, experiment: Experiment) -> Gathering:
-        return Gathering(self.grid, experiment, self._refuse, self.pins, self.patience.describe)
+        return Gathering(self.grid, experiment, self._refuse, self.pins, self.patience.describe, self.refused)
 
     def gather(self, facts: Mapping[str, Any]) -> None:
         """Wait for the clients. facts: of a run that goes on; empty for a new one. Raises: RunError."""

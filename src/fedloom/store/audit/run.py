@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.errors import FedLoomError, RunError
+from fedloom.store.audit.alone import check_alone
 from fedloom.store.audit.chain import Chain, chain_of
 from fedloom.store.audit.findings import Check, Damage, FileAudit, counted
 from fedloom.store.audit.ledgers import cut_lines, releases_of
@@ -42,6 +43,7 @@ def audit_files(run: Path, *, ledgers: Path | None = None, expect: str | None = 
         _check_adapter(run, records),
         *_check_pieces(run),
         *_check_kept(run),
+        *check_alone(run, records),
         *_checks_below(run),
     ]
     return FileAudit(str(run), journal.head, len(records), tuple(checks), _stands(records, expect))
