@@ -1,6 +1,6 @@
 """Bytes of a run on the loopback interface, by method and wire format: a server and three sites, real processes, TLS.
 
-    python benchmarks/wire_loopback.py [--rounds 3] [--steps 6] [--base smollm2-135m-instruct] [--methods fedit ..]
+    python benchmarks/wire_loopback.py [--rounds 3] [--steps 6] [--base smollm2-135m-instruct] [--methods loom ..]
 
 Here every hop of Flower is on one interface (server app, SuperLink, SuperNode, client app, each its own process), so
 that a message is counted about three times; between machines it travels once. What the interface carries while nobody
@@ -24,7 +24,7 @@ from deployment import DATA, RESULTS, on_loopback, payload, pilot
 from fedloom.engine.losses import pooled_losses
 from fedloom.testing.deployment import Deployment
 
-METHODS = ("fedit", "ffa", "loom", "flora")
+METHODS = ("zeropad", "ffa", "loom", "flora")  # for unequal ranks
 FORMATS = (("float32", "float32"), ("int4", "int8"))
 AIM = 0.25
 IDLE_SECONDS = 10.0
