@@ -79,6 +79,16 @@ def test_who_is_late_is_said_to_be_until_its_answer_counts(make_loop):
     assert view.unknown == 0
 
 
+def test_who_was_late_to_measure_and_to_train_is_late_in_the_round_it_was_to_train_in():
+    late = {"kind": "late", "client": "a", "reason": "evaluation: enough others had answered"}
+    view = view_of([{**late, "round": 1}, {**late, "round": 2, "reason": "enough others had answered"}])
+    assert {number: each.answered for number, each in view.rounds.items()} == {2: {"a": "late"}}
+    assert (view.clients["a"].dropouts, view.alert_counts["late"]) == (0, 2)
+    gone = {"kind": "dropout", "client": "a", "round": 1, "reason": "evaluation of the old hold-out: it broke"}
+    contribution = {"kind": "contribution", "client": "a", "round": 1}
+    assert view_of([contribution, gone]).rounds[1].answered == {"a": "contributed"}
+
+
 def test_what_was_rolled_back_is_gone_and_was_spent(finished):
     before = view_of(RunDirectory.open(finished).journal.records())
     ask(finished, Request("back", "rollback", to=2, reason="it went wrong"))

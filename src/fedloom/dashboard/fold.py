@@ -10,7 +10,7 @@ from fedloom.evaluation.scores import measured, missing, scores_of
 from fedloom.report.happened import EVENTS, GATE, ROBUST, ROUTINE, events_of
 from fedloom.report.similarity import unusable
 from fedloom.report.values import Similarity, SumRelease
-from fedloom.rounds.standing import EXCLUDED, LATE, READMITTED
+from fedloom.rounds.standing import EXCLUDED, LATE, MEASURING, READMITTED
 from fedloom.store.in_force import COMMITTED, CONTINUED, CONTROL, OF_THE_END, ROLLED_BACK
 from fedloom.store.requests import CONTINUE, PAUSE, ROLLBACK, STOP
 
@@ -96,13 +96,18 @@ def _refused(view: View, record: Record) -> None:
 
 def _dropout(view: View, record: Record) -> None:
     """Who only did not measure may still train in this round, or has."""
-    measuring = str(record.get("reason") or "").startswith("evaluation:")
-    client = view.client(str(record["client"])) if measuring else _answer(view, record, "gone")
+    client = view.client(str(record["client"])) if _of_measuring(record) else _answer(view, record, "gone")
     client.dropouts += 1
+
+
+def _of_measuring(record: Record) -> bool:
+    return str(record.get("reason") or "").startswith(MEASURING)
 
 
 def _late(view: View, record: Record) -> None:
     """Not an answer: how long those took says when others are overdue."""
+    if _of_measuring(record):
+        return  # what it was to train in the same message is late, too
     client, number = view.client(str(record["client"])), int(record.get("round") or 0)
     client.last, client.last_round = "late", number
     view.round(number).answered.setdefault(client.name, "late")

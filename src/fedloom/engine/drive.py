@@ -6,6 +6,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 
 from fedloom.engine.answers import held, journal_asking, journal_contribution, validate_answer
@@ -28,7 +29,7 @@ from fedloom.rounds.assign import masking_of
 from fedloom.rounds.client_noise import ClientNoise, clipped
 from fedloom.rounds.messages import Assignment, Contribution, Dropout, Late, Masking
 from fedloom.rounds.roster import drawn, wanted
-from fedloom.rounds.standing import comings, excluded_clients
+from fedloom.rounds.standing import MEASURING, comings, excluded_clients
 from fedloom.rounds.state import RunState
 from fedloom.rounds.step import Tally, fold, require_enough, step
 
@@ -175,12 +176,12 @@ def _taken(
 ) -> Tally:
     """The tally after one answer, which is journaled."""
     journal_asking(loop, answer)
-    if isinstance(answer, Late) and purpose == TRAIN:
-        journal_late(loop, answer)
-        return tally
     if isinstance(answer, Dropout):
-        reason = answer.reason if purpose == TRAIN else f"evaluation: {answer.reason}"
-        loop.journal("dropout", round=answer.round, client=answer.client, reason=reason)
+        missed = answer if purpose == TRAIN else replace(answer, reason=f"{MEASURING}: {answer.reason}")
+        if isinstance(missed, Late):  # what was to be measured in a message that nobody waits for is not lost either
+            journal_late(loop, missed)
+        else:
+            loop.journal("dropout", round=missed.round, client=missed.client, reason=missed.reason)
         return tally
     try:
         validate_answer(loop, answer)
