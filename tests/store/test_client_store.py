@@ -1,7 +1,9 @@
 """What a client keeps is there completely or not at all, known by its digest, and never older or newer than asked."""
 
+import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +12,8 @@ import pytest
 import torch
 
 from fedloom.errors import CheckpointDamagedError, RunError
-from fedloom.store import unfinished
-from fedloom.store.client_store import ClientStore
+from fedloom.store import client_store, unfinished
+from fedloom.store.client_store import ClientStore, copy_kept
 
 SCRIPT = Path(__file__).with_name("killed_saves.py")
 
@@ -136,9 +138,9 @@ def test_what_is_set_aside_is_there_as_it_was_and_no_round_any_more(tmp_path):
 
 
 def test_what_is_of_another_run_is_set_aside_with_its_name(store):
-    store.save(1, value(1.0))
     assert store.run() is None
     store.begin("first")
+    store.save(1, value(1.0))
     store.begin("first")
     assert (store.run(), store.rounds()) == ("first", [1])
     store.begin("second")
@@ -146,6 +148,70 @@ def test_what_is_of_another_run_is_set_aside_with_its_name(store):
     aside = ClientStore(store.directory / "earlier-0001")
     assert (aside.run(), aside.rounds()) == ("first", [1])
     assert torch.equal(aside.load(1)["layers.0.v|b"], value(1.0)["layers.0.v|b"])
+
+
+def test_what_is_of_no_run_that_is_known_is_set_aside_too_and_gets_no_name(store):
+    """As versions left it that wrote no names."""
+    store.save(1, value(1.0))
+    store.begin("new")
+    aside = ClientStore(store.directory / "earlier-0001")
+    assert (store.run(), store.rounds(), aside.run(), aside.rounds()) == ("new", [], None, [1])
+
+
+def test_where_some_that_were_set_aside_are_gone_none_of_the_others_is_written_over(store):
+    for name in ("first", "second", "third"):
+        store.begin(name)
+        store.save(1, value(1.0))
+    shutil.rmtree(store.directory / "earlier-0001")
+    store.begin("fourth")
+    found = {path.name: ClientStore(path).run() for path in store.directory.glob("earlier-*")}
+    assert found == {"earlier-0002": "second", "earlier-0003": "third"}
+
+
+def test_killed_while_files_are_set_aside_each_has_the_name_of_its_run_and_none_is_lost(tmp_path, monkeypatch):
+    class KilledError(BaseException):
+        """Instead of a signal."""
+
+    def killed_at(number, tell, then):
+        def at(*given, **named):
+            if next(tell) == number:
+                raise KilledError
+            return then(*given, **named)
+
+        return at
+
+    kills, number, killed = [], 0, True
+    while killed:
+        store, tell = ClientStore(tmp_path / str(number)), itertools.count()
+        store.begin("first")
+        for round in (1, 2):
+            store.save(round, value(float(round)))
+        with monkeypatch.context() as patch:
+            for name in ("publish", "write_file", "make_directory", "sync_directory", "replace_file"):
+                patch.setattr(client_store, name, killed_at(number, tell, getattr(client_store, name)))
+            try:
+                store.begin("second")
+                killed = False
+            except KilledError:
+                assert store.run() == "first"
+                kills.append(store.rounds())
+        store.begin("second")
+        assert (store.run(), store.rounds()) == ("second", [])
+        aside = [one for one in map(ClientStore, store.directory.glob("earlier-*")) if one.rounds()]
+        assert {one.run() for one in aside} == {"first"}
+        assert sorted(round for one in aside for round in one.rounds()) == [1, 2]
+        number += 1
+    assert [1, 2] in kills
+    assert [2] in kills
+    assert [] in kills
+
+
+def test_what_is_copied_for_another_run_does_not_say_that_it_is_of_this_one(store, tmp_path):
+    store.begin("first")
+    store.save(1, value(1.0))
+    copy_kept(store.directory, tmp_path / "copy", 1)
+    copied = ClientStore(tmp_path / "copy")
+    assert (copied.run(), copied.rounds()) == (None, [1])
 
 
 def test_a_name_that_cannot_be_read_is_no_name(store):

@@ -71,8 +71,8 @@ def _of_this_run(assignment: Assignment, store: ClientStore, run: str) -> None:
             where=store.directory,
             expected=f"what it kept of run {run!r}",
             found=f"that of run {store.run()!r}",
-            do="At this site: join with another --state for each run, or put back what is in one of the folders "
-            "earlier-NNNN there, its run.txt included",
+            do="At this site: join with another --state for each run; or move what is there away, and put back what is "
+            f"in those of the folders earlier-NNNN whose run.txt says {run}",
         )
 
 

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from fedloom.adapters.io import from_bytes, to_bytes
 from fedloom.errors import AdapterError, CheckpointDamagedError, RunError
-from fedloom.store.durable import cannot_write, make_directory, publish, sync_directory, sync_file
+from fedloom.store.durable import cannot_write, make_directory, publish, sync_directory, sync_file, write_file
 from fedloom.store.unfinished import remove_abandoned, replace_file
 
 _ROUND_FILE = re.compile(r"([0-9]{4,})\.safetensors")
 _UNFINISHED = re.compile(r"\.([0-9]{4,}\.safetensors)\.tmp-[0-9]+")
 _DIGEST = "digest"
-_EARLIER = "earlier-"  # folders of what was set aside
+_EARLIER = re.compile(r"earlier-([0-9]{4,})")  # folders of what was set aside
 _RUN = "run.txt"  # the name of the run that the files are of
 
 
@@ -95,21 +95,30 @@ class ClientStore:
     def set_aside_after(self, round: int) -> Path | None:
         """Move the files of all later rounds into a folder beside them, and return it; None if there are none.
 
-        For what a server that was lost, or went back, knows nothing of, and nobody else has.
+        For what a server that was lost, or went back, knows nothing of, and nobody else has. The folder has the name of
+        the run first: killed at any moment, no file is without the name that it had.
         Raises: RunError if they cannot be moved.
         """
         later = [found for found in self.rounds() if found > round]
         if not later:
             return None
-        number = 1 + sum(entry.name.startswith(_EARLIER) for entry in self.directory.iterdir())
-        folder = self.directory / f"{_EARLIER}{number:04d}"
+        folder, name = self._new_folder(), self.run()
         try:
-            make_directory(folder)
+            folder.mkdir()
+            sync_directory(self.directory)
+            if name is not None:
+                write_file(folder / _RUN, name.encode())
             for one in later:
                 publish(self._path(one), folder / self._path(one).name)
+            sync_directory(self.directory)
         except OSError as error:
             raise cannot_write(error, folder, needed_bytes=0, intact="Nothing of this client is lost") from error
         return folder
+
+    def _new_folder(self) -> Path:
+        """Behind all that are there, also where some of them were removed."""
+        names = (_EARLIER.fullmatch(entry.name) for entry in self.directory.iterdir())
+        return self.directory / f"earlier-{1 + max((int(name[1]) for name in names if name), default=0):04d}"
 
     def run(self) -> str | None:
         """The name of the run that the files are of; None where none was named yet."""
@@ -120,15 +129,15 @@ class ClientStore:
             raise RunError("it cannot be read which run this is of", where=path, found=str(error)) from error
 
     def begin(self, run: str) -> None:
-        """Keep files for this run from now on; those of another one are set aside, with its name beside them.
+        """Keep files for this run from now on; those of another one are set aside, with its name where that is known,
+        as earlier versions wrote none.
 
         Raises: RunError if they cannot be moved, or the name cannot be written.
         """
         if self.run() == run:
             return
+        self.set_aside_after(0)
         try:
-            if self.run() is not None and (folder := self.set_aside_after(0)):
-                publish(self.directory / _RUN, folder / _RUN)
             make_directory(self.directory)
         except OSError as error:
             raise cannot_write(
@@ -142,7 +151,7 @@ class ClientStore:
 
 def copy_kept(source: Path, target: Path, round: int) -> None:
     """Copy what a client has into a directory for another run: its file of one round, and all that is of no round, such
-    as its privacy ledger. round: the last one that counted; 0 for none.
+    as its privacy ledger, but not the name of its run. round: the last one that counted; 0 for none.
 
     Raises: OSError.
     """
@@ -150,7 +159,8 @@ def copy_kept(source: Path, target: Path, round: int) -> None:
     wanted = f"{round:04d}.safetensors"
     for path in sorted(source.iterdir()):
         of_a_round = _ROUND_FILE.fullmatch(path.name) is not None
-        if path.is_file() and not path.name.startswith(".") and (path.name == wanted or not of_a_round):
+        is_taken_along = path.name == wanted or not (of_a_round or path.name == _RUN)
+        if path.is_file() and not path.name.startswith(".") and is_taken_along:
             shutil.copy2(path, target / path.name)
             sync_file(target / path.name)
     sync_directory(target)
