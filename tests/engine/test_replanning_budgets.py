@@ -222,7 +222,7 @@ def test_a_site_never_raises_what_an_operator_allows_and_may_take_its_limit_back
     assert sum(rounds[3].values()) < sum(rounds[2].values())
 
 
-@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf"), 10**400])
 def test_a_limit_that_is_none_is_not_believed(limit, steady):
     loop = allowing(steady(), {1: {"a": limit}})
     drive(loop)
@@ -249,6 +249,8 @@ def test_a_journal_of_an_earlier_version_is_read(steady):
         (lambda: budget(memory=-1.0), "not a limit of memory"),
         (lambda: budget(memory=True), "not a limit of memory"),
         (lambda: budget(deadline=float("inf")), "not a limit of deadline"),
+        (lambda: budget(memory=10**400), "not a limit of memory"),
+        (lambda: budget(upload=5e-324), r"not a limit of upload .expected a number of bytes from 1e-09 to 1e\+18"),
         (lambda: budget(rank=3.0), "no such limit"),
     ],
 )

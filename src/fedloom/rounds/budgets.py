@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 BUDGET = "budget"  # a record: round, client, limits, by; of an operator's also request and reason
 SITE = "site"  # by whom, where it is no operator: the site told it of itself
 LIMITS = ("memory", "deadline", "upload", "download")  # keys of a [[clients]] table: bytes, seconds, bytes, bytes
+LEAST, MOST = 1e-9, 1e18  # of any limit, in its unit
 
 Budget = dict[str, float | None]
 
@@ -26,5 +26,6 @@ def budgets(records: Iterable[Mapping[str, Any]], by: str) -> dict[str, Budget]:
 
 
 def is_amount(value: object) -> bool:
-    """Whether this is a finite number above 0: what a limit can be."""
-    return type(value) in (int, float) and 0 < value < math.inf  # type: ignore[operator]
+    """Whether this is what a limit can be: a number of seconds or bytes that costs can be compared and divided with.
+    JSON has integers that are larger than any float, and clients say what they like."""
+    return type(value) in (int, float) and LEAST <= value <= MOST  # type: ignore[operator]

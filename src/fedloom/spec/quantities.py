@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -26,7 +27,7 @@ def _reader(units: Mapping[str, float], what: str) -> Callable[[Any], float]:
         unit = None if written is None else _unit(written[2], units)
         if written is not None and unit is not None:
             value = float(written[1]) * units[unit]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= sys.float_info.max:
             raise PydanticCustomError("quantity", "{words}", {"words": words})
         return float(value)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.errors import RunError
-from fedloom.rounds.budgets import LIMITS, Budget, is_amount
+from fedloom.rounds.budgets import LEAST, LIMITS, MOST, Budget, is_amount
 from fedloom.store.durable import NOTHING_CHANGED, cannot_write, make_directory, sync_directory, write_file
 from fedloom.store.in_force import CONTROL, OPERATOR
 from fedloom.store.journal import Journal
@@ -74,7 +74,7 @@ def _check_limits(limits: Mapping[str, Any]) -> None:
         if name not in LIMITS:
             raise RunError("no such limit", expected=f"one of {', '.join(LIMITS)}", found=repr(name)[:80])
         if value is not None and not is_amount(value):
-            expected = "a finite number of seconds or bytes above 0, or none"
+            expected = f"a number of {'seconds' if name == 'deadline' else 'bytes'} from {LEAST:g} to {MOST:g}, or none"
             raise RunError(f"not a limit of {name}", expected=expected, found=repr(value)[:80])
 
 

@@ -95,6 +95,6 @@ class Kit:
     client = "a"
 
 
-@pytest.mark.parametrize("limit", [-1.0, 0.0, float("nan"), float("inf"), "many", True])
+@pytest.mark.parametrize("limit", [-1.0, 0.0, float("nan"), float("inf"), "many", True, 10**400])
 def test_a_limit_that_cannot_be_meant_is_none(limit):
     assert allowed_by(Envelope({MEMORY_LIMIT: limit})) is None
