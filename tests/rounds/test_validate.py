@@ -172,6 +172,7 @@ def test_what_was_measured_is_accepted_and_so_is_a_loss_that_diverged(measured):
         {"loss": True, "label_tokens": 1.0},
         {"loss": 1.0, "label_tokens": -1.0},
         {"loss": 1.0, "label_tokens": float("nan")},
+        {"loss": 10**400, "label_tokens": 1.0},
         *({"loss": 1.0, "label_tokens": 1.0, name: 3} for name in sorted(TAKEN_ALWAYS)),
     ],
 )

@@ -230,7 +230,7 @@ def validate_measured(contribution: Contribution, assignment: Assignment) -> Non
     _check_identity(contribution, assignment)
     _check_names(contribution, client, TAKEN_ALWAYS)
     for name, value in contribution.metrics.items():
-        if type(value) not in (int, float):
+        if type(value) is not float and not _is_number(value):
             _refuse_metric(client, name, value, "a number")
     for name in ("loss", "label_tokens"):
         if name not in contribution.metrics:
