@@ -89,6 +89,16 @@ def test_who_was_late_to_measure_and_to_train_is_late_in_the_round_it_was_to_tra
     assert view_of([contribution, gone]).rounds[1].answered == {"a": "contributed"}
 
 
+def test_what_a_client_may_use_is_told_in_words():
+    told = {"kind": "budget", "round": 1, "client": "a"}
+    limits = {"memory": 3e9, "deadline": None, "upload": 2e7}
+    view = view_of([{**told, "limits": limits, "by": "operator"}, {**told, "limits": {"memory": 5e8}, "by": "site"}])
+    assert [alert["reason"] for alert in view.alerts] == [
+        "memory 3 GB, deadline none, upload 20 MB, as an operator says",
+        "memory 500 MB, as its site says",
+    ]
+
+
 def test_what_was_rolled_back_is_gone_and_was_spent(finished):
     before = view_of(RunDirectory.open(finished).journal.records())
     ask(finished, Request("back", "rollback", to=2, reason="it went wrong"))

@@ -7,9 +7,11 @@ from typing import Any
 
 from fedloom.dashboard.state import ClientState, RoundState, View
 from fedloom.evaluation.scores import measured, missing, scores_of
+from fedloom.planning.infeasible import amount
 from fedloom.report.happened import EVENTS, GATE, ROBUST, ROUTINE, events_of
 from fedloom.report.similarity import unusable
 from fedloom.report.values import Similarity, SumRelease
+from fedloom.rounds.budgets import BUDGET, SITE, UNITS
 from fedloom.rounds.standing import EXCLUDED, LATE, MEASURING, READMITTED
 from fedloom.store.in_force import COMMITTED, CONTINUED, CONTROL, OF_THE_END, ROLLED_BACK
 from fedloom.store.requests import CONTINUE, PAUSE, ROLLBACK, STOP
@@ -36,16 +38,25 @@ def fold_(view: View, record: Record) -> None:
 
 
 def _reason(record: Record, reason: str | None) -> str:
-    """In words, what an operator asked and which clients the robust rules dropped too."""
+    """In words, what an operator asked, what a client may use and which clients the robust rules dropped too."""
     kind = record.get("kind")
     if kind == CONTROL:
         refused = f", refused: {record['refused']}" if "refused" in record else ""
         return f"{record.get('action')} was asked{refused or (f': {reason}' if reason else '')}"
     if kind == ROBUST:
         return f"left out of the sum: {', '.join(map(str, record.get('dropped') or ()))}"
+    if kind == BUDGET:
+        return f"{_limits(record)}, as {'its site' if record.get('by') == SITE else 'an operator'} says"
     if kind == ROLLED_BACK:
         return f"back to round {record.get('round')}" + (f": {reason}" if reason else "")
     return reason or ""
+
+
+def _limits(record: Record) -> str:
+    """Such as "memory 3 GB, deadline none"."""
+    limits = record.get("limits") or {}
+    said = {name: "none" if value is None else amount(UNITS.get(name, ""), value) for name, value in limits.items()}
+    return ", ".join(f"{name} {value}" for name, value in said.items())
 
 
 def _run_started(view: View, record: Record) -> None:

@@ -9,10 +9,8 @@ from fedloom.engine.loop import Loop
 from fedloom.engine.planner import Planner
 from fedloom.engine.planning import room_of
 from fedloom.planning.infeasible import amount
-from fedloom.rounds.budgets import BUDGET, SITE, Budget, budgets, is_amount
+from fedloom.rounds.budgets import BUDGET, SITE, UNITS, Budget, budgets, is_amount
 from fedloom.store.in_force import OPERATOR
-
-_UNITS = {"memory": "memory", "deadline": "seconds", "upload": "up", "download": "down"}  # as `amount` names them
 
 
 @dataclass(frozen=True)
@@ -64,4 +62,4 @@ def changed_budgets(loop: Loop, planner: Planner) -> Changed:
 
 
 def _said(name: str, value: float | None) -> str:
-    return "has no limit of its own any more" if value is None else f"is limited to {amount(_UNITS[name], value)}"
+    return "has no limit of its own any more" if value is None else f"is limited to {amount(UNITS[name], value)}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-BUDGET = "budget"  # a record: round, client, limits, by; of an operator's also request and reason
+BUDGET = "budget"  # a record: round, client, limits, by; of an operator's also request, whose record has the reason
 SITE = "site"  # by whom, where it is no operator: the site told it of itself
 LIMITS = ("memory", "deadline", "upload", "download")  # keys of a [[clients]] table: bytes, seconds, bytes, bytes
+UNITS = {"memory": "memory", "deadline": "seconds", "upload": "up", "download": "down"}  # as `amount` names them
 LEAST, MOST = 1e-9, 1e18  # of any limit, in its unit
 
 Budget = dict[str, float | None]
