@@ -275,7 +275,7 @@ def test_the_first_that_answers_counts_and_the_other_is_late(pilot, tmp_path):
     assert [record["client"] for record in records(result.directory, "contribution")] == [quick]
     late = [(one["round"], one["client"], one["reason"]) for one in records(result.directory, "late")]
     assert late == [(0, slow, f"evaluation: {ENOUGH}"), (1, slow, ENOUGH)]
-    assert [one["round"] for one in records(result.directory, "dropout")] == [1]  # of the final measure: it sleeps on
+    assert {one["round"] for one in records(result.directory, "dropout")} == {1}  # of the final measure: it sleeps on
 
 
 def test_a_reserve_stands_in_for_a_client_that_fails(pilot, tmp_path):
@@ -323,7 +323,10 @@ def test_an_answer_after_the_deadline_counts_in_the_next_round(pilot, tmp_path):
     grid.nodes[3] = until_round(grid, 2, grid.nodes[3])
     quick = replace(SOON, deadline=0.5)
     result = run_with(FlowerHost(grid, taking_late(pilot), lambda _: None, quick), tmp_path / "runs")
-    assert [(one["round"], one["client"]) for one in records(result.directory, "late")] == [(1, "site-2")]
+    assert [(one["round"], one["client"]) for one in records(result.directory, "late")] == [
+        (0, "site-2"),
+        (1, "site-2"),
+    ]
     (late,) = [one for one in records(result.directory, "contribution") if "late_of" in one]
     assert (late["round"], late["client"], late["late_of"], late["bytes_up"] > 0) == (2, "site-2", 1, True)
     assert [one["contributions"] for one in records(result.directory, "round_committed")] == [2, 3]
