@@ -265,10 +265,11 @@ def test_clients_borrow_from_their_nearest_neighbours_alone(make_loop):
         assert cosine(start.rest, own[nearest].trainable) > 2 * abs(cosine(start.rest, own[farthest].trainable))
 
 
-def test_what_a_lost_server_knows_nothing_of_is_set_aside_and_not_lost(make_loop, tmp_path):
-    first = make_loop(experiment_of(), name="first")
+@pytest.mark.parametrize("method", ["fedalt", "fedsa"])
+def test_what_a_lost_server_knows_nothing_of_is_set_aside_and_not_lost(method, make_loop):
+    first = make_loop(pretend_experiment(method), name="first")
     drive(first)
-    anew = make_loop(experiment_of(), name="anew")
+    anew = make_loop(pretend_experiment(method), name="anew")
     shutil.copytree(first.directory.clients, anew.directory.clients, dirs_exist_ok=True)
     drive(anew)
     for client in NAMES:

@@ -44,7 +44,8 @@ def store_of(root: Path | None, assignment: Assignment) -> ClientStore | None:
 
 def begun(assignment: Assignment, store: ClientStore | None, run: str | None = None) -> Assignment:
     """The assignment with what this client kept after the last round that counted. Later files are removed first; a
-    client that goes on from its own sets them aside, where they are more than the last attempt at a round.
+    client that goes on from its own, or begins anew, sets them aside, where they are more than the last attempt at a
+    round.
 
     run: its name, where one run after the other keeps its files in this place; None: the place is of one run.
     Raises: RunError, CheckpointDamagedError where that is lost: to begin anew in silence would be another run.
@@ -79,7 +80,7 @@ def _of_this_run(assignment: Assignment, store: ClientStore, run: str) -> None:
 def _forget_after(assignment: Assignment, store: ClientStore) -> None:
     """The server may have been lost, and know nothing of rounds that the client alone still has."""
     later = [round for round in store.rounds() if round > assignment.kept_round]
-    if assignment.resumes and len(later) > 1:
+    if len(later) > 1 and (assignment.resumes or not assignment.kept_round):
         store.set_aside_after(assignment.kept_round)
     store.forget_after(assignment.kept_round)
 
