@@ -115,6 +115,14 @@ def test_kits_read_back_as_they_were_asked_for(made):
         assert client.expires == registered.expires == server.expires
 
 
+def test_ranks_may_be_left_to_the_planner(pilot, tmp_path, experiment_of):
+    text = pilot.replace("rank = 4", 'rank = "auto"\nmemory = "3 GB"')
+    made = provision(experiment_of(text), tmp_path / "kits", "fedloom.example.org:8443")
+    server = read_server_kit(tmp_path / "kits" / "server")
+    assert {name: client.rank for name, client in server.clients.items()} == RANKS | {"lab_9": "auto"}
+    assert "Factors of the ranks that are planned for" in (made.client_kit("lab_9") / "README.md").read_text()
+
+
 def test_the_experiment_of_the_server_is_the_pilot_without_data(made, experiment_of):
     pilot, kept = experiment_of(), read_server_kit(made / "server").experiment
     assert [client.data for client in kept.clients] == [None] * 3

@@ -98,6 +98,6 @@ def _adopted(kit: ServerKit, out: Path, terms: Terms, name: str) -> RegisteredCl
         public_key=public_pem(key),
         fingerprint=made.fingerprint,
         expires=made.expires,
-        rank=terms.experiment.client(name).known_rank,
+        rank=terms.experiment.client(name).rank,
         kit=made.id,
     )

@@ -22,7 +22,7 @@ Your rows stay here. This machine trains factors for the base model `{model}` an
 
 1. `pip install 'fedloom[train,flower]'`, the version that the operator has.
 2. Open `site.toml`: the path of your rows, the memory that training may take, and what you allow. Only you read
-   this file; the server can neither see nor override it.
+   this file; the server cannot override it, and is told of it only `memory_limit`, to plan within it.
 3. `ssh-keygen -l -f client.pub` must print `{fingerprint}`, and the operator must have the same line: compare
    by telephone.
 4. `fedloom join . --dry-run` shows what would be sent and to whom, and sends nothing.
@@ -32,7 +32,7 @@ Only outgoing connections to {server} are needed. The kit is valid until {expire
 
 ## What is sent
 
-- Factors of rank {rank}{head} ({traffic}).
+- Factors of {rank}{head} ({traffic}).
 - The number of your rows, losses and scores on rows held out, seconds, and amounts of memory and work.
 - The name `{client}`, your public key, versions of the software, and a digest of the base model's weights.{classes}
 
@@ -44,7 +44,7 @@ run must keep to a budget: one that adds no noise is then refused.
 - The rows, their texts, and the path where they are.
 - `client.key`, by which the server knows you: mode 600, on this machine only. If somebody else may have read it, tell
   the operator, who must take you off the list and make you another kit.
-- `site.toml`.
+- `site.toml`, but for its `memory_limit`.
 """
 _CLASS_NAMES = "\n- The names of the classes in your rows, as the run does not name them itself."
 
@@ -90,8 +90,14 @@ def _readme(table: ClientKitTable, experiment: Experiment, client: ClientTable, 
         fingerprint=key,
         unit=unit,
         expires=f"{table.expires:%Y-%m-%d}",
-        rank=max(client.known_rank, *client.rank_pattern.values(), 0),
+        rank=_rank(client),
         head=", and the head that tells classes," if model.classifies else "",
         traffic=METHODS[experiment.method.name].traffic,
         classes=_CLASS_NAMES if model.classifies and model.labels is None else "",
     )
+
+
+def _rank(client: ClientTable) -> str:
+    if client.rank == "auto":
+        return "the ranks that are planned for this machine"
+    return f"rank {max(client.rank, *client.rank_pattern.values(), 0)}"

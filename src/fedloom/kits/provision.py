@@ -113,7 +113,7 @@ def new_client(terms: Terms, name: str) -> tuple[RegisteredClient, dict[str, Kit
         public_key=public_pem(key.public_key()),
         fingerprint=fingerprint(key.public_key()),
         expires=terms.expires,
-        rank=terms.experiment.client(name).known_rank,
+        rank=terms.experiment.client(name).rank,
         kit=table.id,
     )
     files = client_files(table, terms.experiment, terms.authority, key, terms.named_data.get(name))

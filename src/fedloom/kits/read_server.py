@@ -19,6 +19,7 @@ from fedloom.kits.experiment import read_pilot
 from fedloom.kits.keys import fingerprint, load_public_key
 from fedloom.kits.server_kit import RegisteredClient
 from fedloom.kits.tables import KitTable, current_time, read_kit_table
+from fedloom.spec.client_table import Auto
 from fedloom.spec.experiment import Experiment, Name
 
 # ca.key may be kept elsewhere.
@@ -126,7 +127,7 @@ def _read_clients(path: Path) -> dict[str, RegisteredClient]:
 
 def _check_everyone(kit: ServerKit) -> None:
     """pilot.toml and clients.json tell the same clients and ranks."""
-    wanted = {client.name: client.known_rank for client in kit.experiment.clients}
+    wanted = {client.name: client.rank for client in kit.experiment.clients}
     known = {name: client.rank for name, client in kit.clients.items()}
     if wanted != known:
         raise KitError(
@@ -138,5 +139,5 @@ def _check_everyone(kit: ServerKit) -> None:
         )
 
 
-def _listed(ranks: Mapping[str, int]) -> str:
+def _listed(ranks: Mapping[str, int | Auto]) -> str:
     return ", ".join(f"{name} (rank {rank})" for name, rank in ranks.items()) or "none"

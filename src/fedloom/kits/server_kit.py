@@ -15,6 +15,7 @@ from fedloom.kits.keys import new_key, private_pem
 from fedloom.kits.layout import KitFile, text_file
 from fedloom.kits.programs import start_script, systemd_unit
 from fedloom.kits.tables import KitTable, dumped
+from fedloom.spec.client_table import Auto
 from fedloom.spec.dump import dump
 from fedloom.spec.experiment import Experiment, Table
 
@@ -28,7 +29,7 @@ class RegisteredClient(Table):
     public_key: str
     fingerprint: str
     expires: AwareDatetime
-    rank: int
+    rank: int | Auto
     kit: str
 
     def expired(self, now: datetime) -> bool:
