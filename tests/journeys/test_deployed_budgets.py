@@ -69,6 +69,7 @@ def test_a_site_that_joins_again_with_less_memory_trains_less_and_the_run_ends(d
     assert [one["sites"] for one in made.records(REPLANNED) if one.fields.get("sites")] == [{"site-0": limit}]
     sent = {(one["round"], one["client"]): one["bytes_up"] for one in made.records("contribution")}
     assert {sent[round, "site-0"] < sent[1, "site-0"] for round in range(told["round"] + 1, ROUNDS + 1)} == {True}
-    assert {sent[round, "site-1"] == sent[1, "site-1"] for round in range(1, ROUNDS + 1)} == {True}
+    others = [sent[round, "site-1"] for round in range(1, ROUNDS + 1)]
+    assert max(others) - min(others) < 1000, "but for what a client says of what it holds, as before"
     assert not made.records("dropout") + made.records("refused")
     assert made.fedloom("audit", run)
