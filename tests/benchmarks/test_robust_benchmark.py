@@ -5,6 +5,7 @@ import json
 
 import pytest
 import robust
+import robust_federation
 
 from fedloom.spec.rules import problems_of
 
@@ -14,7 +15,7 @@ OPTIONS = argparse.Namespace(method="loom", rounds=2, steps=3)
 @pytest.mark.parametrize("defence", robust.DEFENCES)
 def test_every_defence_can_be_run(defence):
     data = {name: f"{name}.jsonl" for name in robust.CLIENTS}
-    experiment = robust.experiment_of(OPTIONS, 1, ("x", "y"), data)
+    experiment = robust_federation.experiment_of(OPTIONS, 1, ("x", "y"), data)
     assert len({client.rank for client in experiment.clients}) == 3
     assert not problems_of(experiment.model_copy(update=robust.DEFENCES[defence]))
 
