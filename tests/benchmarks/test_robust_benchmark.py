@@ -45,6 +45,6 @@ def test_runs_with_the_same_options_are_not_done_again(tmp_path):
 def test_rows_are_those_of_the_classes(tmp_path):
     path = tmp_path / "train.csv"
     path.write_text("text,category\na,x\nb,y\nc,x\nd,z\n", encoding="utf-8")
-    rows = robust.rows_of(path, ["x", "z"], seed=1)
+    rows = robust_federation.rows_of(path, ["x", "z"], seed=1)
     assert sorted(row["text"] for row in rows) == ["a", "c", "d"]
-    assert rows == robust.rows_of(path, ["x", "z"], seed=1)
+    assert rows == robust_federation.rows_of(path, ["x", "z"], seed=1)
