@@ -25,6 +25,7 @@ test: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 test-slow: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[slow-test]"
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
 
 check: setup

@@ -29,11 +29,12 @@ class Embedded:
 
 def embedded_directory(identity: str) -> Path:
     """The directory of an embedded model, converted on first use. Raises: ModelError if its package is missing."""
+    return EMBEDDED[identity].prepare(packaged_file(identity))
+
+
+def packaged_file(identity: str) -> Path:
+    """The file with the weights, as the package has it. Raises: ModelError if the package is missing."""
     model = EMBEDDED[identity]
-    return model.prepare(_file_of(model, identity))
-
-
-def _file_of(model: Embedded, identity: str) -> Path:
     try:
         files = importlib.metadata.files(model.distribution) or []
     except importlib.metadata.PackageNotFoundError:
