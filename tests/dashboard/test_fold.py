@@ -80,11 +80,11 @@ def test_who_is_late_is_said_to_be_until_its_answer_counts(make_loop):
 
 
 def test_who_was_late_to_measure_and_to_train_is_late_in_the_round_it_was_to_train_in():
-    late = {"kind": "late", "client": "a", "reason": "evaluation: enough others had answered"}
-    view = view_of([{**late, "round": 1}, {**late, "round": 2, "reason": "enough others had answered"}])
+    late = {"kind": "late", "client": "a", "stage": "round", "reason": "enough others had answered"}
+    view = view_of([{**late, "round": 1}, {**late, "round": 2, "stage": ""}])
     assert {number: each.answered for number, each in view.rounds.items()} == {2: {"a": "late"}}
     assert (view.clients["a"].dropouts, view.alert_counts["late"]) == (0, 2)
-    gone = {"kind": "dropout", "client": "a", "round": 1, "reason": "evaluation of the old hold-out: it broke"}
+    gone = {"kind": "dropout", "client": "a", "round": 1, "stage": "old-holdout", "reason": "it broke"}
     contribution = {"kind": "contribution", "client": "a", "round": 1}
     assert view_of([contribution, gone]).rounds[1].answered == {"a": "contributed"}
 

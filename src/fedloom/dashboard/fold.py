@@ -12,7 +12,7 @@ from fedloom.report.happened import EVENTS, GATE, ROBUST, ROUTINE, events_of
 from fedloom.report.similarity import unusable
 from fedloom.report.values import Similarity, SumRelease
 from fedloom.rounds.budgets import BUDGET, SITE, UNITS
-from fedloom.rounds.standing import EXCLUDED, LATE, MEASURING, READMITTED
+from fedloom.rounds.standing import EXCLUDED, LATE, READMITTED
 from fedloom.store.in_force import COMMITTED, CONTINUED, CONTROL, OF_THE_END, ROLLED_BACK
 from fedloom.store.requests import CONTINUE, PAUSE, ROLLBACK, STOP
 
@@ -107,17 +107,13 @@ def _refused(view: View, record: Record) -> None:
 
 def _dropout(view: View, record: Record) -> None:
     """Who only did not measure may still train in this round, or has."""
-    client = view.client(str(record["client"])) if _of_measuring(record) else _answer(view, record, "gone")
+    client = view.client(str(record["client"])) if record.get("stage") else _answer(view, record, "gone")
     client.dropouts += 1
-
-
-def _of_measuring(record: Record) -> bool:
-    return str(record.get("reason") or "").startswith(MEASURING)
 
 
 def _late(view: View, record: Record) -> None:
     """Not an answer: how long those took says when others are overdue."""
-    if _of_measuring(record):
+    if record.get("stage"):
         return  # what it was to train in the same message is late, too
     client, number = view.client(str(record["client"])), int(record.get("round") or 0)
     client.last, client.last_round = "late", number

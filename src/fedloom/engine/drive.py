@@ -29,7 +29,7 @@ from fedloom.rounds.assign import masking_of
 from fedloom.rounds.client_noise import ClientNoise, clipped
 from fedloom.rounds.messages import Assignment, Contribution, Dropout, Late, Masking
 from fedloom.rounds.roster import drawn, wanted
-from fedloom.rounds.standing import MEASURING, comings, excluded_clients
+from fedloom.rounds.standing import comings, excluded_clients
 from fedloom.rounds.state import RunState
 from fedloom.rounds.step import Tally, fold, require_enough, step
 
@@ -177,11 +177,12 @@ def _taken(
     """The tally after one answer, which is journaled."""
     journal_asking(loop, answer)
     if isinstance(answer, Dropout):
-        missed = answer if purpose == TRAIN else replace(answer, reason=f"{MEASURING}: {answer.reason}")
+        missed = answer if purpose == TRAIN else replace(answer, stage=purpose, reason=f"evaluation: {answer.reason}")
         if isinstance(missed, Late):  # what was to be measured in a message that nobody waits for is not lost either
             journal_late(loop, missed)
         else:
-            loop.journal("dropout", round=missed.round, client=missed.client, reason=missed.reason)
+            facts = {"client": missed.client, "reason": missed.reason, **missed.of_measuring}
+            loop.journal("dropout", round=missed.round, **facts)
         return tally
     try:
         validate_answer(loop, answer)

@@ -36,7 +36,7 @@ def counted_late(loop: Loop) -> bool:
 def journal_late(loop: Loop, answer: Late) -> None:
     """That nobody waits for a client any more, and whether its answer may still count."""
     taken = answer.underway and counted_late(loop)
-    more = {"underway": True} if taken else {}
+    more = answer.of_measuring | ({"underway": True} if taken else {})
     loop.journal(LATE, round=answer.round, client=answer.client, reason=answer.reason, **more)
     if taken:
         loop.underway[answer.client] = answer.round

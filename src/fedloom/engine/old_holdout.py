@@ -16,7 +16,6 @@ from fedloom.engine.sites import Site, Sites, site_of_run
 from fedloom.errors import FedLoomError
 from fedloom.report.forgetting import OLD_HOLDOUT
 from fedloom.rounds.assign import evaluation_assignments
-from fedloom.rounds.standing import MEASURING
 from fedloom.rounds.world import world_of
 from fedloom.spec.experiment import Experiment
 from fedloom.store.in_force import in_force
@@ -86,5 +85,6 @@ def _measure(directory: RunDirectory, experiment: Experiment, sites: Sites, roun
             facts = {"stage": OLD_HOLDOUT, "round": round, "client": measured.client}
             directory.journal.append("evaluation", **facts, **measured.metrics)
         else:
-            reason = f"{MEASURING} of the old hold-out: {answer.reason}"
-            directory.journal.append("dropout", round=round, client=answer.client, reason=reason)
+            reason = f"evaluation of the old hold-out: {answer.reason}"
+            facts = {"stage": OLD_HOLDOUT, "round": round, "client": answer.client, "reason": reason}
+            directory.journal.append("dropout", **facts)

@@ -272,12 +272,21 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Dropout:
-    """A client that did not answer in this round, and why. asked_again: why it was asked twice, if it was."""
+    """A client that did not answer in this round, and why.
+
+    asked_again: why it was asked twice, if it was.  stage: of the evaluation that it was asked for; empty: to train.
+    """
 
     round: int
     client: str
     reason: str
     asked_again: str = ""
+    stage: str = ""
+
+    @property
+    def of_measuring(self) -> dict[str, str]:
+        """For the journal: the stage of an evaluation that was missed. Who missed one may still train, or has."""
+        return {"stage": self.stage} if self.stage else {}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import Any
 
 from fedloom.spec.experiment import Experiment
 
-MEASURING = "evaluation"  # begins the reason why a client that was to measure did not: it may still train, or has
 LATE = "late"  # a client that nobody waited for any longer
 LATE_DROPPED = "late_dropped"  # its answer, which was to be taken when it came, and does not count
 EXCLUDED, READMITTED = "excluded", "readmitted"
