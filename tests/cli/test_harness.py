@@ -8,8 +8,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from fedloom import load_personal
 from fedloom.engine.run import run
 from fedloom.spec.load import load
+from fedloom.testing.federation import tiny_federation
 
 TASK = """task: capitals
 dataset_path: json
@@ -61,6 +63,26 @@ def test_base_and_tuned_stand_side_by_side(fedloom, finished, federation, fake):
     assert all(torch.equal(base[name], plain[name]) for name in plain)
     assert changed
     assert all("proj" in name for name in changed)
+
+
+def test_a_clients_own_model_is_measured_with_its_mixer(fedloom, fake, monkeypatch, tmp_path):
+    text, answers = torch.tensor([[5, 6, 7, 8]]), []
+
+    def answered(model, tasks, **_):
+        answers.append(model(input_ids=text).logits.detach())
+        return {"results": {tasks[0]: {"acc,none": 0.5}}}
+
+    monkeypatch.setattr(sys.modules["lm_eval"], "simple_evaluate", answered)
+    pilot = tiny_federation(tmp_path, rounds=2, ranks=(2, 1), method="fedalt")
+    pilot.write_text(pilot.read_text().replace('name = "fedalt"', 'name = "fedalt"\nmixer_rate = 20.0'))
+    mixed = run(load(pilot), root=tmp_path / "runs").directory
+    assert fedloom("evaluate", mixed, "--harness", "capitals", "--client", "site-1").code == 0
+    assert fedloom("export", mixed, "--client", "site-1", "--to", tmp_path / "home").code == 0
+    plain = AutoModelForCausalLM.from_pretrained(load(pilot).model.id)
+    torch.testing.assert_close(answers[0], plain(input_ids=text).logits)
+    torch.testing.assert_close(answers[1], load_personal(plain, tmp_path / "home")(input_ids=text).logits)
+    static = AutoModelForCausalLM.from_pretrained(tmp_path / "home" / "merged")(input_ids=text).logits
+    assert (answers[1] - static).abs().max() > 1e-4, "the closest static mixture answers otherwise"
 
 
 def test_a_task_that_nobody_knows_is_named(fedloom, finished, fake):

@@ -1,4 +1,8 @@
-"""The model of a run in EleutherAI's lm-eval: the same tasks before and after, on plain transformers models."""
+"""The model of a run in EleutherAI's lm-eval: the same tasks before and after.
+
+One delta for all is merged into a plain transformers model. A client's own model is measured as it answers, its mixer
+included, which no merged weights could do.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.adapters.adapter import Adapter
+from fedloom.aggregation.world import Start
 from fedloom.engine.finished import Finished, load_finished
 from fedloom.errors import RunError
 from fedloom.training.base_model import BaseModel
+from fedloom.training.lora_layer import clear, load_start
 from fedloom.training.peft_bridge import merge
 
 
@@ -35,7 +41,7 @@ def harness(
     round: int | None = None,
     client: str | None = None,
 ) -> list[HarnessScore]:
-    """What lm-eval measures on the base and on the base with a run's delta merged in; nothing of the run is written.
+    """What lm-eval measures on the base and on the model of a run; nothing of the run is written.
 
     tasks: names of lm-eval's own tasks, or of YAML files in tasks_dir.  limit: rows of each task; None: all.
     client: whose model, of a method that gives each client its own.
@@ -46,11 +52,10 @@ def harness(
     finished = load_finished(path, round=round)
     _require_generation(finished, path)
     manager = _manager(lm_eval, tasks, tasks_dir)
-    adapters = {"base": Adapter(), "tuned": finished.adapter(client)}
-    found = {
-        name: _measured(lm_eval, finished.base, adapter, tasks, manager, limit) for name, adapter in adapters.items()
-    }
-    return _beside(found["base"], found["tuned"])
+    tuned = finished.own(client) if finished.method.personal else finished.adapter(client)
+    plain = Start(Adapter()) if isinstance(tuned, Start) else Adapter()
+    before, after = (_measured(lm_eval, finished.base, model, tasks, manager, limit) for model in (plain, tuned))
+    return _beside(before, after)
 
 
 def _library() -> Any:
@@ -96,10 +101,12 @@ def _manager(lm_eval: Any, tasks: Sequence[str], tasks_dir: Path | None) -> Any:
 
 
 def _measured(
-    lm_eval: Any, base: BaseModel, adapter: Adapter, tasks: Sequence[str], manager: Any, limit: int | None
+    lm_eval: Any, base: BaseModel, wanted: Adapter | Start, tasks: Sequence[str], manager: Any, limit: int | None
 ) -> Mapping[str, Mapping[str, Any]]:
-    """task -> "metric,filter" -> value."""
-    model = merge(base, adapter).to(base.device)
+    """task -> "metric,filter" -> value.  wanted: what is merged into a copy of the base, or loaded into its layers."""
+    if isinstance(wanted, Start):
+        load_start(base, wanted, {})
+    model = base.model if isinstance(wanted, Start) else merge(base, wanted).to(base.device)
     try:
         wrapped = lm_eval.models.huggingface.HFLM(pretrained=model, tokenizer=base.tokenizer, batch_size=4)
         found = lm_eval.simple_evaluate(
@@ -113,6 +120,7 @@ def _measured(
             do="Task data is read from the Hub unless the task names files: dataset_path: json, and data_files",
         ) from error
     finally:
+        clear(base)
         del model
         gc.collect()
     return found["results"]
