@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -149,12 +150,28 @@ def test_a_damaged_memory_of_what_left_stops_the_client(make_loop):
     assert "nobody knows which masked numbers left" in kinds(again, "dropout")[0]["reason"]
 
 
+def test_a_bound_that_adapts_follows_the_count_of_the_sum_also_after_a_resume(make_loop):
+    """Nobody reaches a bound of 20, and noise of a hundredth of a client counts them."""
+    experiment = experiment_of(epsilon=None, noise_multiplier=0.01, max_change_norm=20.0, clip_quantile=0.5)
+    loop = make_loop(experiment, last_round=2)
+    drive(loop)
+    loop.directory.close()
+    again = make_loop(experiment, last_round=4)
+    drive(again)
+    released = [record["max_change_norm"] for record in kinds(again, SumRelease.KIND)]
+    assert released[0] == 20.0
+    assert len(released) == 4
+    assert all(later / earlier == pytest.approx(math.exp(-0.1), rel=0.05) for earlier, later in pairwise(released))
+    told = [line["max_change_norm"] for line in ledger(again, "a")]
+    assert told == pytest.approx(released)
+
+
 def masking_of(noise):
     return Masking("00", NAMES, 2, "ffa", {}, 0, {}, {}, "uniform", 1.0, 1.0, noise=noise)
 
 
 def test_a_site_with_a_budget_of_its_own_asks_for_noise_of_its_own():
-    masking = masking_of(noise_share(experiment_of()))
+    masking = masking_of(noise_share(experiment_of(), 3))
     assignment = Assignment("train", 1, "a", start=None, trains={}, head={}, seed=1, masking=masking)
     with pytest.raises(RunError, match=r"noise of this client's own.*little without its peers"):
         refuse_without_noise(assignment, 3.0)
@@ -174,7 +191,7 @@ def test_numbers_do_not_leave_before_it_is_written_that_they_do(make_loop, monke
 
 @pytest.mark.parametrize("private", [True, False])
 def test_a_training_that_diverged_tells_no_loss_where_noise_is_to_cover_it(private):
-    masking = masking_of(noise_share(experiment_of())) if private else None
+    masking = masking_of(noise_share(experiment_of(), 3)) if private else None
     assignment = Assignment("train", 1, "a", start=None, trains={}, head={}, seed=1, masking=masking)
     tally = Tally()
     tally.last_loss, tally.last_grad_norm = 12.5, math.inf

@@ -9,8 +9,8 @@ from fedloom.errors import RunError
 from fedloom.privacy.noise_share import FINENESS, ROUNDED, NoiseShare, clipped_steps
 
 
-def share(bound=0.7, multiplier=1.3, colluding=0):
-    return NoiseShare(bound, multiplier, colluding, None, 1e-5, "rdp")
+def share(bound=0.7, multiplier=1.3, colluding=0, counting=0.0):
+    return NoiseShare(bound, multiplier, colluding, None, 1e-5, "rdp", counting)
 
 
 @pytest.mark.parametrize(("colluding", "threshold"), [(0, 4), (1, 4), (2, 5)])
@@ -26,7 +26,7 @@ def test_a_threshold_that_two_sums_could_reach_promises_nothing(colluding, thres
         share(colluding=colluding).deviation(threshold, clients)
 
 
-@pytest.mark.parametrize("wrong", [{"bound": 0.0}, {"multiplier": math.inf}, {"colluding": -1}])
+@pytest.mark.parametrize("wrong", [{"bound": 0.0}, {"multiplier": math.inf}, {"colluding": -1}, {"counting": 1.2}])
 def test_a_share_of_nothing_is_refused(wrong):
     with pytest.raises(RunError, match="no share of a noise"):
         share(**wrong)

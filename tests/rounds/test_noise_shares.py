@@ -31,7 +31,7 @@ MODULES, NAMES = {"q": (60, 50), "v": (8, 10)}, ("a", "b", "c", "d", "e")
 BOUND, MULTIPLIER = 0.5, 1.5
 
 
-def asked(name="fedit", colluding=0, multiplier=MULTIPLIER):
+def asked(name="fedit", colluding=0, multiplier=MULTIPLIER, bound=BOUND, counting=0.0):
     """What five clients are asked, of whom four must stay, and what they answer: changes of norm above 0.5."""
     rounds = {"max_update_norm": 100.0, "weighting": "uniform"}
     clients = tuple(ClientTable(name=client, rank=2, data="none.jsonl") for client in NAMES)
@@ -40,7 +40,7 @@ def asked(name="fedit", colluding=0, multiplier=MULTIPLIER):
     experiment = experiment.model_copy(update={"clients": clients, "secure_aggregation": table})
     method, world = METHODS[name], world_of(experiment, MODULES)
     state = RunState(method.init(world), {"score.weight": torch.zeros(2, 3)})
-    noise = NoiseShare(BOUND, multiplier, colluding, None, 1e-5, "rdp")
+    noise = NoiseShare(bound, multiplier, colluding, None, 1e-5, "rdp", counting)
     masking = masking_of(experiment, world, NAMES, dict.fromkeys(NAMES, 9), bytes(32), noise)
     sent = [training_assignment(experiment, method, world, state, client, masking) for client in NAMES]
     arrived = [assignment_from_bytes(assignment_to_bytes(one)) for one in sent]
@@ -83,6 +83,29 @@ def test_whoever_drops_out_the_honest_part_of_the_noise_is_what_is_promised(coll
             expected = promised * ((size - colluding) / (4 - colluding)) ** 0.5
             assert deviation == pytest.approx(expected, rel=0.05)
             assert deviation > 0.95 * promised
+
+
+def test_those_who_keep_the_bound_are_counted_and_all_else_is_as_without_a_count():
+    method, world, answers = asked()
+    norms = sorted(clipped(made, one, method, world, BOUND)[1] for one, made in answers)
+    for within, bound in enumerate([norms[0] / 2, *norms]):
+        counted = asked(bound=bound * (1 + 1e-9), counting=3.0)[2]
+        words = sum((clipped_words(made, one) for one, made in counted), np.uint64(0))
+        assert decoded(counted[0][0], words)[0][-1] == within
+        plain = asked(bound=bound * (1 + 1e-9))[2][0]
+        found, wanted = (decoded(one, clipped_words(made, one))[0] for one, made in (counted[0], plain))
+        np.testing.assert_allclose(found[:-1], wanted, atol=2e-3 * bound)
+
+
+def test_sum_and_count_have_the_noise_that_is_worth_the_promise_together():
+    """1.5 of the sum alone is as much as 3 of the count, whose one client counts a half, beside 1.732 of the sum."""
+    one, made = asked(counting=1.5)[2][0]
+    still, source = clipped_words(made, one), np.random.default_rng(5)
+    draws = np.stack([decoded(one, noisy_words(made, one, Entropy(source.bytes)) - still)[0] for _ in range(400)])
+    noisy = covered(layout_of(one.masking, one))
+    assert draws[:, noisy].std() * 4**0.5 == pytest.approx(BOUND * (1.5**-2 - 3.0**-2) ** -0.5, rel=0.02)
+    assert draws[:, -1].std() * 4**0.5 == pytest.approx(1.5, rel=0.15)
+    assert not draws[:, ~noisy][:, :-1].any()
 
 
 @pytest.mark.parametrize("name", FITTING)

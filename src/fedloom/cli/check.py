@@ -70,7 +70,8 @@ def _by_whom(experiment: Experiment) -> str:
     from fedloom.engine.client_privacy import noise_share
     from fedloom.spec.secure_rules import drawn
 
-    share, clients = noise_share(experiment), drawn(experiment)
+    clients = drawn(experiment)
+    share = noise_share(experiment, clients)
     if share is None:
         return "the server"
     threshold = max(experiment.secure_aggregation.threshold_of(clients), experiment.rounds.min_clients)

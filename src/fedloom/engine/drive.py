@@ -13,7 +13,7 @@ from fedloom.engine.answers import held, journal_asking, journal_contribution, v
 from fedloom.engine.asking import TRAIN, Asked, asked_of, with_chain
 from fedloom.engine.base import Reply
 from fedloom.engine.checkpoints import load_state, save_state
-from fedloom.engine.client_privacy import client_noise, noise_share, spend, spend_opened
+from fedloom.engine.client_privacy import bound_after, client_noise, noise_share, spend, spend_opened
 from fedloom.engine.control import Word, going_on, taken
 from fedloom.engine.gate import gated, settle, stopped_by_gate
 from fedloom.engine.importance import journal_importance
@@ -88,7 +88,7 @@ def _one_round(loop: Loop, state: RunState, due: str) -> RunState:
     more = {**({"at_work": working} if working else {}), **({} if enough is None else {"wanted": enough})}
     loop.journal("round_started", round=round, participants=sorted(participants), **absent, **more)
     rows = {client: known.train for client, known in loop.federation.rows.items()}
-    sum_id, share = secrets.token_bytes(32), noise_share(loop.experiment)
+    sum_id, share = secrets.token_bytes(32), noise_share(loop.experiment, len(participants), state)
     masking = masking_of(loop.experiment, loop.world, participants, rows, sum_id, share)
     asked = asked_of(loop, state, (due,), participants, masking)
     after, clients = _stepped(loop, state, asked, masking, enough, shut_out)
@@ -134,7 +134,10 @@ def _stepped(
     if noise is not None:
         require_enough(tally, state.round + 1, minimum)
         spend(loop, state.round + 1, noise.bound)
-    after = step(tally, loop.method, loop.world, state, min_clients=minimum, optimizer=optimizer, noise=noise)
+    bound = bound_after(loop.experiment, masking, tally)
+    after = step(
+        tally, loop.method, loop.world, state, min_clients=minimum, optimizer=optimizer, noise=noise, bound=bound
+    )
     journal_importance(loop, state.round + 1, tally.importance)
     return after, [*tally.clients, *tally.late]
 

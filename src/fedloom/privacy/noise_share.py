@@ -13,6 +13,9 @@ rint(normal number of variance h s^2 + h - 1 uniform ones), up to aliasing of si
 below any number there is: what is done to the sum of the noise after it was added spends nothing. The grid is far
 coarser than the draws, so that no low digits of a change are left without noise.
 
+Where the bound follows what clients send (`adaptive_bound`), each client adds 1 to a count if its change kept C, and
+noise of deviation sigma_b / sqrt(h); z above is then sigma_s, a little more than what both together are worth.
+
 A number of the noise is beyond TAILS s with a chance of 2e-23; a client that draws one refuses to send it.
 """
 
@@ -26,6 +29,7 @@ from numpy.typing import NDArray
 
 from fedloom.errors import RunError
 from fedloom.privacy.accounting import Accountant, Spending
+from fedloom.privacy.adaptive_bound import beside_a_count
 
 TAILS = 10.0
 FINENESS = 2.0**16  # steps of the grid in one deviation, at least
@@ -40,8 +44,9 @@ Steps = NDArray[np.int64]
 class NoiseShare:
     """What every client of a secure sum is to hold.
 
-    bound: C.  noise_multiplier: z.  colluding: clients whose noise the server may know.
+    bound: C.  noise_multiplier: what the promise counts with.  colluding: clients whose noise the server may know.
     epsilon: of the whole run; None: noise_multiplier was given.  delta, accountant: how it is counted.
+    counting: sigma_b, of the count of those who keep the bound; 0: nobody counts them.
     Raises: RunError for numbers that promise nothing.
     """
 
@@ -51,13 +56,16 @@ class NoiseShare:
     epsilon: float | None
     delta: float
     accountant: Accountant
+    counting: float = 0.0
 
     def __post_init__(self) -> None:
         sizes = self.bound, self.noise_multiplier
-        if not all(math.isfinite(size) and size > 0 for size in sizes) or self.colluding < 0 or not 0 < self.delta < 1:
+        sound = all(math.isfinite(size) and size > 0 for size in sizes) and self.colluding >= 0 and 0 < self.delta < 1
+        if not sound or not (self.counting == 0 or self.noise_multiplier <= self.counting < math.inf):
             raise RunError(
                 "this is no share of a noise",
-                expected="a bound and a noise multiplier above 0, colluding clients from 0, and a delta within 0 and 1",
+                expected="a bound and a noise multiplier above 0, colluding clients from 0, a delta within 0 and 1, "
+                "and for a count no less noise than for the sum",
                 found=self,
             )
 
@@ -80,10 +88,18 @@ class NoiseShare:
 
     def deviation(self, threshold: int, clients: int) -> float:
         """s = z C / sqrt(h). Raises: RunError, as `honest`."""
-        return self.noise_multiplier * self.bound / math.sqrt(self.honest(threshold, clients))
+        multiplier = beside_a_count(self.noise_multiplier, self.counting)
+        return multiplier * self.bound / math.sqrt(self.honest(threshold, clients))
+
+    def count_deviation(self, threshold: int, clients: int) -> float:
+        """sigma_b / sqrt(h). Raises: RunError, as `honest`."""
+        return self.counting / math.sqrt(self.honest(threshold, clients))
 
     def digits(self, deviation: float, numbers: int) -> int:
-        """Binary digits of the grid for so many noisy numbers. Never negative, so that counts stay whole."""
+        """Binary digits of the grid for so many noisy numbers. Never negative, so that counts stay whole.
+
+        deviation: the least of any noise on it.
+        """
         step = min(deviation / FINENESS, 2 * ROUNDED * self.bound / math.sqrt(max(1, numbers)))
         return max(0, math.ceil(-math.log2(step)))
 
@@ -104,3 +120,8 @@ def clipped_steps(change: Reals, bound: float, digits: int) -> Steps:
     within, norm = (bound - lost) * (1 - _SLACK), float(np.linalg.norm(change))
     scaled = change if norm <= within else change * (within / norm)
     return np.rint(np.ldexp(scaled, digits)).astype(np.int64)
+
+
+def keeps(change: Reals, bound: float) -> bool:
+    """Whether the change counts as one of those that did not need to be clipped."""
+    return float(np.linalg.norm(change)) <= bound

@@ -4,14 +4,7 @@ S = sum_k (start_k + clip_C(new_k - start_k)) + sigma C N(0, I), in the numbers 
 the head), every client of weight 1: adding or leaving out one client moves S by at most C (McMahan et al., 2018,
 arXiv 1710.06963, with the number of participants known). For methods whose summand is linear in what was trained.
 
-With `quantile` the bound follows what clients send (Andrew et al., 2021, arXiv 1905.03871, algorithm 1). Of m clients,
-
-    share = 1/2 + (sum_k ([norm_k <= C] - 1/2) + sigma_b N(0, 1)) / m        C' = C exp(-rate (share - quantile))
-
-share is held within 0 and 1, which costs no privacy, as it looks at nothing else.
-
-The count has sensitivity 1/2. With sigma_b = max(m / 20, sigma) for it and sigma_s = (sigma^-2 - (2 sigma_b)^-2)^-1/2
-for the sum, both together spend what the sum alone spends with sigma; sigma_s is at most 1.155 sigma.
+With `quantile` the bound follows what clients send: `privacy.adaptive_bound`.
 """
 
 from __future__ import annotations
@@ -28,12 +21,11 @@ from fedloom.aggregation.bank import sum_name
 from fedloom.aggregation.method import Method
 from fedloom.aggregation.summand import Summand
 from fedloom.aggregation.world import ClientFacts, World
+from fedloom.privacy.adaptive_bound import beside_a_count, count_noise, next_bound
 from fedloom.privacy.entropy import Entropy
 from fedloom.rounds.messages import Assignment, Contribution
 
 BOUND = "privacy.max_change_norm"  # what the bound has become, in the state
-RATE = 0.2  # of the bound's steps
-COUNTED = 20  # clients for each one that the noise of their count stands for
 
 
 @dataclass(frozen=True)
@@ -50,23 +42,19 @@ class ClientNoise:
     entropy: Entropy = field(default_factory=Entropy, compare=False)
 
     def of_the_count(self, clients: int) -> float:
-        """sigma_b."""
-        return max(clients / COUNTED, self.noise_multiplier)
+        """sigma_b; 0 where nothing is counted."""
+        return 0.0 if self.quantile is None else count_noise(clients, self.noise_multiplier)
 
     def of_the_sum(self, clients: int) -> float:
-        """sigma_s; sigma where nothing is counted."""
-        if self.quantile is None:
-            return self.noise_multiplier
-        return (self.noise_multiplier**-2 - (2 * self.of_the_count(clients)) ** -2) ** -0.5
+        """sigma_s."""
+        return beside_a_count(self.noise_multiplier, self.of_the_count(clients))
 
-    def next_bound(self, within: int, clients: int) -> dict[str, Tensor]:
+    def next_bound(self, within: float, clients: int) -> dict[str, Tensor]:
         """For the state: C', of which `within` of the clients kept C; nothing where the bound stays."""
         if self.quantile is None:
             return {}
         noise = float(self.entropy.gaussian((1,), self.of_the_count(clients)))
-        # No more than a share can be: much noise on few clients would carry the bound to 0 or beyond all numbers.
-        share = min(max(0.5 + (within - clients / 2 + noise) / clients, 0.0), 1.0)
-        return {BOUND: torch.tensor(self.bound * math.exp(-RATE * (share - self.quantile)), dtype=torch.float64)}
+        return bound_of(next_bound(self.bound, self.quantile, within + noise, clients))
 
     def total(self, summed: Summand, clients: int) -> Summand:
         """The sum of a round under noise; what only counts owners and weights tells nothing that was learned."""
@@ -82,6 +70,11 @@ class ClientNoise:
             name: summed + self.entropy.gaussian(tuple(summed.shape), deviation).to(summed)
             for name, summed in sorted(sums.items())
         }
+
+
+def bound_of(bound: float) -> dict[str, Tensor]:
+    """The bound as the state has it."""
+    return {BOUND: torch.tensor(bound, dtype=torch.float64)}
 
 
 def clipped(

@@ -1,10 +1,12 @@
 """What is added over clients as one vector, so that it can be masked: the client's half, and the way back.
 
     vector = (sums of the summand | weight of each module | weight * head | weight | sketches of its deltas
-              | weight * score of each module | weight of each module that it scored)
+              | weight * score of each module | weight of each module that it scored
+              | whether its change kept the bound)
 
 A client makes of what it trained what `lift` makes of it, times its weight; the sum of the vectors is a `Tally`. The
-last two are there where importance is measured.
+scores are there where importance is measured, and the last number where clients are counted for an adaptive bound: it
+is 0 until the change is clipped (`noise_shares`).
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ class Layout:
 
     sums, head: name -> (shape, dtype), in sorted order.  modules, sketches: in sorted order of the modules.
     scored: modules that clients may score, in sorted order; empty where importance is not measured.
+    counts: numbers that count clients, 0 or 1.
     """
 
     sums: Mapping[str, tuple[tuple[int, ...], torch.dtype]]
@@ -48,12 +51,13 @@ class Layout:
     head: Mapping[str, tuple[tuple[int, ...], torch.dtype]]
     sketches: Mapping[str, Sketch]
     scored: tuple[str, ...] = ()
+    counts: int = 0
 
     @property
     def length(self) -> int:
         tensors = sum(math.prod(shape) for table in (self.sums, self.head) for shape, _ in table.values())
         parts = sum(math.prod(shape) for sketch in self.sketches.values() for shape in sketch.sizes.values())
-        return tensors + len(self.modules) + 1 + parts + 2 * len(self.scored)
+        return tensors + len(self.modules) + 1 + parts + 2 * len(self.scored) + self.counts
 
 
 def layout_of(masking: Masking, assignment: Assignment) -> Layout:
@@ -64,7 +68,8 @@ def layout_of(masking: Masking, assignment: Assignment) -> Layout:
     sketches = {module: _sketch(masking, assignment, module) for module in sorted(lifted.stack)}
     asked = assignment.work is not None and assignment.work.importance is not None
     scored = tuple(sorted(masking.modules)) if asked else ()
-    return Layout(_table(lifted.sums), tuple(sorted(lifted.weights)), _table(assignment.head), sketches, scored)
+    counts = int(masking.noise is not None and masking.noise.counting > 0)
+    return Layout(_table(lifted.sums), tuple(sorted(lifted.weights)), _table(assignment.head), sketches, scored, counts)
 
 
 def _everything(masking: Masking) -> Adapter:
@@ -107,7 +112,7 @@ def to_vector(contribution: Contribution, assignment: Assignment) -> Vector:
     sketched = [_parts(sketch, lifted.stack.get(module)) for module, sketch in layout.sketches.items()]
     parts = (part for sketch in sketched for part in sketch)
     scores = _scores(contribution.importance, weight, layout)
-    return np.concatenate([*sums, weights, *head, [weight], *parts, scores])
+    return np.concatenate([*sums, weights, *head, [weight], *parts, scores, np.zeros(layout.counts)])
 
 
 def _scores(importance: Mapping[str, float], weight: float, layout: Layout) -> Vector:
@@ -178,10 +183,11 @@ def to_tally(vector: Vector, layout: Layout, clients: tuple[str, ...]) -> tuple[
         if module in weights:
             stack[module] = Factors(found.a.float(), found.b.float())
     scores, scorers = ({module: float(reading.tensor(())) for module in layout.scored} for _ in range(2))
+    within = float(reading.tensor(())) if layout.counts else 0.0
     summed, heads = RunningSum(), RunningSum()
     summed.add_(Summand(sums, Adapter(stack), weights))
     heads.add_(Summand(sums=head))
-    return Tally(summed, heads, weight, clients, importance=ScoreSum(scores, scorers)), relative(errors)
+    return Tally(summed, heads, weight, clients, within=within, importance=ScoreSum(scores, scorers)), relative(errors)
 
 
 class _Reading:

@@ -121,6 +121,8 @@ class Masking:
         table = asdict(self)
         if self.noise is None:
             del table["noise"]
+        elif not self.noise.counting:
+            del table["noise"]["counting"]
         return table
 
 
@@ -272,10 +274,8 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Dropout:
-    """A client that did not answer in this round, and why.
-
-    asked_again: why it was asked twice, if it was.  stage: of the evaluation that it was asked for; empty: to train.
-    """
+    """A client that did not answer in this round, and why. asked_again: why it was asked twice, if it was.
+    stage: of the evaluation that it was asked for; empty: it was to train."""
 
     round: int
     client: str

@@ -1,6 +1,7 @@
 """What a client adds to a secure sum whose clients are protected as a whole: its clipped change and its noise.
 
     words = steps of the start + clipped steps of the change + whole noise        (see privacy.noise_share)
+    count = 1 if the change needed no clipping, else 0, + whole noise of its own   where the bound follows what is sent
 
 in the numbers that a method adds up: sides of the factors, and the head. All else in the vector (weights, owners of
 rank indices) only counts, is the same whatever was learned, and gets no noise. For methods without sketches, whose
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from fedloom.aggregation.bank import sum_name
 from fedloom.errors import RunError
 from fedloom.privacy.entropy import Entropy
-from fedloom.privacy.noise_share import TAILS, NoiseShare, clipped_steps
+from fedloom.privacy.noise_share import TAILS, NoiseShare, clipped_steps, keeps
 from fedloom.privacy.secagg.fixed_point import FixedPoint
 from fedloom.privacy.secagg.masks import Words
 from fedloom.rounds.masking import Layout, fixed_point_of, layout_of, to_vector
@@ -28,7 +29,7 @@ Covered = NDArray[np.bool_]
 
 
 def covered(layout: Layout) -> Covered:
-    """Which numbers of a vector get noise. Shape: (layout.length,).
+    """Which numbers of a vector get the noise of the sum. Shape: (layout.length,).
 
     Raises: RunError for a vector with sketches or scores.
     """
@@ -41,20 +42,23 @@ def covered(layout: Layout) -> Covered:
     sides = {sum_name(module, side) for module in layout.modules for side in ("a", "b")}
     sums = [np.full(math.prod(shape), name in sides) for name, (shape, _) in layout.sums.items()]
     head = [np.full(math.prod(shape), True) for shape, _ in layout.head.values()]
-    return np.concatenate([*sums, np.full(len(layout.modules), False), *head, np.full(1, False)])
+    return np.concatenate([*sums, np.full(len(layout.modules), False), *head, np.full(1 + layout.counts, False)])
 
 
 def fixed_point_for(masking: Masking, layout: Layout) -> FixedPoint:
-    """As `fixed_point_of`; under noise with room for the change and TAILS deviations of it, on the grid of the noise.
+    """As `fixed_point_of`; under noise with room for the change and TAILS deviations of it, or of the count, on the
+    grid of the noise.
 
     Raises: RunError if there is no room for that.
     """
     plain, noise = fixed_point_of(masking), masking.noise
     if noise is None:
         return plain
-    deviation = _deviation(masking, noise)
-    digits = noise.digits(deviation, int(covered(layout).sum()))
-    return FixedPoint(plain.largest + noise.bound + TAILS * deviation, plain.clients, digits)
+    deviation, counting = _deviations(masking, noise)
+    least = min(deviation, counting) if layout.counts else deviation
+    digits = noise.digits(least, int(covered(layout).sum()))
+    room = max(noise.bound + TAILS * deviation, TAILS * counting)
+    return FixedPoint(plain.largest + room, plain.clients, digits)
 
 
 def noisy_words(contribution: Contribution, assignment: Assignment, entropy: Entropy) -> Words:
@@ -68,9 +72,11 @@ def noisy_words(contribution: Contribution, assignment: Assignment, entropy: Ent
     layout = layout_of(masking, assignment)
     fixed, noisy = fixed_point_for(masking, layout), covered(layout)
     words = clipped_words(contribution, assignment)
-    deviation = math.ldexp(_deviation(masking, masking.noise), fixed.bits)
+    deviation, counting = (math.ldexp(each, fixed.bits) for each in _deviations(masking, masking.noise))
     steps = words.view(np.int64).copy()
     steps[noisy] += entropy.whole(int(noisy.sum()), deviation)
+    if layout.counts:
+        steps[-1:] += entropy.whole(1, counting)
     return fixed.words(steps, assignment.client)
 
 
@@ -88,8 +94,10 @@ def clipped_words(contribution: Contribution, assignment: Assignment) -> Words:
             where=f"client {assignment.client!r}, round {assignment.round}",
             expected="weights and ranks as they were assigned",
         )
-    steps = fixed.encode(start, assignment.client).view(np.int64).copy()
-    steps[noisy] += clipped_steps(trained[noisy] - start[noisy], masking.noise.bound, fixed.bits)
+    steps, change = fixed.encode(start, assignment.client).view(np.int64).copy(), trained[noisy] - start[noisy]
+    steps[noisy] += clipped_steps(change, masking.noise.bound, fixed.bits)
+    if layout.counts:
+        steps[-1] += int(keeps(change, masking.noise.bound)) << fixed.bits
     return fixed.words(steps, assignment.client)
 
 
@@ -105,5 +113,7 @@ def _require_bounded(assignment: Assignment) -> Masking:
     return masking
 
 
-def _deviation(masking: Masking, noise: NoiseShare) -> float:
-    return noise.deviation(masking.threshold, len(masking.clients))
+def _deviations(masking: Masking, noise: NoiseShare) -> tuple[float, float]:
+    """Of the noise on each number of the sum, and on the count."""
+    sizes = masking.threshold, len(masking.clients)
+    return noise.deviation(*sizes), noise.count_deviation(*sizes)

@@ -33,7 +33,7 @@ class Tally:
     the weighted sums of what clients measured of their modules.
 
     clients: those of this round.  late: client -> the round of its answer, of those that came from earlier rounds.
-    within: how many of the clients were not clipped, where they are.
+    within: how many of the clients were not clipped, where they are; of a secure sum with the noise of that count.
     The two sums grow in place and pass on from one tally to the next: only the last one may be folded into.
     """
 
@@ -42,7 +42,7 @@ class Tally:
     weight: float = 0.0
     clients: tuple[str, ...] = ()
     late: Mapping[str, int] = field(default_factory=dict)
-    within: int = 0
+    within: float = 0
     importance: ScoreSum = field(default_factory=ScoreSum)
 
 
@@ -110,8 +110,11 @@ def step(
     min_clients: int = 1,
     optimizer: ServerOptimizer = NO_OPTIMIZER,
     noise: ClientNoise | None = None,
+    bound: Mapping[str, Tensor] | None = None,
 ) -> RunState:
     """The state after the round: the method's, then the optimizer's step in its place. noise: on the sum, before both.
+
+    bound: of clients' changes from now on, for the state, where the clients made the noise; None: it stays.
 
     Raises: RunError if fewer than `min_clients` contributions were accepted.
     """
@@ -126,7 +129,7 @@ def step(
     heads = tally.head.value().sums if noise is None else noise.tensors(tally.head.value().sums, len(tally.clients))
     mean = {name: (tensor / tally.weight).to(state.head[name].dtype) for name, tensor in heads.items()}
     head, moments = optimized_head(optimizer, state.head, mean, state.learned.extras)
-    bound = {} if noise is None else noise.next_bound(tally.within, len(tally.clients))
+    bound = (bound or {}) if noise is None else noise.next_bound(tally.within, len(tally.clients))
     return RunState(
         learned=replace(learned, extras={**learned.extras, **moments, **bound}).as_read_back(),
         head=head,

@@ -62,9 +62,6 @@ def _of_clients(experiment: Experiment) -> Iterator[Problem]:
 def _of_shared_noise(experiment: Experiment) -> Iterator[Problem]:
     """Noise that clients add themselves has to be enough in every sum that the threshold lets through."""
     privacy, clients = experiment.privacy, drawn(experiment)
-    if privacy.clip_quantile is not None:
-        why = "counts whose change was clipped, and secure aggregation hides that from the server; leave it out"
-        yield Problem(("privacy", "clip_quantile"), why)
     threshold = max(experiment.secure_aggregation.threshold_of(clients), experiment.rounds.min_clients)
     least = (clients + privacy.colluding) // 2 + 1
     if privacy.colluding and not least <= threshold <= clients:
