@@ -10,7 +10,7 @@ first classes by name, drawn at random. Nobody attacks, or one does (three, if t
     colluding   three of ten send one crafted change       label flip  trains on the label after the right one
     backdoor    trains on rows with a word that is to mean one label, and sends its change 5 times over
     absent      is not there at all: what doing without one client costs, attack or not
-    loud flip   sends the opposite, 100 times over
+    loud flip   sends the opposite, 100 times over              quiet flip  sends the opposite, twice over
 
 against nothing, the gate (also with a veto of each client), the norm bound, both, the gate with a wider bound that
 drops nobody, and rules with the norm bound. Prints accuracy on test rows; where there is a backdoor, the share of test

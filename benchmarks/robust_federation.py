@@ -60,6 +60,7 @@ ATTACKS = {
     "backdoor": Attempt(1, scaled(5.0), "backdoor"),
     "absent": Attempt(0, on_rows="absent"),
     "loud flip": Attempt(1, sign_flip(100.0)),
+    "quiet flip": Attempt(1, sign_flip(2.0)),
 }
 
 
