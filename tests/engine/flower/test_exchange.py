@@ -9,6 +9,7 @@ from threading import Timer
 import pytest
 import torch
 
+from fedloom.engine.auditing import audit_run
 from fedloom.engine.base import ENOUGH
 from fedloom.engine.finished import load_finished
 from fedloom.engine.flower.frames import framed, parts_of
@@ -17,7 +18,7 @@ from fedloom.engine.forming import PLACE
 from fedloom.engine.run import run
 from fedloom.errors import RunError
 from fedloom.rounds.roster import drawn
-from fedloom.spec.experiment import MethodTable
+from fedloom.spec.experiment import MethodTable, PrivacyTable
 from fedloom.store.client_store import ClientStore
 from fedloom.store.run_directory import RunDirectory
 from tests.engine.flower.grid import MemoryGrid, changing, client, failing, never
@@ -51,6 +52,16 @@ def test_the_digest_is_that_of_one_process(pilot, tmp_path, alone):
     assert len(records(result.directory, "contribution")) == 6
     assert not records(result.directory, "dropout")
     assert all(record["busy_seconds"] > 0 for record in records(result.directory, "contribution"))
+
+
+def test_canaries_are_planted_at_the_sites_and_found_as_in_one_process(pilot, tmp_path, alone):
+    planted = pilot.model_copy(update={"privacy": PrivacyTable(canaries=6)})
+    here = run(planted, root=tmp_path / "local")
+    over = run_with(FlowerHost(grid_of(tmp_path), planted, lambda _: None, SOON), tmp_path / "runs")
+    assert over.digest == here.digest != alone
+    found, expected = (audit_run(result.directory).result for result in (over, here))
+    assert found.canaries == 18
+    assert found == expected
 
 
 def test_answers_are_taken_in_the_order_of_the_clients_however_late(pilot, tmp_path, alone):
