@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
+from torch import nn
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.aggregation.world import Start
@@ -14,9 +15,9 @@ from fedloom.testing.tiny import tiny_llama
 from fedloom.training.base_model import load_base
 from fedloom.training.lora_layer import clear, load_start
 from fedloom.training.losses import batch_loss
-from fedloom.training.quantize import Int8Linear
+from fedloom.training.quantize import Int8Linear, quantize
 
-KINDS = ["llama", "bert", "vit"]
+KINDS = ["llama", "bert", "vit", "gpt2"]
 
 
 def stored(base):
@@ -78,9 +79,14 @@ def test_the_trunk_is_not_rounded_to_the_bits_of_the_base(load, kit):
     torch.testing.assert_close(layer(x) - without, x @ trunk[name].delta().T, atol=1e-5, rtol=1e-3)
 
 
-def test_layers_of_another_class_are_refused(load):
-    with pytest.raises(ModelError, match=r"only layers of the class Linear can be quantised.*Conv1D"):
-        load("gpt2", bits=4)
+@pytest.mark.parametrize("bits", [8, 4])
+def test_layers_of_another_class_are_refused(bits):
+    class Strange(nn.Linear):
+        """Whose weight may mean anything."""
+
+    model = nn.Sequential(Strange(8, 8))
+    with pytest.raises(ModelError, match=r"'0'.*layers of this class cannot be quantised.*Linear or Conv1D.*Strange"):
+        quantize(model, ["0"], bits, torch.float32)
 
 
 def test_without_the_library_it_says_what_to_install(tmp_path, monkeypatch):

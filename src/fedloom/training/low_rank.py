@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fedloom.training.targets import is_conv1d
+
 Frozen = tuple[Tensor, ...]  # a pair (a, b), or one matrix (out, in)
 
 
@@ -37,7 +39,7 @@ def matrix_of(base: nn.Module) -> Tensor | None:
     weight = getattr(base, "weight", None)
     if type(base) is nn.Linear:
         return base.weight.T
-    return weight if type(base).__name__ == "Conv1D" and isinstance(weight, Tensor) else None
+    return weight if is_conv1d(base) and isinstance(weight, Tensor) else None
 
 
 class LowRankProduct(torch.autograd.Function):

@@ -22,7 +22,7 @@ from fedloom.spec.experiment import ModelTable
 from fedloom.training.base_model import BaseModel
 from fedloom.training.checkpoint import load_checkpoint
 from fedloom.training.peft_files import CONFIG, DIGEST_KEY, PREFIX, SIDE_A, SIDE_B, WEIGHTS
-from fedloom.training.targets import has_suffix
+from fedloom.training.targets import has_suffix, is_conv1d
 
 TASKS = {"generation": "CAUSAL_LM", "classification": "SEQ_CLS", "image-classification": None}  # PEFT has no name
 
@@ -73,7 +73,7 @@ def _zeros(base: BaseModel) -> Adapter:
 def _config(adapter: Adapter, head: Mapping[str, Tensor], base: BaseModel) -> dict[str, Any]:
     alphas = {module: factors.scaling * factors.rank for module, factors in adapter.items()}
     rank, alpha = _commonest(adapter.ranks.values()), _commonest(alphas.values())
-    transposed = {_is_transposed(base.layers[module].base) for module in adapter}
+    transposed = {is_conv1d(base.layers[module].base) for module in adapter}
     config = LoraConfig(
         task_type=TASKS[base.task],
         base_model_name_or_path=base.source,
@@ -91,10 +91,6 @@ def _config(adapter: Adapter, head: Mapping[str, Tensor], base: BaseModel) -> di
 
 def _commonest(values: Iterable[Any]) -> Any:
     return Counter(values).most_common(1)[0][0]
-
-
-def _is_transposed(module: Any) -> bool:
-    return type(module).__name__ == "Conv1D"
 
 
 def _exactly(module: str) -> str:
@@ -120,7 +116,7 @@ def merge(base: BaseModel, adapter: Adapter, head: Mapping[str, Tensor] | None =
         for module, factors in adapter.items():
             layer = model.get_submodule(module)
             delta = factors.to(torch.float32).delta()
-            changed = layer.weight.float() + (delta.T if _is_transposed(layer) else delta)
+            changed = layer.weight.float() + (delta.T if is_conv1d(layer) else delta)
             layer.weight.copy_(changed)
         for name, value in (head or {}).items():
             model.get_parameter(name).copy_(value)

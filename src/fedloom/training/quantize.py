@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fedloom.errors import ModelError
 from fedloom.spec.experiment import Bits
+from fedloom.training.targets import is_conv1d
 
 NAMES: dict[Bits, str] = {"none": "none", 8: "int8", 4: "NF4"}
 
@@ -27,21 +28,31 @@ def quantize(model: nn.Module, names: Collection[str], bits: Bits, dtype: torch.
     """Replace the named linear layers in place, one by one, so that no second copy of the model is ever there.
 
     dtype: in which layers compute.
-    Raises: ModelError without bitsandbytes, and for a layer that is not an `nn.Linear`.
+    Raises: ModelError without bitsandbytes, and for a layer that is neither an `nn.Linear` nor GPT-2's Conv1D.
     """
     if bits == "none":
         return
     library = _bitsandbytes()
     for name in names:
-        layer = model.get_submodule(name)
-        if type(layer) is not nn.Linear:
-            raise ModelError(
-                "only layers of the class Linear can be quantised",
-                where=f"module {name!r}",
-                expected='bits = "none" for this base',
-                found=type(layer).__name__,
-            )
-        model.set_submodule(name, _quantised(library, layer, bits, dtype))
+        model.set_submodule(name, _quantised(library, _linear(name, model.get_submodule(name)), bits, dtype))
+
+
+def _linear(name: str, layer: Any) -> nn.Linear:
+    """The layer itself, or GPT-2's Conv1D, whose weight is (in, out), as the Linear that it is."""
+    if type(layer) is nn.Linear:
+        return layer
+    if not is_conv1d(layer):
+        raise ModelError(
+            "layers of this class cannot be quantised",
+            where=f"module {name!r}",
+            expected='Linear or Conv1D, or bits = "none" for this base',
+            found=type(layer).__name__,
+        )
+    inputs, outputs = layer.weight.shape
+    made = nn.Linear(inputs, outputs, bias=False, device="meta")
+    made.weight = nn.Parameter(layer.weight.data.T.contiguous(), requires_grad=False)
+    made.bias = layer.bias
+    return made
 
 
 def _bitsandbytes() -> ModuleType:

@@ -18,9 +18,14 @@ def shape_of(module: nn.Module) -> tuple[int, int] | None:
     """(out, in) of a linear layer, by its own fields; None for any other module."""
     if hasattr(module, "out_features") and hasattr(module, "in_features"):
         return int(module.out_features), int(module.in_features)  # type: ignore[arg-type]
-    if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # transformers' linear layer of GPT-2
+    if is_conv1d(module):
         return int(module.nf), int(module.nx)  # type: ignore[arg-type]
     return None
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Whether it is transformers' linear layer of GPT-2, whose weight is (in, out)."""
+    return type(module).__name__ == "Conv1D"
 
 
 def resolve_targets(model: nn.Module, targets: str | tuple[str, ...], head: tuple[str, ...]) -> tuple[list[str], str]:
