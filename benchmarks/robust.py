@@ -16,7 +16,8 @@ against nothing, the gate (also with a veto of each client), the norm bound, bot
 drops nobody, and rules with the norm bound. Prints accuracy on test rows; where there is a backdoor, the share of test
 rows of other classes that get its label without the word and with it; and by how much the loss on test rows, and the
 held-out loss of the seven who never attack, lie above those without attack and defence of the same seed. Writes
-results/robust.json after every run; runs that it has with the same options are not done again.
+results/robust.json after every run, and at the end the table, robust.md; runs that it has with the same options are
+not done again.
 """
 
 from __future__ import annotations
@@ -107,6 +108,7 @@ def main() -> None:
                 print(f"{attack} against {defence}, seed {seed}: accuracy {ran[-1]['accuracy']:.3f}", flush=True)
                 text = json.dumps({"options": said, "runs": sorted(ran, key=place)}, indent=2)
                 (options.out / "robust.json").write_text(text + "\n", encoding="utf-8")
+    (options.out / "robust.md").write_text(table(sorted(ran, key=place)) + "\n", encoding="utf-8")
     print(table(sorted(ran, key=place)))
 
 
@@ -129,8 +131,12 @@ def above(runs: Sequence[Run], usual: Mapping[int, Run], loss: str) -> str:
     rises = [100 * (run[loss] / usual[run["seed"]][loss] - 1) for run in runs if run["seed"] in usual]
     if not rises:
         return ""
-    usually = f"{sum(rises) / len(rises):+.1f} %"
-    return usually if len(rises) == 1 else f"{usually} (at most {max(rises):+.1f})"
+    usually = _rise(sum(rises) / len(rises))
+    return usually if len(rises) == 1 else f"{usually} (at most {_rise(max(rises))})"
+
+
+def _rise(percent: float) -> str:
+    return f"{percent:+.1f} %" if percent < 1000 else f"{1 + percent / 100:.0f} times"
 
 
 def table(ran: Sequence[Run]) -> str:

@@ -1,5 +1,5 @@
 """Write docs/methods.md, docs/configuration.md and docs/cli.md from the code, and put the measured tables into
-docs/evidence.md, docs/personal.md, docs/privacy.md and docs/wire.md.
+docs/evidence.md, docs/personal.md, docs/privacy.md, docs/robustness.md and docs/wire.md.
 
 So they cannot drift from the code and from benchmarks/results.
 
@@ -149,6 +149,7 @@ PAGES = {
     "evidence.md": partial(measured_page, "evidence.md"),
     "personal.md": partial(measured_page, "personal.md"),
     "privacy.md": partial(measured_page, "privacy.md"),
+    "robustness.md": partial(measured_page, "robustness.md"),
     "wire.md": partial(measured_page, "wire.md"),
 }
 

@@ -29,9 +29,16 @@ def test_the_table_compares_with_no_attack_of_the_same_seed():
     door = {**USUAL, "attack": "backdoor", "loss": 0.75, "others": 0.01, "triggered": 0.8, "rejected": 2}
     again = {**door, "seed": 2, "loss": 1.1, "test_loss": 2.5, "triggered": 0.6}
     rows = robust.table([USUAL, other, door, again]).splitlines()
-    assert rows[2] == "| none | nothing | 2 | 90.0 | 1.500 | +0.0 % (at most +0.0) | +0.0 % (at most +0.0) |  | 0 |  |"
-    expected = "| backdoor | nothing | 2 | 90.0 | 1.750 | +12.5 % (at most +25.0) | +30.0 % (at most +50.0) |"
+    assert (
+        rows[2] == "| none | nothing | 2 | 90.0 | 1.500 | +0.0 % (at most +0.0 %) | +0.0 % (at most +0.0 %) |  | 0 |  |"
+    )
+    expected = "| backdoor | nothing | 2 | 90.0 | 1.750 | +12.5 % (at most +25.0 %) | +30.0 % (at most +50.0 %) |"
     assert rows[3] == f"{expected} 1.0 to 70.0 | 4 |  |"
+
+
+def test_a_loss_of_many_times_the_usual_one_is_said_so():
+    rows = robust.table([USUAL, {**USUAL, "attack": "scaling", "test_loss": 54.0}]).splitlines()
+    assert "| 54.000 | 54 times |" in rows[3]
 
 
 def test_runs_with_the_same_options_are_not_done_again(tmp_path):
