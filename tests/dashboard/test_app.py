@@ -136,6 +136,8 @@ def test_a_change_from_elsewhere_is_refused(finished):
     assert client.get("/api/runs/run/exclude").status_code == 404
     long = client.post(url, content='{"id": "' + "x" * 20_000 + '"}', headers=kind | {"origin": OWN})
     assert long.status_code == 422
+    half = client.post(url, content=json.dumps(EXCLUDE | {"reason": "odd \udcff"}), headers=kind | {"origin": OWN})
+    assert (half.status_code, "the reason is no text" in half.json()["error"]) == (409, True)
     assert client.post(url, content="[" * 9_000, headers=kind | {"origin": OWN}).status_code == 422
     assert files(finished) == before
 

@@ -166,4 +166,12 @@ VALUES = st.recursive(
 @given(st.dictionaries(st.text(), VALUES, max_size=4))
 def test_json_values_are_what_json_gives_back(table):
     values = json_values(table)
-    assert json.loads(canonical(values)) == values
+    assert json.loads(canonical(values).encode()) == values
+
+
+def test_half_a_character_is_written_as_its_escape(journal):
+    journal.append("dropout", reason="no file 'a\udcff'", **{"per\ud800": {"b\udcff": ["c\udcff", float("nan")]}})
+    record = Journal(journal.path).records()[-1]
+    assert record["reason"] == r"no file 'a\udcff'"
+    assert record[r"per\ud800"] == {r"b\udcff": [r"c\udcff", None]}
+    assert record["not_finite"] == {r"per\ud800/b\udcff/1": "nan"}

@@ -44,6 +44,10 @@ REFUSED = {
     "no reason": ({"action": "exclude", "client": "a", "reason": " "}, "not shut out without a reason"),
     "not out": ({"action": "readmit", "client": "a"}, "client 'a' is not shut out"),
     "long": ({"action": "exclude", "client": "a", "reason": "x" * 501}, "reason is too long"),
+    "half a character": (
+        {"action": "exclude", "client": "a", "reason": "bad \udcff"},
+        r"the reason is no text .expected whole characters.*found '.udcff' as character 5",
+    ),
     "stale": ({"action": "pause", "seen": 1}, r"gone on since you looked.*expected round 2.*found round 1"),
 }
 

@@ -60,6 +60,7 @@ class Request:
         if self.reason is not None and len(self.reason) > LONGEST_REASON:
             found = f"{len(self.reason)} characters"
             raise RunError("the reason is too long", expected=f"at most {LONGEST_REASON} characters", found=found)
+        _check_characters(self.reason or "")
         _check_limits(self.limits or {})
 
     @property
@@ -67,6 +68,15 @@ class Request:
         """For the journal: what was asked, but for the id and the action."""
         given = {name: getattr(self, name) for name in ("to", "client", "reason", "limits")}
         return {name: value for name, value in given.items() if value is not None}
+
+
+def _check_characters(reason: str) -> None:
+    """A terminal hands on bytes that are not UTF-8 as lone surrogates, and JSON has escapes for them."""
+    try:
+        reason.encode()
+    except UnicodeEncodeError as error:
+        found = f"{reason[error.start]!r} as character {error.start + 1}"
+        raise RunError("the reason is no text", expected="whole characters, in UTF-8", found=found) from None
 
 
 def _check_limits(limits: Mapping[str, Any]) -> None:
