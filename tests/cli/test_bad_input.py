@@ -59,6 +59,13 @@ def test_bad_input_is_named_with_exit_code_2_and_nothing_is_written(bad, command
     assert not (tmp_path / "runs" / "tiny").exists()
 
 
+def test_a_run_is_not_where_versions_are(fedloom, pilot, tmp_path):
+    edit(pilot, 'name = "tiny"', 'name = "versions"')
+    outcome = fedloom("run", pilot, "--root", tmp_path / "runs")
+    assert (outcome.code, "promoted versions are kept there" in outcome.err) == (2, True)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_check_reports_all_errors_at_once(fedloom, pilot):
     edit(pilot, "local_steps", "local_step")
     edit(pilot, "batch_size = 4", "batch_size = 0")

@@ -94,6 +94,15 @@ def test_no_epsilon_is_refused(fedloom, tmp_path, options):
     assert "epsilon has to be above 0" in words(outcome.err)
 
 
+@pytest.mark.parametrize("name", ["pilot.toml", "site-0.jsonl"])
+def test_a_page_does_not_replace_what_is_none(fedloom, tmp_path, name):
+    pilot = tiny_federation(tmp_path)
+    before = (tmp_path / name).read_bytes()
+    outcome = fedloom("inspect", pilot, "--html", tmp_path / name)
+    assert (outcome.code, "expected a name that ends in .html" in words(outcome.err)) == (2, True)
+    assert (tmp_path / name).read_bytes() == before
+
+
 def test_rows_that_cannot_be_read_are_all_named(fedloom, tmp_path):
     pilot = tiny_federation(tmp_path)
     for site in (0, 2):

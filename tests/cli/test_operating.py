@@ -125,14 +125,39 @@ BAD = {
     "round that is none": (("promote", "RUN", "--as", "prod", "--round", "4"), "no such round"),
     "client of nobody": (("promote", "RUN", "--as", "prod", "--client", "site-0"), "gives all clients one model"),
     "no such version": (("versions", "prod", "--root", "ROOT"), "no such version"),
+    "no folder of versions": (("versions", "--root", "nowhere"), "nowhere: there is no such folder"),
+    "half a character": (
+        ("control", "RUN", "exclude", "site-0", "--reason", "bad \udcff"),
+        r"the reason is no text.*found '.udcff' as character 5",
+    ),
+    "no folder of ledgers": (("audit", "RUN", "--ledgers", "nowhere"), "no such folder of ledgers.*nowhere"),
+    "bundle among rounds": (
+        ("audit", "RUN", "--export", "RUN/rounds/0004"),
+        "among the files that a run keeps",
+    ),
+    "archive among clients": (("audit", "RUN", "--export", "RUN/clients/a.zip"), "among the files that a run keeps"),
+    "export among rounds": (("export", "RUN", "--to", "RUN/rounds/0004"), "among the files that a run keeps"),
+    "tracker among rounds": (
+        ("track", "RUN", "--to", "tensorboard", "--directory", "RUN/rounds"),
+        "among the files that a run keeps",
+    ),
+    "no name for what goes on": (
+        ("continue", "RUN", "--data", "DATA", "--name", ""),
+        'name: expected letters.*found ""',
+    ),
+    "name of the versions": (("continue", "RUN", "--data", "DATA", "--name", "versions"), "no run can have this name"),
 }
 
 
 @pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
 def test_bad_input_is_named_with_exit_code_2_and_nothing_is_written(arguments, message, run, fedloom):
-    names = {"RUN": run, "ROOT": run.parent}
+    data = run.parent.parent / "data"
+    data.mkdir()
+    (data / "site-0.jsonl").write_text('{"prompt": "What is it?", "response": "Glass."}\n' * 9)
+    names = {"RUN": run, "ROOT": run.parent, "DATA": data}
     before = set(run.parent.rglob("*"))
-    outcome = fedloom(*(names.get(argument, argument) for argument in arguments))
+    places = [argument.replace("RUN/", f"{run}/") for argument in arguments]
+    outcome = fedloom(*(names.get(place, place) for place in places))
     assert outcome.code == 2, outcome
     assert "Traceback" not in outcome.err
     assert re.search(message, " ".join(outcome.err.replace("│", " ").split())), outcome.err

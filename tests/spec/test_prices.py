@@ -39,6 +39,8 @@ def test_a_client_may_have_watts_of_its_own(read):
         ("[prices]\nper_gb = 'much'", "a number"),
         ("[prices]\nper_gbyte = 1", "unknown key"),
         ("[prices]\nwatts = { north = -5.0 }", "prices.watts.north"),
+        ("[prices]\nper_gb = nan", "expected a finite number, found nan"),
+        ("[prices]\ncurrency = ''", "currency: expected at least 1 character, found"),
         ("[price]\nper_gb = 1", "unknown key"),
         ("", "missing"),
         ("per_kwh", "not TOML"),

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedloom.cli.console import Config, console
+from fedloom.errors import RunError
 from fedloom.spec.load import load
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def command(
     from fedloom.engine.inspect import inspect
     from fedloom.report import inspect as report
 
+    if html is not None:
+        _require_page(html)
     experiment = load(config)
     with console.status("reading rows"):
         found = inspect(experiment, epsilon=epsilon)
@@ -49,6 +52,12 @@ def command(
     _print(found, privacy)
     if html is not None:
         console.print(f"  page: {html}", soft_wrap=True)
+
+
+def _require_page(path: Path) -> None:
+    """Raises: RunError for a name that the configuration or rows could have: they would be overwritten."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise RunError("this is no page", where="--html", expected="a name that ends in .html", found=repr(str(path)))
 
 
 def noise_text(experiment: Experiment, found: Comparison) -> str:

@@ -21,6 +21,9 @@ def command(
     root: Root = Path("runs"),
 ) -> None:
     """List promoted models: run, round, digests, and what had the name before."""
+    if not root.is_dir():
+        do = "Name the folder of runs with --root"
+        raise RunError("there is no such folder", where=root, expected="the folder that holds runs", do=do)
     registry = Registry(root)
     versions = registry.versions(name)
     if not versions:

@@ -90,7 +90,7 @@ def _begun(
         state.learned.delta().digest(),
         before.journal.records()[-1].digest,
     )
-    refuse_existing(before.path.parent / (name or _free_name(before.path)))
+    name = _free_name(before.path) if name is None else name
     changed = continued_experiment(
         experiment,
         files_by_client(data, experiment),
@@ -98,9 +98,10 @@ def _begun(
         labels=tuple(before.facts["labels"]),
         replans=records_of(before, "replanned"),
         rounds=rounds or experiment.training.rounds - experiment.first_round + 1,
-        name=name or _free_name(before.path),
+        name=name,
         epsilon=epsilon,
     )
+    refuse_existing(before.path.parent / name)
     sites = load_sites(changed, observe)
     refuse_other_base(sites.base.digest, before.facts["base_digest"], where=before.path)
     _refuse_larger_ranks(experiment, changed, sites, before.path)

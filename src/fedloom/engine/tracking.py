@@ -13,6 +13,7 @@ from fedloom.report.points import points, pooled
 from fedloom.spec.experiment import Experiment
 from fedloom.spec.tracking_table import Tracker
 from fedloom.store.in_force import in_force
+from fedloom.store.names import refuse_own_folder
 from fedloom.store.run_directory import RunDirectory
 
 END = "run_finished"
@@ -81,6 +82,7 @@ def track(path: Path, to: Tracker, place: Path | None = None) -> Path:
     package is not installed, or its library fails."""
     directory = RunDirectory.open(path)
     place = place or directory.path / "tracking"
+    refuse_own_folder(place)
     found = points(in_force(directory.journal.records()))
     try:
         tracker = opened(to, place, directory.experiment().name)

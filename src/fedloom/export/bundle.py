@@ -18,6 +18,7 @@ from fedloom.store.checkpoint import MANIFEST
 from fedloom.store.durable import cannot_write
 from fedloom.store.journal import GENESIS, parsed_line
 from fedloom.store.ledger import FILE as LEDGER
+from fedloom.store.names import refuse_own_folder
 from fedloom.store.unfinished import new_directory, unfinished_name
 
 SCRIPT, LIST = "verify.py", "bundle.json"
@@ -90,6 +91,7 @@ def _write_folder(to: Path, files: Mapping[str, Path], made: Mapping[str, bytes]
 
 
 def _write_archive(to: Path, files: Mapping[str, Path], made: Mapping[str, bytes]) -> None:
+    refuse_own_folder(to)
     if to.exists():
         raise RunError("there is something here already", where=to, expected="a new file", do="Choose another")
     to.parent.mkdir(parents=True, exist_ok=True)

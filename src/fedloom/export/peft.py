@@ -12,6 +12,7 @@ from torch import Tensor
 from fedloom.adapters.adapter import Adapter
 from fedloom.errors import RunError
 from fedloom.store.durable import cannot_write
+from fedloom.store.names import refuse_own_folder
 from fedloom.store.unfinished import new_directory
 from fedloom.training.base_model import BaseModel
 from fedloom.training.peft_bridge import merge, save_peft
@@ -54,7 +55,8 @@ def written(directory: Path, needed_bytes: int) -> Iterator[Path]:
 
 
 def refuse_filled(directory: Path) -> None:
-    """Raises: RunError if there is something in the directory already, or it cannot be looked into."""
+    """Raises: RunError if there is something in the directory already, it is a run's own, or cannot be looked into."""
+    refuse_own_folder(directory)
     try:
         filled = directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
     except OSError as error:

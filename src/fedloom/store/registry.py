@@ -13,8 +13,9 @@ from fedloom.errors import CheckpointDamagedError, RunError
 from fedloom.store import checkpoint, rollback
 from fedloom.store.durable import NOTHING_CHANGED, cannot_write, lock, make_directory, unlock
 from fedloom.store.journal import Journal
+from fedloom.store.names import REGISTRY
 
-FILE, FOLDER = "registry.jsonl", "versions"
+FILE, FOLDER = REGISTRY
 PROMOTED = "promoted"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

@@ -28,9 +28,10 @@ def audit_files(run: Path, *, ledgers: Path | None = None, expect: str | None = 
 
     ledgers: where each client's ledger is, as CLIENT/ledger.jsonl; None: in the run's clients/.
     expect: the digest that was written down of the journal's head, or its beginning.
-    Raises: RunError if there is no journal to read, or `expect` is no digest.
+    Raises: RunError if there is no journal to read, `expect` is no digest, or `ledgers` no folder.
     """
     _require_digest(expect)
+    _require_folder(ledgers)
     journal = chain_of(_journal_bytes(run), JOURNAL)
     records = journal.records
     checks = [
@@ -47,6 +48,12 @@ def audit_files(run: Path, *, ledgers: Path | None = None, expect: str | None = 
         *_checks_below(run),
     ]
     return FileAudit(str(run), journal.head, len(records), tuple(checks), _stands(records, expect))
+
+
+def _require_folder(ledgers: Path | None) -> None:
+    if ledgers is not None and not ledgers.is_dir():
+        expected = "a folder with CLIENT/ledger.jsonl of each site"
+        raise RunError("there is no such folder of ledgers", where="--ledgers", expected=expected, found=str(ledgers))
 
 
 def _require_digest(expect: str | None) -> None:
