@@ -8,7 +8,7 @@ import pytest
 
 from fedloom.engine.run import resume, run
 from fedloom.engine.tracking import track
-from fedloom.errors import RunError
+from fedloom.errors import FedLoomError, RunError
 from fedloom.spec.load import load
 from fedloom.store.run_directory import RunDirectory
 from fedloom.testing.federation import tiny_federation
@@ -64,6 +64,21 @@ def test_a_tracker_that_fails_is_journaled_once(finished):
     failed = [one for one in RunDirectory.open(finished).journal.records() if one["kind"] == "tracking_failed"]
     assert [one["tracker"] for one in failed] == ["wandb"]
     assert "ZeroDivisionError" in failed[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("table", "named"),
+    [
+        ('to = ["wandb", "wandb"]', r"tracking. to: names .wandb. more than once"),
+        ('to = ["tensorboard"]\ndirectory = "RUNS/tiny/rounds/here"', "among the files that a run keeps"),
+    ],
+)
+def test_points_twice_or_among_a_runs_own_files_are_refused_before_anything_trains(tmp_path, table, named):
+    pilot = tiny_federation(tmp_path, rounds=1, ranks=(2, 1))
+    pilot.write_text(f"{pilot.read_text()}\n[tracking]\n{table.replace('RUNS', str(tmp_path / 'runs'))}\n")
+    with pytest.raises(FedLoomError, match=named):
+        run(load(pilot), root=tmp_path / "runs")
+    assert not list((tmp_path / "runs").rglob("round-*"))
 
 
 def test_a_finished_run_is_tracked_again_without_doubling(finished, tmp_path):

@@ -21,9 +21,13 @@ DUE = ("round_committed", "stopped_early", END)
 
 
 def tracked(experiment: Experiment, directory: RunDirectory, observe: Observer) -> Observer:
-    """The observer, with the trackers of [tracking] behind it; itself where there are none."""
+    """The observer, with the trackers of [tracking] behind it; itself where there are none.
+
+    Raises: RunError for a directory of theirs among the run's own files.
+    """
     if not experiment.tracking.to:
         return observe
+    refuse_own_folder(_place(experiment, directory))
     return Tracking(experiment, directory, observe)
 
 
@@ -64,9 +68,8 @@ class Tracking:
             if again and tracker in self.trackers:
                 self.trackers.pop(tracker).close()
             if tracker not in self.trackers:
-                table, name = self.experiment.tracking, self.experiment.name
-                place = Path(table.directory) if table.directory else self.directory.path / "tracking"
-                self.trackers[tracker] = opened(tracker, place, name, online=table.wandb_online)
+                place, online = _place(self.experiment, self.directory), self.experiment.tracking.wandb_online
+                self.trackers[tracker] = opened(tracker, place, self.experiment.name, online=online)
             self.trackers[tracker].write(found)
             if last:
                 self.trackers.pop(tracker).close()
@@ -75,6 +78,11 @@ class Tracking:
             reason = f"{type(error).__name__}: {error}"
             self.directory.journal.append("tracking_failed", tracker=tracker, reason=reason)
             self.observe(Stage(f"{tracker} gets no more numbers, the run goes on: {reason}"))
+
+
+def _place(experiment: Experiment, directory: RunDirectory) -> Path:
+    given = experiment.tracking.directory
+    return Path(given) if given else directory.path / "tracking"
 
 
 def track(path: Path, to: Tracker, place: Path | None = None) -> Path:

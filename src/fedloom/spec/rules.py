@@ -41,6 +41,12 @@ def unique_clients(experiment: Experiment) -> list[Problem]:
     ]
 
 
+def each_tracker_once(experiment: Experiment) -> list[Problem]:
+    """A tracker that is named twice would have every point twice."""
+    twice = [name for name, times in Counter(experiment.tracking.to).items() if times > 1]
+    return [Problem(("tracking", "to"), f"names {name!r} more than once; expected each tracker once") for name in twice]
+
+
 def known_participants(experiment: Experiment) -> list[Problem]:
     """[rounds] clients names clients that are there."""
     names = [client.name for client in experiment.clients]
@@ -228,6 +234,7 @@ def models_of_their_own(experiment: Experiment) -> list[Problem]:
 
 RULES: tuple[Rule, ...] = (
     unique_clients,
+    each_tracker_once,
     known_participants,
     enough_clients,
     positive_ranks,
