@@ -79,7 +79,7 @@ def test_killed_at_any_write_it_ends_with_the_same_digest(config, undisturbed, t
 
 
 @pytest.mark.parametrize("config", ["fedsa"], indirect=True)
-@pytest.mark.parametrize("write", mostly_slow([2, 6, 7, 10], 10))
+@pytest.mark.parametrize("write", mostly_slow([2, 6, 7, 10]))
 def test_killed_while_a_client_puts_away_what_it_keeps_it_ends_with_the_same_digest(
     config, undisturbed, tmp_path, write
 ):

@@ -68,7 +68,7 @@ def silent_at(step):
     return change
 
 
-@pytest.mark.parametrize("step", [DELIVERY, AGREEMENT])
+@pytest.mark.parametrize("step", mostly_slow([DELIVERY, AGREEMENT], DELIVERY))
 def test_a_client_that_goes_away_after_its_shares_is_recovered(step, experiment, tmp_path):
     result, _ = on_flower(experiment, tmp_path, site_1=silent_at(step))
     present = [["site-0", "site-2"], list(NAMES)][step == AGREEMENT]
