@@ -214,6 +214,7 @@ def test_a_promoted_version_is_what_export_writes_with_its_lineage(run, finished
     base = AutoModelForCausalLM.from_pretrained(finished("loom") / "model")
     PeftModel.from_pretrained(base, run.parent / "versions" / "prod-2")
     said = fedloom("versions", "prod", "--root", run.parent)
+    assert "client" not in said.out.partition("prod-1")[0], "no column for what no version has"
     assert said.code == 0, said.err
     assert re.search(r"prod-2.*prod-1", said.out.replace("\n", " "))
     assert "rows of 2 clients: site-0" in said.out

@@ -12,15 +12,19 @@ from fedloom.report.units import loss_text, plural
 from fedloom.store.registry import Verified, Version
 
 SHORT = 12  # digits of a digest that are shown
+HEADINGS = ("version", "promoted", "run", "round", "client", "held-out loss", "digest", "before it")
+WHOLE = ("promoted", "digest")  # columns of one width, that are not broken
 
 
 def versions_table(versions: Sequence[Version]) -> Table:
-    """One row a version, in the order in which they were promoted."""
+    """One row a version, in the order in which they were promoted; without columns that say nothing of any."""
+    rows = [_cells(version) for version in versions]
+    said = [heading for place, heading in enumerate(HEADINGS) if any(row[place] for row in rows)]
     table = plain_table("Versions", None)
-    for heading in ("version", "promoted", "run", "round", "client", "held-out loss", "digest", "before it"):
-        table.add_column(heading, overflow="fold")
-    for version in versions:
-        table.add_row(*(Text(text) for text in _cells(version)))
+    for heading in said:
+        table.add_column(heading, overflow="fold", no_wrap=heading in WHOLE)
+    for row in rows:
+        table.add_row(*(Text(text) for heading, text in zip(HEADINGS, row, strict=True) if heading in said))
     return table
 
 
