@@ -10,7 +10,7 @@ from typing import Any
 
 from evidence.cells import Cell, Metrics
 from evidence.tuning import Grid, Score
-from evidence.variants import Variant
+from evidence.variants import CLIENTS, Variant
 from fedloom.engine.sites import Site, Sites
 from fedloom.spec.experiment import ClientTable, Experiment, TrainingTable
 
@@ -104,7 +104,10 @@ class Suite:
 
     def cell(self, setting: str, variant: Variant) -> Cell:
         """A contender in a setting, before any rate and seed."""
-        return Cell(self.name, setting, self.settings[setting].recipe, variant.identity, 0.0, 0)
+        chosen = self.settings[setting]
+        # The server's own optimizer goes by the clients of a round; all tables so far were made with that for ten.
+        clients = math.ceil(round(chosen.participation * CLIENTS, 9))
+        return Cell(self.name, setting, chosen.recipe, variant.identity(clients), 0.0, 0)
 
 
 def centralised(problem: Problem, rank: int) -> Problem:

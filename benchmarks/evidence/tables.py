@@ -66,7 +66,7 @@ def _row_data(suite: Suite, row: Row, reference: Row | None) -> dict[str, Any]:
     return {
         "setting": row.setting,
         "variant": row.variant.label,
-        "identity": row.variant.identity,
+        "identity": suite.cell(row.setting, row.variant).variant,
         "rate": row.rate.rate,
         "rate_at_edge": row.rate.at_edge,
         "validation_by_rate": {f"{rate:g}": _finite(score[0]) for rate, score in row.rate.tried.items()},

@@ -46,21 +46,20 @@ class Variant:
     def is_method(self) -> bool:
         return self.name not in OTHERS
 
-    @property
-    def identity(self) -> str:
+    def identity(self, clients: int = CLIENTS) -> str:
         """The contender with every setting spelled out, so that a changed default is another contender; a setting that
-        came later only where it does something else than what was measured without it."""
+        came later only where it does something else than what was measured without it. clients: of a round."""
         if not self.is_method:
             return self.label
         spelled = asdict(settings_of(method(self.name), self._own()))
         own = {key: value for key, value in spelled.items() if key not in BEFORE or BEFORE[key] != value}
-        own |= self._server() | self._others()
+        own |= self._server(clients) | self._others()
         written = ",".join(f"{key}={value}" for key, value in sorted(own.items()))
         return f"{self.name}:{written}" + (f"@{self.rank}" if self.rank else "")
 
-    def _server(self) -> dict[str, Any]:
+    def _server(self, clients: int) -> dict[str, Any]:
         """The server optimizer that goes with the method, if it has one and no other is named."""
-        rule = method(self.name).server(CLIENTS)
+        rule = method(self.name).server(clients)
         if rule.rule == "none" or "server.optimizer" in self._others():
             return {}
         rates = {"learning_rate": f"{rule.learning_rate:g}", "beta1": f"{rule.beta1:g}"}

@@ -10,8 +10,9 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.algebra import distance, truncate
 from fedloom.adapters.factors import Factors
 from fedloom.aggregation.registry import METHODS
-from fedloom.aggregation.server_rule import ServerOptimizer
+from fedloom.aggregation.server_rule import ServerOptimizer, larger_steps
 from fedloom.engine.drive import drive
+from fedloom.engine.loop import server_optimizer
 from fedloom.engine.losses import pooled_losses
 from fedloom.errors import RunError
 from fedloom.rounds.messages import Dropout
@@ -36,7 +37,7 @@ def test_every_method_runs_all_rounds_with_half_of_the_clients(method, make_loop
     assert state.round == 4
     assert [record["round"] for record in kinds(loop, "round_committed")] == [1, 2, 3, 4]
     assert all(record["contributions"] == 2 for record in kinds(loop, "round_committed"))
-    assert torch.allclose(state.head["score.weight"], torch.full((2, 3), head_after(4, METHODS[method].server(3))))
+    assert torch.allclose(state.head["score.weight"], torch.full((2, 3), head_after(4, METHODS[method].server(2))))
 
 
 def head_after(rounds: int, rule: ServerOptimizer) -> float:
@@ -259,3 +260,9 @@ def test_no_metric_of_a_client_can_take_the_place_of_what_the_journal_says_itsel
         found = {name for record in loop.records() if record["kind"] == kind for name in record} - sent
         assert {"bytes_down", "holds" if unit == "none" else "bytes_up"} <= found
         assert found <= taken
+
+
+@pytest.mark.parametrize(("participation", "clients"), [(1.0, 3), (0.5, 2)])
+def test_the_methods_own_server_optimizer_goes_by_the_clients_of_a_round(participation, clients, make_loop):
+    loop = make_loop(experiment_of("loom", rounds={"participation": participation}))
+    assert server_optimizer(loop) == larger_steps(clients)

@@ -16,6 +16,7 @@ from fedloom.engine.planner import Planner, from_text
 from fedloom.engine.promises import require_promise
 from fedloom.rounds.world import world_of
 from fedloom.spec.experiment import Experiment
+from fedloom.spec.secure_rules import drawn_of
 from fedloom.store.in_force import in_force
 from fedloom.store.planned import FACT
 from fedloom.store.run_directory import RunDirectory
@@ -99,5 +100,7 @@ def confirmations(records: Iterable[Any]) -> dict[str, str]:
 
 
 def server_optimizer(loop: Loop) -> ServerOptimizer:
-    """The one that the user names, or else the one that goes with the method for so many clients."""
-    return loop.experiment.server.optimizer_value(loop.method.server(len(loop.clients)))
+    """The one that the user names, or else the one that goes with the method for as many clients as a round has: the
+    mean is over those, and makes its fraction of what each learned."""
+    own = loop.method.server(drawn_of(loop.experiment, len(loop.clients)))
+    return loop.experiment.server.optimizer_value(own)

@@ -132,7 +132,7 @@ class ServerTable(Table):
     optimizer: Literal["auto", "none", "momentum", "adam"] = Field(
         "auto",
         description="none takes the change as it is; on the delta, or on the factors of averaging methods; auto: what "
-        "goes with the method, which is momentum for loom and none for the others",
+        "goes with the method, which is momentum for loom (by how many clients a round has) and none for the others",
     )
     learning_rate: float | None = Field(
         None, examples=[0.5], gt=0, description="of the optimizer; left out: 1 for momentum, 0.01 for adam"
