@@ -20,6 +20,7 @@ Row = Encoded | EncodedImage
 
 BATCHES_IN_A_POOL = 128  # rows are drawn into pools at random and sorted by length within one
 ALIKE = 1.03  # lengths within this factor count as equal, so that a row meets others from epoch to epoch
+WIDEST, FEWEST = 1.3, 16  # of a part of a Poisson sample: its longest row against its shortest, rows before that counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +78,25 @@ def training_batches(
 def sampled_batches(
     encoded: Sequence[Row], samples: Iterable[np.ndarray], batch_size: int, pad_id: int, task: Task
 ) -> Iterator[list[AnyBatch]]:
-    """The rows of each sample in batches of at most batch_size, like lengths together; none for an empty sample."""
+    """The rows of each sample in batches of at most batch_size, like lengths together; none for an empty sample.
+
+    A sample is drawn from all rows, so one batch of it would be padded to the longest of them. Examples are clipped one
+    by one: their sum is the same in however many parts.
+    """
     lengths = _lengths(encoded)
     for sample in samples:
         rows = sample[np.argsort(lengths[sample], kind="stable")]
-        parts = np.array_split(rows, math.ceil(len(rows) / batch_size)) if len(rows) else []
-        yield [_batch(encoded, part, pad_id, task) for part in parts]
+        yield [_batch(encoded, part, pad_id, task) for part in _alike_parts(rows, lengths[rows], batch_size)]
+
+
+def _alike_parts(rows: np.ndarray, lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Rows sorted by length, cut where they are batch_size, or grow longer than WIDEST times the shortest."""
+    first = 0
+    while first < len(rows):
+        alike = int(np.searchsorted(lengths, WIDEST * lengths[first], side="right"))
+        last = min(max(alike, first + FEWEST), first + batch_size, len(rows))
+        yield rows[first:last]
+        first = last
 
 
 def evaluation_batches(
