@@ -37,7 +37,7 @@ SKEWED = replace(
 SUITE = Suite(
     name="private",
     metric="accuracy",
-    grid=Grid(rates=(4e-3, 1.6e-2), factor=4.0, widenings=1),
+    grid=Grid(rates=(1.6e-2, 6.4e-2), factor=4.0, widenings=1),
     settings={"skewed": SKEWED},
     variants={"skewed": VARIANTS},
     problem=problem,

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedloom.data.batches import evaluation_batches, training_batches
+from fedloom.data.batches import FEWEST, WIDEST, evaluation_batches, sampled_batches, training_batches
 from fedloom.data.tokens import IGNORED, Encoded
 from fedloom.errors import DataError
 
@@ -117,3 +117,22 @@ def test_a_small_client_has_smaller_batches():
 def test_no_examples_are_refused():
     with pytest.raises(DataError, match="no examples"):
         list(training_batches([], 8, 1, 0, PAD, "generation"))
+
+
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=200), st.integers(1, 40), st.integers(0, 99))
+def test_a_sample_is_split_into_parts_of_like_lengths(lengths, batch_size, seed):
+    encoded, draw = examples(lengths), np.random.default_rng(seed)
+    samples = [np.flatnonzero(draw.random(len(lengths)) < rate) for rate in (0.0, 0.5, 1.0)]
+    empty, *drawn = sampled_batches(encoded, samples, batch_size, PAD, "generation")
+    assert empty == []
+    for sample, parts in zip(samples[1:], drawn, strict=True):
+        assert rows_of(parts) == Counter(map(int, sample))
+        assert all(len(part.rows) <= batch_size for part in parts)
+        sizes = [[lengths[row] for row in part.rows] for part in parts]
+        assert all(max(size) <= WIDEST * min(size) for size in sizes if len(size) > FEWEST)
+
+
+def test_a_sample_of_mixed_lengths_has_little_padding():
+    encoded = examples([10] * 60 + [60] * 60)
+    ((*parts,),) = sampled_batches(encoded, [np.arange(120)], 100, PAD, "generation")
+    assert padding_share(parts, encoded) == 0 and len(parts) == 2
