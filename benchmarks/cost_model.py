@@ -1,12 +1,13 @@
 """Does the cost model, calibrated by the probe's small grid, predict what other configurations take?
 
-    python benchmarks/cost_model.py [--seconds 40] [--only smollm2-135m-instruct]
+    python benchmarks/cost_model.py [--seconds 48] [--passes 3] [--only smollm2-135m-instruct]
 
 Per base (SmolLM2-135M, generation; MiniLM-L6, classification): the probe's grid at 32 or 16, 8 and 4 bits calibrates
-the machine; then other batches (1 to 16), lengths (32 to 256), ranks (2 to 64), shares of labels and sets of layers are
-measured and compared with what was predicted of them. Every base at each number of bits has a process of its own. Aims:
-memory within 10%, time within 20%, on a machine that does nothing else. Prints a table and writes
-results/cost_model.json.
+the machine, in the seconds that `fedloom probe` takes for it; then other batches (1 to 16), lengths (32 to 256), ranks
+(2 to 64), shares of labels and sets of layers are measured and compared with what was predicted of them. They are gone
+through several times, and the median of each counts, as one measurement alone may be off by a quarter. Every base at
+each number of bits has a process of its own. Aims: memory within 10%, time within 20%, on a machine that does nothing
+else. Prints a table and writes results/cost_model.json.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from fedloom.planning.values import Architecture, Choice, Machine, Module, Speed
 
 RESULTS = Path(__file__).parent / "results"
 MEMORY_AIM, TIME_AIM = 0.10, 0.20
-BITS = ("none", "8", "4")
+BITS = {"none": 0.5, "8": 0.25, "4": 0.25}  # share of the probe's time
 BASES: dict[str, dict[str, Any]] = {
     "smollm2-135m-instruct": {
         "task": "generation",
@@ -39,7 +40,7 @@ BASES: dict[str, dict[str, Any]] = {
         "attention": ("query", "key", "value", "attention.output.dense"),
     },
 }
-# (layers, rank, batch, tokens, share of the tokens that is learned), of which the quantised bases have the first ones
+# (layers, rank, batch, tokens, share of the tokens that is learned)
 GRID = (
     ("all", 4, 2, 64, 0.9),
     ("upper", 16, 16, 32, 0.5),
@@ -52,7 +53,6 @@ GRID = (
     ("upper", 8, 4, 256, 0.1),
     ("all", 32, 16, 128, 0.1),
 )
-FOR_QUANTISED = 6
 
 
 def chosen_layers(architecture: Architecture, attention: tuple[str, ...], which: str) -> list[str]:
@@ -62,7 +62,7 @@ def chosen_layers(architecture: Architecture, attention: tuple[str, ...], which:
     return [name for name in names if name.endswith(attention)] if which == "attention" else names
 
 
-def measure(identity: str, bits: str, seconds: float) -> dict[str, Any]:
+def measure(identity: str, bits: str, seconds: float, passes: int) -> dict[str, Any]:
     """In the child: the probe's trials, then those of the grid."""
     from fedloom.spec.experiment import Bits, LoraTable, ModelTable
     from fedloom.training.architecture import architecture_of
@@ -76,12 +76,22 @@ def measure(identity: str, bits: str, seconds: float) -> dict[str, Any]:
     wanted = cast(Bits, "none" if bits == "none" else int(bits))
     base = load_base(table, LoraTable(targets=about["targets"]), labels, bits=wanted)
     architecture = architecture_of(base)
-    found = probed(base, seconds)
-    grid = []
-    for which, rank, batch, tokens, share in GRID if bits == "none" else GRID[:FOR_QUANTISED]:
+    found = probed(base, seconds * BITS[bits])
+    trials = []
+    for which, rank, batch, tokens, share in GRID:
         ranks = tuple((name, rank) for name in chosen_layers(architecture, about["attention"], which))
-        trial = Trial(ranks, batch, tokens, 1 if table.classifies else max(1, int(share * (tokens - 1))))
-        grid.append({"layers": which, **asdict(tried(base, trial, steps=3))})
+        trials.append(
+            (which, Trial(ranks, batch, tokens, 1 if table.classifies else max(1, int(share * (tokens - 1)))))
+        )
+    every = [[tried(base, trial, steps=2) for _, trial in trials] for _ in range(passes)]
+    grid = [
+        {
+            "layers": which,
+            "seconds_each": [one.step_seconds for one in each],
+            **asdict(replace(each[0], step_seconds=median(one.step_seconds for one in each))),
+        }
+        for (which, _), each in zip(trials, zip(*every, strict=True), strict=True)
+    ]
     return {
         "bits": number_of_bits(base),
         "number_bytes": base.dtype.itemsize,
@@ -91,8 +101,8 @@ def measure(identity: str, bits: str, seconds: float) -> dict[str, Any]:
     }
 
 
-def in_a_process(identity: str, bits: str, seconds: float) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--child", identity, bits, "--seconds", str(seconds)]
+def in_a_process(identity: str, bits: str, seconds: float, passes: int) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--child", identity, bits, "--seconds", str(seconds), "--passes", str(passes)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -132,7 +142,7 @@ def compared(identity: str, parts: list[dict[str, Any]], machine: Machine) -> li
                     "batch": trial["batch"], "tokens": trial["tokens"], "labels": trial["labels"],
                     "memory": true.peak_bytes, "memory_predicted": memory, "memory_error": memory / true.peak_bytes - 1,
                     "seconds": true.step_seconds, "seconds_predicted": seconds,
-                    "seconds_error": seconds / true.step_seconds - 1,
+                    "seconds_error": seconds / true.step_seconds - 1, "seconds_each": one["seconds_each"],
                 }
             )  # fmt: skip
     return rows
@@ -163,17 +173,18 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=40.0, help="for the probe's grid of one base at some bits")
+    parser.add_argument("--seconds", type=float, default=48.0, help="for the probe's grid of one base at all bits")
+    parser.add_argument("--passes", type=int, default=3, help="how often each configuration is measured")
     parser.add_argument("--only", choices=list(BASES))
     parser.add_argument("--child", nargs=2, metavar=("BASE", "BITS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         identity, bits = options.child
-        print(json.dumps(measure(identity, bits, options.seconds)))
+        print(json.dumps(measure(identity, bits, options.seconds, options.passes)))
         return
     record: dict[str, Any] = {"aims": {"memory": MEMORY_AIM, "seconds": TIME_AIM}, "bases": {}}
     for identity in [options.only] if options.only else BASES:
-        parts = [in_a_process(identity, bits, options.seconds) for bits in BITS]
+        parts = [in_a_process(identity, bits, options.seconds, options.passes) for bits in BITS]
         found = calibration(parts)
         rows = compared(identity, parts, found.machine)
         print(table(rows))

@@ -135,4 +135,5 @@ def test_a_sample_is_split_into_parts_of_like_lengths(lengths, batch_size, seed)
 def test_a_sample_of_mixed_lengths_has_little_padding():
     encoded = examples([10] * 60 + [60] * 60)
     ((*parts,),) = sampled_batches(encoded, [np.arange(120)], 100, PAD, "generation")
-    assert padding_share(parts, encoded) == 0 and len(parts) == 2
+    assert padding_share(parts, encoded) == 0
+    assert len(parts) == 2

@@ -11,10 +11,13 @@ from fedloom.engine import probe as probing
 from fedloom.engine.planned import base_for_planning
 from fedloom.engine.probe import Link, probe
 from fedloom.errors import ConfigError, DataError, ModelError, PlanError
+from fedloom.planning.cost import step_seconds
 from fedloom.planning.probe_file import architecture_digest, from_json, require_base, to_json
+from fedloom.planning.values import Choice, Work
 from fedloom.spec.load import load
 from fedloom.testing.federation import tiny_federation
 from fedloom.training.architecture import architecture_of
+from fedloom.training.probe import NEEDED
 from fedloom.training.probe_process import Job, Process, begun
 
 
@@ -49,16 +52,16 @@ def test_both_clients_have_one_machine_and_rows_of_their_own(found, experiment):
 
 
 def test_every_number_of_bits_was_measured_within_what_the_site_allows(found):
-    (one, _), _ = found
+    (one, _), architecture = found
     assert {speed.bits for speed in one.machine.speeds} == {32, 8, 4} == {each.bits for each in one.loading}
     assert one.unavailable == ()
-    assert all(
-        speed.forward_seconds + speed.backward_seconds + speed.weights_seconds > 0 for speed in one.machine.speeds
-    )
+    choices = [Choice(((architecture.modules[0].name, 8),), bits, 4, 1) for bits in (32, 8, 4)]
+    machine = one.measured_machine()
+    assert all(step_seconds(architecture, machine, Work(1, 4, 64, 32), choice) > 0 for choice in choices)
     assert all(50e6 < each.peak_bytes < 3e9 and each.seconds > 0 for each in one.loading)
     assert one.memory_available == one.measured_machine().memory_bytes == 2_000_000_000
     assert one.calibrated.memory_error < 0.05
-    assert one.calibrated.trials == 10
+    assert one.calibrated.trials == 3 * NEEDED
     assert one.calibrated.stopped == "the time was used"
 
 

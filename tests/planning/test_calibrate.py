@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from fedloom.errors import PlanError
-from fedloom.planning.calibrate import BACK, KNOWN, THIN, Measurement, calibrated, known_memory
+from fedloom.planning.calibrate import BACK, KNOWN, OVERHEADS, THIN, Measurement, calibrated, known_memory
 from fedloom.planning.cost import step_seconds, usage
 from fedloom.planning.values import Choice, Memory, Speed
 
@@ -19,7 +19,7 @@ def true_machine(machine):
         quantized_bytes=3e4, quantized_values=4.5,
     )  # fmt: skip
     speeds = Speed(32, 2e-3, 5e-3, 1e-2), Speed(4, 3e-3, 6e-3, 2e-2)
-    return replace(machine, memory=memory, speeds=speeds, label_seconds=4e-4)
+    return replace(machine, memory=memory, speeds=speeds, label_seconds=4e-4, few_seconds=2e-4, attention_seconds=3e-5)
 
 
 def measured(architecture, machine, work, choice, noise=0.0, draws=None):
@@ -31,7 +31,7 @@ def measured(architecture, machine, work, choice, noise=0.0, draws=None):
 def trials(architecture, machine, work, **noise):
     """A grid over length, batch, rank, depth and bits."""
     places = (("0.q", "0.up"), ("1.q",), ("0.up", "2.up"), ("2.up",))
-    for tokens, batch, rank, names, bits in product((16, 48), (1, 4), (1, 8), places, (32, 4)):
+    for tokens, batch, rank, names, bits in product((16, 96), (1, 4), (1, 8), places, (32, 4)):
         choice = Choice(tuple((name, rank) for name in names), bits, batch, 4 // batch)
         yield measured(architecture, machine, replace(work, tokens=tokens, labels=tokens // 3), choice, **noise)
 
@@ -42,7 +42,7 @@ def test_exact_measurements_give_the_coefficients_back(architecture, machine, tr
     assert max(found.memory_error, found.seconds_error) < 1e-9
     for field in fields(Memory):
         assert getattr(found.machine.memory, field.name) == pytest.approx(getattr(true_machine.memory, field.name))
-    for name in ("batch_seconds", "module_seconds", "product_seconds", "label_seconds", "optimizer_seconds"):
+    for name in OVERHEADS:
         assert getattr(found.machine, name) == pytest.approx(getattr(true_machine, name), rel=1e-5)
     for speed in true_machine.speeds:
         assert found.machine.speed(speed.bits).forward_seconds == pytest.approx(speed.forward_seconds)

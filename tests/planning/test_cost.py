@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fedloom.errors import PlanError
-from fedloom.planning.cost import NF4_BITS, base_bytes, step_seconds, usage
+from fedloom.planning.cost import FEW, NF4_BITS, base_bytes, step_seconds, usage
 from fedloom.planning.values import Architecture, Choice, Machine, Memory, Module, Speed, Work
 
 MODEL = Architecture(
@@ -30,6 +30,8 @@ MACHINE = Machine(
     module_seconds=0.25,
     product_seconds=0.001,
     label_seconds=0.004,
+    few_seconds=0.003,
+    attention_seconds=0.0005,
     optimizer_seconds=0.002,
     round_seconds=9.0,
     upload_bandwidth=50.0,
@@ -61,7 +63,8 @@ def test_a_borrowed_branch_by_hand():
 
 def test_time_and_bytes_by_hand():
     found = usage(MODEL, MACHINE, WORK, CHOICE)
-    one_pass = 0.5 + 24 * (0.01 + 0.02 / 2) + 0.3 * (1 + 1 / 2) + 15 * 0.004 + 0.25 + 24 * 60 * 0.001
+    both_ways = 0.3 + 24 * 0.003 + 3 * 8**2 * 0.0005
+    one_pass = 0.5 + 24 * (0.01 + 0.02 / 2) + both_ways * (1 + 1 / 2) + 15 * 0.004 + 0.25 + 24 * 60 * 0.001
     assert (found.up_bytes, found.down_bytes) == (30 + 120, 70 + 240)
     step = 2 * one_pass + 60 * 0.002
     assert found.seconds == pytest.approx(9 + 4 * step + 150 / 50 + 310 / 100)
@@ -87,9 +90,19 @@ def test_factors_cost_the_same_beside_narrow_activations():
 
 def test_a_lower_block_makes_the_backward_pass_longer_and_keeps_more():
     upper, lower = (usage(MODEL, MACHINE, WORK, replace(CHOICE, ranks=((name, 2),))) for name in ("1.q", "0.q"))
-    assert lower.seconds - upper.seconds == pytest.approx(4 * 2 * (24 * 0.02 / 2 + 0.3 / 2))
+    assert lower.seconds - upper.seconds == pytest.approx(
+        4 * 2 * (24 * 0.02 + 0.3 + 24 * 0.003 + 3 * 8**2 * 0.0005) / 2
+    )
     assert lower.memory_bytes - upper.memory_bytes == 24 * 10 * 4 * 5 + 3 * 8**2 * 3 * 4 * 2
     assert lower.up_bytes == upper.up_bytes
+
+
+def test_only_the_first_tokens_of_a_pass_cost_more():
+    wide = replace(WORK, tokens=FEW)
+    plain = replace(MACHINE, few_seconds=0.0)
+    one, three = (replace(CHOICE, batch=batch, accumulation=1) for batch in (1, 3))
+    more = [usage(MODEL, MACHINE, wide, x).seconds - usage(MODEL, plain, wide, x).seconds for x in (one, three)]
+    assert more == [pytest.approx(4 * FEW * 0.003 * (1 + 1 / 2))] * 2
 
 
 def test_passes_cost_time_and_no_memory():

@@ -10,7 +10,7 @@ from fedloom.planning.values import Choice, Machine, Speed, Work
 from fedloom.training import probe, trial
 from fedloom.training.architecture import architecture_of
 from fedloom.training.probe import NEEDED, number_of_bits, probed
-from fedloom.training.trial import Trial, tried
+from fedloom.training.trial import Trial, Tried, tried
 from tests.some import mostly_slow
 
 KINDS = ["llama", "bert", "vit"]
@@ -61,8 +61,32 @@ def test_the_first_step_is_not_timed(load, monkeypatch):
 def test_without_time_only_what_is_needed_is_tried(kind, load):
     base = load(kind)
     found = probed(base, seconds=0.0)
-    assert (len(found.tried), found.number) == (NEEDED["none"], 32)
+    assert (len(found.tried), found.number) == (NEEDED, 32)
     assert found.stopped == "the time was used"
+
+
+def test_a_trial_that_takes_too_long_is_left_out_and_a_shorter_one_is_not(load, monkeypatch):
+    """A millisecond a token: 1.6 s for the long batch, and half a second for what comes after it."""
+
+    def timed(base, trial, steps):
+        clock[0] += (1 + steps) * trial.batch * trial.tokens / 1000
+        return Tried(trial, 60_000_000, trial.batch * trial.tokens / 1000, "high-water mark")
+
+    clock = [0.0]
+    monkeypatch.setattr(probe, "tried", timed)
+    monkeypatch.setattr(probe.time, "monotonic", lambda: clock[0])
+    found = probed(load("llama"), seconds=9.0)
+    sizes = [one.trial.batch * one.trial.tokens for one in found.tried]
+    assert max(sizes) == 512, "not 8 rows of 128"
+    assert (sizes[-1], found.stopped) == (2 * 128, "the time was used")
+    assert clock[0] < 9.0
+
+
+def test_no_trial_is_made_twice(load):
+    found = probed(load("llama"), seconds=60.0, max_tokens=20)
+    trials = [one.trial for one in found.tried]
+    assert len(set(trials)) == len(trials)
+    assert found.stopped is None
 
 
 def test_the_coefficients_that_it_tells_predict_more_for_a_larger_batch(load):

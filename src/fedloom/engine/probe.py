@@ -72,7 +72,7 @@ def probe(
     experiment: Experiment,
     clients: Sequence[str],
     *,
-    seconds: float = 60.0,
+    seconds: float = 55.0,
     link: Link | None = None,
     memory_limit: int | None = None,
     observe: Observer = silent,
@@ -151,11 +151,12 @@ def _job(experiment: Experiment, bits: Bits) -> Job:
 
 
 def _share(left: float, load_seconds: float, later: Sequence[Bits]) -> float:
-    """Seconds for the trials at some bits: what is left when the other bases are loaded, in equal parts.
+    """Seconds for the trials at some bits: what is left when the other bases are loaded, in parts.
 
-    To load a quantised base takes about twice as long: its weights are rounded on the way.
+    To load a quantised base takes about twice as long, as its weights are rounded on the way, and it has half of the
+    trials.
     """
-    return max(0.0, left - 2 * load_seconds * len(later)) / (1 + len(later))
+    return max(0.0, left - 2 * load_seconds * len(later)) / (1 + len(later) / 2)
 
 
 def _reason(error: FedLoomError) -> str:

@@ -33,7 +33,10 @@ MEMORY = (
     "runtime_bytes", "block_values", "logit_bytes", "rank_values", "input_values", "quantized_bytes",
     "quantized_values", "score_values",
 )  # fmt: skip
-OVERHEADS = ("batch_seconds", "product_seconds", "label_seconds", "module_seconds", "optimizer_seconds")
+OVERHEADS = (
+    "batch_seconds", "product_seconds", "label_seconds", "module_seconds", "optimizer_seconds", "few_seconds",
+    "attention_seconds",
+)  # fmt: skip
 OF_SPEED = ("forward", "backward", "weights")
 # What the training loop keeps, whatever the machine: to fit it too would let the noise of few trials choose it.
 KNOWN = ("logit_bytes", "input_values", "rank_values", "weights_32", "weights_16")

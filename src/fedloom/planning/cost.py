@@ -38,15 +38,17 @@ scales (double quantization, QLoRA, Dettmers et al., 2023, section 3).
 
 Seconds of a round:
 
-    round_seconds + steps c (batch_seconds + T (forward(q) + backward(q) D / L) + weights(q) (1 + D / L)
-                             + b l label_seconds)
+    round_seconds + steps c (batch_seconds + T (forward(q) + backward(q) D / L) + b l label_seconds
+                             + (weights(q) + min(T, FEW) few_seconds + b t^2 attention_seconds) (1 + D / L))
   + sum over S of   steps c (module_seconds + T r_m w_m product_seconds) + steps r_m w_m optimizer_seconds
   + up / upload_bandwidth + down / download_bandwidth
 
 Bytes: up = fixed_up + P up_bytes, down = fixed_down + P down_bytes.
 
+FEW: a pass of few tokens does not fill the cores, so that each of the first tokens takes longer than the later ones.
+
 The forms of the terms follow from what the training loop keeps and computes; they are ours, no paper's. Not counted:
-time that grows with the square of the length, and more memory for the trunk than for the base that holds it.
+more memory for the trunk than for the base that holds it.
 """
 
 from __future__ import annotations
@@ -61,6 +63,7 @@ TRAINED_BYTES = 20  # a number of the factors in float32, its gradient, two mome
 BORROWED_BYTES = 8  # a number of a frozen branch: as it was assigned, and in the layer
 MIXED = 2  # numbers of a mixer for each input of its module
 BORROWED_PRODUCTS = 2 / 3  # of those that a branch takes that is trained
+FEW = 256  # tokens of a pass; see above
 NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 INT8_SCALE_BYTES = 4
 LIMITS = ("memory", "seconds", "up", "down")
@@ -161,11 +164,13 @@ def seconds_rates(architecture: Architecture, machine: Machine, work: Work, sett
     speed, tokens = machine.speed(setting.bits), setting.batch * work.tokens
     passes, depth = work.steps * setting.accumulation, architecture.blocks - setting.first
     back = depth / architecture.blocks
-    base = tokens * (speed.forward_seconds + speed.backward_seconds * back) + speed.weights_seconds * (1 + back)
+    base = tokens * (speed.forward_seconds + speed.backward_seconds * back)
+    few, pairs = min(tokens, FEW) * machine.few_seconds, tokens * work.tokens * machine.attention_seconds
+    both_ways = (speed.weights_seconds + few + pairs) * (1 + back)
     labels = setting.batch * work.labels * machine.label_seconds
     sent = work.fixed_up_bytes / machine.upload_bandwidth + work.fixed_down_bytes / machine.download_bandwidth
     return Rates(
-        fixed=machine.round_seconds + passes * (machine.batch_seconds + base + labels) + sent,
+        fixed=machine.round_seconds + passes * (machine.batch_seconds + base + both_ways + labels) + sent,
         module=passes * machine.module_seconds,
         number=passes * tokens * machine.product_seconds * (1 + work.borrows * BORROWED_PRODUCTS)
         + work.steps * machine.optimizer_seconds

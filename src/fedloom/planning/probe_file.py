@@ -98,6 +98,8 @@ class MachineFacts(Value):
     module_seconds: Amount
     product_seconds: Amount
     label_seconds: Amount
+    few_seconds: Amount = 0.0  # probes of earlier versions did not tell it apart, nor the next one
+    attention_seconds: Amount = 0.0
     optimizer_seconds: Amount
 
 

@@ -117,6 +117,8 @@ class Machine:
     batch_seconds: overhead of a forward and backward pass.  module_seconds: overhead of a pass for each module with
         factors.  product_seconds: for each token and number in the factors, forward and backward.
     label_seconds: for each label, through the output layer and the loss, forward and backward.
+    few_seconds: what each of the first tokens of a pass (`cost.FEW`) takes more, and goes again for the backward pass.
+    attention_seconds: for each pair of tokens of an example, forward and again backward.
     optimizer_seconds: for each number in the factors, once an optimizer step.  round_seconds: overhead of a round.
     upload_bandwidth, download_bandwidth: bytes per second; inf for none to count.
     memory_factor: peak memory that was measured in a run over what `memory` says of it; 1 as long as none was.
@@ -129,6 +131,8 @@ class Machine:
     module_seconds: float = 0.0
     product_seconds: float = 0.0
     label_seconds: float = 0.0
+    few_seconds: float = 0.0
+    attention_seconds: float = 0.0
     optimizer_seconds: float = 0.0
     round_seconds: float = 0.0
     upload_bandwidth: float = float("inf")
@@ -140,7 +144,7 @@ class Machine:
         positive(self, "memory_bytes", "upload_bandwidth", "download_bandwidth", infinite=True)
         positive(self, "memory_factor")
         nonnegative(self, "batch_seconds", "module_seconds", "product_seconds", "label_seconds")
-        nonnegative(self, "optimizer_seconds", "round_seconds")
+        nonnegative(self, "optimizer_seconds", "round_seconds", "few_seconds", "attention_seconds")
         one_of(self, "compute_bytes", (2, 4))
         distinct(self, "speeds", [speed.bits for speed in self.speeds])
 

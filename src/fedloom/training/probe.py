@@ -1,7 +1,7 @@
 """What this machine makes of a base: a small grid of real training steps, at one number of bits.
 
-The grid goes from the cheapest trial to the dearest, and each one tells of something that those before it do not:
-depth, length and batch, rank, labels, few modules. It ends when the time is used, but not before what is `needed`.
+Each trial tells of something that those before it do not: depth, length, batch, few modules, rank, length and batch at
+once. Those that are needed come first; a later one that would take longer than the time that is left is left out.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from fedloom.training.memory import available_bytes
 from fedloom.training.trial import Trial, Tried, tried
 
 RANK, WIDE = 8, 64
-SHORT, MIDDLE, LONG = 32, 64, 128  # tokens of a row
+SHORT, MIDDLE, LONG, LONGEST = 32, 64, 128, 256  # tokens of a row
 TIMED_SECONDS = 1.0  # at least so much is timed of a trial, or MOST_STEPS
 FEWEST_STEPS, MOST_STEPS = 2, 10
-NEEDED = {"none": 4, 8: 3, 4: 3}
+NEEDED = 4  # trials, the first ones of the grid
 ROOM = 0.8  # of the memory that is free; a trial that may need more is left out
 
 
@@ -45,7 +45,7 @@ def number_of_bits(base: BaseModel) -> int:
     return base.dtype.itemsize * 8 if base.bits == "none" else base.bits
 
 
-def probed(base: BaseModel, seconds: float, max_tokens: int = LONG) -> ProbedBits:
+def probed(base: BaseModel, seconds: float, max_tokens: int = LONGEST) -> ProbedBits:
     """The trials that fit into the seconds, and at least those that are needed.
 
     max_tokens: that a row may have.
@@ -53,11 +53,13 @@ def probed(base: BaseModel, seconds: float, max_tokens: int = LONG) -> ProbedBit
     """
     end, architecture, number = time.monotonic() + seconds, architecture_of(base), number_of_bits(base)
     found: list[Tried] = []
-    for trial in grid(base, architecture, max_tokens):
+    stopped = None
+    for trial in dict.fromkeys(grid(base, architecture, max_tokens)):
         expected = _expected(found, trial)
         steps = FEWEST_STEPS + 1 if expected is None else _steps(expected)
-        if expected is not None and len(found) >= NEEDED[base.bits] and time.monotonic() + (1 + steps) * expected > end:
-            return ProbedBits(base.bits, number, tuple(found), "the time was used")
+        if expected is not None and len(found) >= NEEDED and time.monotonic() + (1 + steps) * expected > end:
+            stopped = "the time was used"
+            continue
         short = _too_large(architecture, number, base, trial)
         measured = None if short else _tried_within_memory(base, trial, steps)
         if measured is None and not found:
@@ -65,13 +67,13 @@ def probed(base: BaseModel, seconds: float, max_tokens: int = LONG) -> ProbedBit
         if measured is None:
             return ProbedBits(base.bits, number, tuple(found), "the memory would not have sufficed for more")
         found.append(measured)
-    return ProbedBits(base.bits, number, tuple(found))
+    return ProbedBits(base.bits, number, tuple(found), stopped)
 
 
 def grid(base: BaseModel, architecture: Architecture, max_tokens: int) -> Iterator[Trial]:
     """The trials in their order; fewer for a quantised base, which differs from the plain one in few coefficients."""
     every = tuple(module.name for module in architecture.modules)
-    upper = tuple(module.name for module in architecture.modules if module.block >= architecture.blocks // 2)
+    upper = tuple(module.name for module in architecture.modules if module.block >= architecture.blocks // 2) or every
     image = tokens_of_image(base) if base.task == "image-classification" else None
 
     def trial(names: tuple[str, ...], rank: int, batch: int, tokens: int, share: float = 0.5) -> Trial:
@@ -80,23 +82,30 @@ def grid(base: BaseModel, architecture: Architecture, max_tokens: int) -> Iterat
         return Trial(tuple((name, rank) for name in names), batch, tokens, labels)
 
     yield trial(every, RANK, 1, SHORT)
-    yield trial(upper or every, RANK, 4, MIDDLE)
+    yield trial(upper, RANK, 1, SHORT)
+    yield trial(every, RANK, 1, LONGEST)
+    yield trial(every, RANK, 8, MIDDLE, 0.1)
+    if base.bits != "none":
+        yield trial(every, RANK, 4, LONG)
+        return
+    yield trial(every[::2], RANK, 4, MIDDLE)
+    yield trial(every, WIDE, 1, SHORT)
     yield trial(every, RANK, 4, LONG)
-    if base.bits == "none":
-        yield trial(every, WIDE, 1, SHORT)
-        yield trial(every[::2], RANK, 4, MIDDLE)
-        yield trial(every, RANK, 8, MIDDLE, 0.1)
+    yield trial(every, WIDE, 4, MIDDLE)
     yield trial(every, RANK, 8, LONG)
-    if base.bits == "none":
-        yield trial(every, WIDE, 4, MIDDLE)
-        yield trial(every, RANK, 2, 2 * LONG)
+    yield trial(upper, RANK, 2, LONG, 0.1)
 
 
 def _expected(found: list[Tried], trial: Trial) -> float | None:
-    """Seconds of a step, from the time that a token took so far; None before the first trial."""
-    if not found:
-        return None
-    return trial.batch * trial.tokens * max(one.step_seconds / (one.trial.batch * one.trial.tokens) for one in found)
+    """Seconds of a step, roughly: as long as an earlier trial of no fewer modules took, more for more tokens.
+
+    None before the first trial.
+    """
+    tokens = trial.batch * trial.tokens
+    alike = (one for one in found if len(one.trial.ranks) >= len(trial.ranks))
+    return min(
+        (one.step_seconds * max(1.0, tokens / (one.trial.batch * one.trial.tokens)) for one in alike), default=None
+    )
 
 
 def _steps(expected: float) -> int:
