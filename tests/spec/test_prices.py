@@ -19,7 +19,7 @@ def read(tmp_path):
     def call(text):
         path = tmp_path / "prices.toml"
         path.write_text(text, encoding="utf-8")
-        return load_prices(path)
+        return load_prices(path, ("north", "south"))
 
     return call
 
@@ -39,6 +39,7 @@ def test_a_client_may_have_watts_of_its_own(read):
         ("[prices]\nper_gb = 'much'", "a number"),
         ("[prices]\nper_gbyte = 1", "unknown key"),
         ("[prices]\nwatts = { north = -5.0 }", "prices.watts.north"),
+        ("[prices]\nwatts = { nort = 5.0 }", "prices.watts.nort: the run has no such client; it has north, south"),
         ("[prices]\nper_gb = nan", "expected a finite number, found nan"),
         ("[prices]\ncurrency = ''", "currency: expected at least 1 character, found"),
         ("[price]\nper_gb = 1", "unknown key"),

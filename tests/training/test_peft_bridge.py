@@ -40,6 +40,13 @@ def test_peft_gives_the_same_logits(kind, targets, load, kit, logits, tmp_path):
     torch.testing.assert_close(logits(theirs, batch), logits(base.model, batch), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("kind", "transposed"), [("llama", False), ("gpt2", True)])
+def test_a_quantised_base_exports_how_its_weights_lie(kind, transposed, load, kit, tmp_path):
+    base = load(kind, bits=8)
+    save_peft(kit.random_adapter(base), {}, base, tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["fan_in_fan_out"] is transposed
+
+
 def test_the_trunk_beside_factors_equals_their_stack(load, kit, logits):
     base = load("llama")
     batch, start = kit.random_batch(base), Start(kit.random_adapter(base), kit.random_adapter(base, (4,), seed=3))

@@ -35,6 +35,7 @@ def command(run: Run, lang: Lang_ = Lang.EN, prices: PricesFile = None) -> None:
     from fedloom.store.run_directory import RunDirectory
 
     directory, language = RunDirectory.open(run), LANGUAGES[lang]
-    given = None if prices is None else load_prices(prices)
+    clients = [client.name for client in directory.experiment().clients]
+    given = None if prices is None else load_prices(prices, clients)
     show_tables(write_report(directory, language, given))
     console.print(f"Report: {report_path(directory, language)}", soft_wrap=True)

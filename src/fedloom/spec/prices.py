@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,8 @@ class PricesFile(Table):
     prices: Prices
 
 
-def load_prices(path: Path) -> Prices:
-    """The prices of a TOML file. Raises: ConfigError with every problem and its line."""
+def load_prices(path: Path, clients: Collection[str]) -> Prices:
+    """The prices of a TOML file, for a run of these clients. Raises: ConfigError with every problem and its line."""
     text = text_of(path)
     raw: dict[str, Any] = tables_of(text, str(path))
     found, problems = table_of(PricesFile, raw)
@@ -50,6 +51,9 @@ def load_prices(path: Path) -> Prices:
     if found is not None:
         negative = [client for client, watts in found.prices.watts.items() if not 0 <= watts < inf]
         listed += [f"prices.watts.{client}: expected a number of at least 0" for client in negative]
+        unknown = [client for client in found.prices.watts if client not in clients]
+        known = ", ".join(clients)
+        listed += [f"prices.watts.{client}: the run has no such client; it has {known}" for client in unknown]
     if listed or found is None:
         raise ConfigError(listed, where=str(path))
     return found.prices

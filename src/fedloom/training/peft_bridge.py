@@ -22,7 +22,7 @@ from fedloom.spec.experiment import ModelTable
 from fedloom.training.base_model import BaseModel
 from fedloom.training.checkpoint import load_checkpoint
 from fedloom.training.peft_files import CONFIG, DIGEST_KEY, PREFIX, SIDE_A, SIDE_B, WEIGHTS
-from fedloom.training.targets import has_suffix, is_conv1d
+from fedloom.training.targets import has_suffix, is_conv1d, stores_transposed
 
 TASKS = {"generation": "CAUSAL_LM", "classification": "SEQ_CLS", "image-classification": None}  # PEFT has no name
 
@@ -73,7 +73,7 @@ def _zeros(base: BaseModel) -> Adapter:
 def _config(adapter: Adapter, head: Mapping[str, Tensor], base: BaseModel) -> dict[str, Any]:
     alphas = {module: factors.scaling * factors.rank for module, factors in adapter.items()}
     rank, alpha = _commonest(adapter.ranks.values()), _commonest(alphas.values())
-    transposed = {is_conv1d(base.layers[module].base) for module in adapter}
+    transposed = {stores_transposed(base.layers[module].base) for module in adapter}
     config = LoraConfig(
         task_type=TASKS[base.task],
         base_model_name_or_path=base.source,

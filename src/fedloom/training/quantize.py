@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fedloom.errors import ModelError
 from fedloom.spec.experiment import Bits
-from fedloom.training.targets import is_conv1d
+from fedloom.training.targets import is_conv1d, stores_transposed
 
 NAMES: dict[Bits, str] = {"none": "none", 8: "int8", 4: "NF4"}
 
@@ -34,7 +34,10 @@ def quantize(model: nn.Module, names: Collection[str], bits: Bits, dtype: torch.
         return
     library = _bitsandbytes()
     for name in names:
-        model.set_submodule(name, _quantised(library, _linear(name, model.get_submodule(name)), bits, dtype))
+        layer = model.get_submodule(name)
+        made: Any = _quantised(library, _linear(name, layer), bits, dtype)
+        made.transposed = stores_transposed(layer)
+        model.set_submodule(name, made)
 
 
 def _linear(name: str, layer: Any) -> nn.Linear:

@@ -28,6 +28,11 @@ def is_conv1d(module: nn.Module) -> bool:
     return type(module).__name__ == "Conv1D"
 
 
+def stores_transposed(module: nn.Module) -> bool:
+    """Whether the base's files hold the weight of this layer as (in, out); a quantised layer remembers it."""
+    return is_conv1d(module) or bool(getattr(module, "transposed", False))
+
+
 def resolve_targets(model: nn.Module, targets: str | tuple[str, ...], head: tuple[str, ...]) -> tuple[list[str], str]:
     """The names of the targeted modules, sorted, and the rule that chose them.
 
