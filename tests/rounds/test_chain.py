@@ -11,7 +11,7 @@ from fedloom.adapters.factors import Factors
 from fedloom.aggregation.server_rule import ServerOptimizer
 from fedloom.aggregation.world import GlobalState
 from fedloom.rounds.chain import Chain, extended, numbers_of
-from fedloom.rounds.messages import holding
+from fedloom.rounds.piece import holding
 from fedloom.rounds.state import RunState
 
 SHAPE = (60, 40)

@@ -13,7 +13,8 @@ from fedloom.adapters.packing import Coding
 from fedloom.aggregation.world import Start
 from fedloom.errors import AdapterError, RunError
 from fedloom.rounds import wire
-from fedloom.rounds.messages import Assignment, Piece
+from fedloom.rounds.messages import Assignment
+from fedloom.rounds.piece import Piece
 from fedloom.rounds.trunk import formed, piece_from_bytes, piece_to_bytes
 
 OUT, IN = 12, 10

@@ -113,6 +113,17 @@ def test_bytes_that_are_no_message_are_refused():
         wire.assignment_from_bytes(b"not a message")
 
 
+def test_counts_of_classes_travel_only_where_they_are_asked_for(assignment, contribution):
+    asked = replace(assignment, work=replace(assignment.work, count_classes=True))
+    assert wire.assignment_from_bytes(wire.assignment_to_bytes(asked)).work == asked.work
+    answer = replace(contribution, class_examples={"score.weight": (2, 3)})
+    data = wire.contribution_to_bytes(answer, asked.sends)
+    found = wire.contribution_from_bytes(data, start=asked.start.trainable).class_examples
+    assert found == {"score.weight": [2, 3]}
+    assert b"class" not in wire.assignment_to_bytes(assignment)
+    assert b"class_examples" not in wire.contribution_to_bytes(contribution, assignment.sends)
+
+
 def test_importance_travels_only_where_it_is_measured(assignment, contribution):
     scores = dict.fromkeys(assignment.start.trainable, 0.1 + 0.2 / 3)
     asked = replace(assignment, work=replace(assignment.work, importance=1 / 3))

@@ -6,7 +6,8 @@ from typing import Any
 
 from fedloom.engine.base import Reply
 from fedloom.engine.loop import Loop
-from fedloom.rounds.messages import Dropout, holding
+from fedloom.rounds.messages import Dropout
+from fedloom.rounds.piece import holding
 from fedloom.rounds.validate import update_norm, validate, validate_masked, validate_measured
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedloom.errors import FedLoomError
-from fedloom.rounds.messages import Assignment, Contribution, holding
+from fedloom.rounds.messages import Assignment, Contribution
+from fedloom.rounds.piece import holding
 from fedloom.rounds.trunk import formed
 from fedloom.store.piece_store import PieceStore
 

@@ -215,6 +215,7 @@ def local_work(
         penalties=(*rules.penalties, *proximal),
         prune=rules.prune,
         privacy=experiment.privacy.promise(training.rounds),
+        count_classes=experiment.rounds.head_weighting == "classes",
     )
 
 

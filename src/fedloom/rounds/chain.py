@@ -26,7 +26,7 @@ from fedloom.adapters.factors import Factors
 from fedloom.aggregation.server_rule import ServerOptimizer
 from fedloom.aggregation.world import GlobalState
 from fedloom.rng import generator
-from fedloom.rounds.messages import Piece, holding
+from fedloom.rounds.piece import Piece, holding
 
 if TYPE_CHECKING:
     from fedloom.rounds.state import RunState

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from fedloom.aggregation.local_rules import Penalty
 from fedloom.aggregation.world import Start
 from fedloom.privacy.mechanism import PrivacyPromise
 from fedloom.privacy.noise_share import NoiseShare
+from fedloom.rounds.piece import Piece
 
 WORK_UNITS = ("tokens", "images")  # what the work of a client is counted in: metrics `tokens`, `tokens_per_second`, ..
 
@@ -29,6 +29,7 @@ class LocalWork:
     privacy: what the client is to hold by noise of its own; None: no noise.
     importance: also measure which modules matter. The scores have this sum: what its modules are known to matter
         together. None: not measured.
+    count_classes: also say how many examples of each class there are, for `Contribution.class_examples`.
     """
 
     steps: int
@@ -48,6 +49,7 @@ class LocalWork:
     prune: float | None = None
     privacy: PrivacyPromise | None = None
     importance: float | None = None
+    count_classes: bool = False
 
     @property
     def rows_per_step(self) -> int:
@@ -59,6 +61,8 @@ class LocalWork:
         table = asdict(self)
         if self.importance is None:
             del table["importance"]
+        if not self.count_classes:
+            del table["count_classes"]
         return table
 
 
@@ -78,14 +82,6 @@ class Wire:
         """Whether everything arrives bit for bit. If not, what comes back is the change, and not the sum with a start
         that the client has rounded."""
         return self.up.is_exact and self.down.is_exact
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One summand of a global delta that is sent in pieces. digest: SHA-256 of its bytes.  weight: its factor."""
-
-    digest: str
-    weight: float
 
 
 @dataclass(frozen=True)
@@ -235,6 +231,8 @@ class Contribution:
         something to measure; else empty.
     ledger: of a client that adds noise, the digest of the last line of its privacy ledger before the line of this very
         release: by it an auditor notices lines that were cut. Empty for none.
+    class_examples: name of a tensor of the head that has a row for each class -> the client's examples of each, where
+        that was asked for (`LocalWork.count_classes`); else empty.
     advertisement: hexadecimal, of a client that goes on to add adapter, head, examples and importance to a secure sum;
         they are not here then.
     """
@@ -249,11 +247,7 @@ class Contribution:
     advertisement: str = ""
     importance: Mapping[str, float] = field(default_factory=dict)
     ledger: str = ""
-
-
-def holding(pieces: Sequence[Piece]) -> str:
-    """One digest for a sequence of pieces, by which a client says that it has them all."""
-    return hashlib.sha256("\n".join(piece.digest for piece in pieces).encode()).hexdigest()
+    class_examples: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

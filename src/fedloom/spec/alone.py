@@ -28,6 +28,7 @@ def alone_experiment(experiment: Experiment, client: str) -> Experiment:
                     "participation": 1.0,
                     "over_selection": None,
                     "late": "drop",
+                    "head_weighting": "clients",
                 }
             ),
             "evaluation": experiment.evaluation.model_copy(update={"baselines": False, "question": None}),

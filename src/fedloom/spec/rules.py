@@ -13,6 +13,7 @@ from fedloom.aggregation.method import Law
 from fedloom.aggregation.registry import METHODS, settings_problems
 from fedloom.spec.churn_rules import problems_of_churn
 from fedloom.spec.experiment import ColumnsTable, Experiment
+from fedloom.spec.head_rules import problems_of_heads
 from fedloom.spec.planning_rules import problems_of_planning
 from fedloom.spec.pointless import COLUMNS_OF, pointless
 from fedloom.spec.privacy_rules import problems_of_privacy
@@ -254,6 +255,7 @@ RULES: tuple[Rule, ...] = (
     robust_rules,
     coming_and_going,
     models_of_their_own,
+    problems_of_heads,
 )
 
 
