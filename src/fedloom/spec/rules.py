@@ -233,6 +233,11 @@ def models_of_their_own(experiment: Experiment) -> list[Problem]:
     return problems
 
 
+def heads_by_class(experiment: Experiment) -> list[Problem]:
+    """What a head that is averaged class by class cannot be combined with."""
+    return problems_of_heads(experiment)
+
+
 RULES: tuple[Rule, ...] = (
     unique_clients,
     each_tracker_once,
@@ -255,7 +260,7 @@ RULES: tuple[Rule, ...] = (
     robust_rules,
     coming_and_going,
     models_of_their_own,
-    problems_of_heads,
+    heads_by_class,
 )
 
 
