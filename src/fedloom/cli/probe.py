@@ -34,7 +34,7 @@ def command(
     all_clients: Annotated[bool, typer.Option("--all", help="Measure once, and write a file for each client")] = False,
     data: Annotated[str | None, typer.Option(help="The client's rows, in place of what the configuration says")] = None,
     out: Annotated[Path | None, typer.Option(help="File to write (with --all: a folder)")] = None,
-    seconds: Annotated[float, typer.Option(min=1, help="How long all of it should take")] = 55.0,
+    seconds: Annotated[float, typer.Option(min=1, help="How long all of it should take")] = 50.0,
     server: Annotated[str | None, typer.Option(help="HOST:PORT: see whether and how fast it is connected to")] = None,
     upload_mbit: Annotated[float | None, typer.Option(min=1e-3, help="Megabits per second to the server")] = None,
     download_mbit: Annotated[float | None, typer.Option(min=1e-3, help="Megabits per second from the server")] = None,

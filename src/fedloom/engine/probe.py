@@ -72,7 +72,7 @@ def probe(
     experiment: Experiment,
     clients: Sequence[str],
     *,
-    seconds: float = 55.0,
+    seconds: float = 50.0,
     link: Link | None = None,
     memory_limit: int | None = None,
     observe: Observer = silent,
