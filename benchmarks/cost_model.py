@@ -5,7 +5,7 @@
 Per base (SmolLM2-135M, generation; MiniLM-L6, classification): the probe's grid at 32 or 16, 8 and 4 bits calibrates
 the machine, in the seconds that `fedloom probe` takes for it; then other batches (1 to 16), lengths (32 to 256), ranks
 (2 to 64), shares of labels and sets of layers are measured and compared with what was predicted of them. They are gone
-through several times, and the median of each counts, as one measurement alone may be off by a quarter. Every base at
+through several times, and the median of each counts, as single measurements scatter. Every base at
 each number of bits has a process of its own. Aims: memory within 10%, time within 20%, on a machine that does nothing
 else. Prints a table and writes results/cost_model.json.
 """
