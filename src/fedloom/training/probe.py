@@ -25,7 +25,7 @@ from fedloom.training.trial import Trial, Tried, tried
 RANK, WIDE = 8, 64
 SHORT, MIDDLE, LONG, LONGEST = 32, 64, 128, 256  # tokens of a row
 TIMED_SECONDS = 1.0  # at least so much is timed of a trial, or MOST_STEPS
-FEWEST_STEPS, MOST_STEPS = 2, 10
+FEWEST_STEPS, MOST_STEPS, FIRST_STEPS = 1, 10, 3  # timed ones of a trial; of the first, whose seconds are not known
 NEEDED = 4  # trials, the first ones of the grid
 ROOM = 0.8  # of the memory that is free; a trial that may need more is left out
 
@@ -56,7 +56,7 @@ def probed(base: BaseModel, seconds: float, max_tokens: int = LONGEST) -> Probed
     stopped = None
     for trial in dict.fromkeys(grid(base, architecture, max_tokens)):
         expected = _expected(found, trial)
-        steps = FEWEST_STEPS + 1 if expected is None else _steps(expected)
+        steps = FIRST_STEPS if expected is None else _steps(expected)
         if expected is not None and len(found) >= NEEDED and time.monotonic() + (1 + steps) * expected > end:
             stopped = "the time was used"
             continue
