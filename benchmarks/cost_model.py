@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, cast
 
-from fedloom.planning.calibrate import KNOWN, Calibration, Measurement, calibrated, known_memory
+from fedloom.planning.calibrate import Calibration, Measurement, calibrated, held_of, known_memory
 from fedloom.planning.cost import step_seconds, usage
 from fedloom.planning.values import Architecture, Choice, Machine, Module, Speed, Work
 
@@ -119,12 +119,12 @@ def measurement(found: dict[str, Any], bits: int) -> Measurement:
     return Measurement(choice, work, float(found["peak_bytes"]), found["step_seconds"])
 
 
-def calibration(parts: list[dict[str, Any]]) -> Calibration:
+def calibration(parts: list[dict[str, Any]], classifies: bool) -> Calibration:
     architecture = architecture_from(parts[0])
     trials = [measurement(one, part["bits"]) for part in parts for one in part["calibration"]]
     speeds, width = tuple(Speed(part["bits"], 0.0, 0.0) for part in parts), parts[0]["number_bytes"]
     machine = Machine(1e12, speeds, compute_bytes=width, memory=known_memory(width))
-    return calibrated(architecture, machine, trials, (*KNOWN, "score_values"))
+    return calibrated(architecture, machine, trials, held_of(classifies=classifies, keeps_scores=False))
 
 
 def compared(identity: str, parts: list[dict[str, Any]], machine: Machine) -> list[dict[str, Any]]:
@@ -185,7 +185,7 @@ def main() -> None:
     record: dict[str, Any] = {"aims": {"memory": MEMORY_AIM, "seconds": TIME_AIM}, "bases": {}}
     for identity in [options.only] if options.only else BASES:
         parts = [in_a_process(identity, bits, options.seconds, options.passes) for bits in BITS]
-        found = calibration(parts)
+        found = calibration(parts, BASES[identity]["task"] == "classification")
         rows = compared(identity, parts, found.machine)
         print(table(rows))
         errors = summary(rows)

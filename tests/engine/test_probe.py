@@ -75,6 +75,7 @@ def test_classifiers_are_probed_as_they_are_planned_for(task, tmp_path, monkeypa
     assert one.rows.train + one.rows.held_out == 40
     assert sum(bucket.rows for bucket in one.rows.lengths) == one.rows.train
     assert one.rows.learned == ()
+    assert one.measured_machine().label_seconds == 0.0, "one label of a row is not told from the row"
 
 
 def test_neither_texts_nor_where_they_lie_are_in_the_file(found, folder):

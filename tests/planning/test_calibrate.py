@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from fedloom.errors import PlanError
-from fedloom.planning.calibrate import BACK, KNOWN, OVERHEADS, THIN, Measurement, calibrated, known_memory
+from fedloom.planning.calibrate import BACK, KNOWN, OVERHEADS, THIN, Measurement, calibrated, held_of, known_memory
 from fedloom.planning.cost import step_seconds, usage
 from fedloom.planning.values import Choice, Memory, Speed
 
@@ -135,3 +135,8 @@ def test_logits_are_known_to_be_as_wide_as_activations():
     assert known_memory(4).logit_bytes - known_memory(2).logit_bytes == pytest.approx(4)
     assert known_memory(2).score_values == 0
     assert {"logit_bytes", "input_values", "rank_values"} <= set(KNOWN)
+
+
+def test_a_label_of_a_classifier_and_scores_that_are_not_kept_are_not_fitted():
+    assert held_of(classifies=False, keeps_scores=True) == KNOWN
+    assert set(held_of(classifies=True, keeps_scores=False)) == {*KNOWN, "label_seconds", "score_values"}

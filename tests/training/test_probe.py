@@ -82,11 +82,28 @@ def test_a_trial_that_takes_too_long_is_left_out_and_a_shorter_one_is_not(load, 
     assert clock[0] < 9.0
 
 
-def test_no_trial_is_made_twice(load):
+def test_no_trial_counts_twice(load):
     found = probed(load("llama"), seconds=60.0, max_tokens=20)
     trials = [one.trial for one in found.tried]
     assert len(set(trials)) == len(trials)
     assert found.stopped is None
+
+
+def test_with_time_left_each_trial_is_made_again_and_the_shorter_time_counts(load, monkeypatch):
+    """What else runs takes the machine in every other trial; the peak of the first time stays."""
+
+    def disturbed(base, trial, steps):
+        made.append(trial)
+        again = made.count(trial) > 1
+        disturbance = 7.0 if (made.index(trial) % 2 == 0) != again else 0.0
+        return Tried(trial, 50_000_000 + again, 0.001 + disturbance, "high-water mark")
+
+    made: list[Trial] = []
+    monkeypatch.setattr(probe, "tried", disturbed)
+    found = probed(load("llama"), seconds=1e6)
+    assert len(made) == 2 * len(found.tried)
+    assert {one.step_seconds for one in found.tried} == {0.001}
+    assert {one.peak_bytes for one in found.tried} == {50_000_000}
 
 
 def test_the_coefficients_that_it_tells_predict_more_for_a_larger_batch(load):

@@ -15,7 +15,7 @@ from fedloom.data.tokens import IGNORED, encode_all
 from fedloom.engine.events import Observer, Stage, silent
 from fedloom.engine.sites import MOST_BITS, TWO_CLASSES, longest_text, versions
 from fedloom.errors import ConfigError, FedLoomError, ModelError, PlanError
-from fedloom.planning.calibrate import KNOWN, Calibration, Measurement, calibrated, known_memory
+from fedloom.planning.calibrate import Calibration, Measurement, calibrated, held_of, known_memory
 from fedloom.planning.probe_file import (
     Bandwidth,
     BaseFacts,
@@ -202,7 +202,7 @@ def _calibration(found: Measured, memory_bytes: float) -> tuple[Calibration, int
     speeds = tuple(Speed(probed.number, 0.0, 0.0) for probed in found.probed.values())
     memory = known_memory(first.number_bytes)
     machine = Machine(float(memory_bytes), speeds, compute_bytes=first.number_bytes, memory=memory)
-    held = KNOWN if first.keeps_scores else (*KNOWN, "score_values")
+    held = held_of(classifies=first.classifies, keeps_scores=first.keeps_scores)
     return calibrated(first.architecture, machine, trials, held), len(trials)
 
 

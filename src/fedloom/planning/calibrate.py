@@ -45,6 +45,11 @@ THIN, BACK = 3.0, 1.2  # as measured; see above
 LOGIT_WORK_BYTES = 2.3  # of a few rows of logits in float32, as measured
 
 
+# Of one label through a layer of few classes: nothing that could be told from the noise, yet with one label in each row
+# it can be mistaken for what the rows take.
+OF_CLASSES = "label_seconds"
+
+
 @dataclass(frozen=True)
 class Measurement:
     """One trial on a machine. step_seconds: of one optimizer step, all its passes included."""
@@ -75,6 +80,11 @@ def known_memory(number_bytes: int) -> Memory:
     """What is known of memory before anything is measured, at so many bytes of an activation: logits and their gradient
     are as wide as activations, and no attention scores are kept. The coefficients in KNOWN can be held."""
     return Memory(logit_bytes=2 * number_bytes + LOGIT_WORK_BYTES, input_values=SHARED_INPUTS)
+
+
+def held_of(*, classifies: bool, keeps_scores: bool) -> tuple[str, ...]:
+    """The coefficients that are not fitted. keeps_scores: whether attention keeps its scores for the backward pass."""
+    return (*KNOWN, *(() if keeps_scores else ("score_values",)), *((OF_CLASSES,) if classifies else ()))
 
 
 def calibrated(

@@ -56,6 +56,7 @@ class Loaded:
     load_seconds: float
     load_bytes: int
     image_tokens: int | None
+    classifies: bool
     keeps_scores: bool
     gpu_total: int | None = None
     gpu_free: int | None = None
@@ -142,6 +143,7 @@ def _work(connection: Connection, job: Job) -> None:
             load_seconds=time.monotonic() - began,
             load_bytes=peak_so_far(),
             image_tokens=tokens_of_image(base) if base.task == "image-classification" else None,
+            classifies=base.classifies,
             keeps_scores=base.model.config._attn_implementation == "eager",
             gpu_total=total_bytes(gpu) if gpu else None,
             gpu_free=free,
