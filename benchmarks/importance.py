@@ -65,6 +65,7 @@ def experiment(seed: int, data: Path | None, rows: int) -> Experiment:
             max_tokens=32,
             learning_rate=RATE,
             head_learning_rate=1e-2,
+            head_optimizer="adamw",
             importance=True,
         ),
         data=DataTable(

@@ -109,7 +109,12 @@ def experiment_of(options: argparse.Namespace, seed: int, labels: Sequence[str],
         model=ModelTable(id="minilm-l6", task="classification", labels=tuple(labels)),
         method=MethodTable(name=options.method),
         training=TrainingTable(
-            rounds=options.rounds, local_steps=options.steps, batch_size=16, learning_rate=2e-3, max_tokens=64
+            rounds=options.rounds,
+            local_steps=options.steps,
+            batch_size=16,
+            learning_rate=2e-3,
+            max_tokens=64,
+            head_optimizer="adamw",
         ),
         data=DataTable(holdout=0.2),
         evaluation=EvaluationTable(max_rows=100),

@@ -86,7 +86,9 @@ def experiment(seed: int, rounds: int, rows: int) -> Experiment:
         name="wire",
         seed=seed,
         model=ModelTable(id="minilm-l6", task="classification", dtype="float32"),
-        training=TrainingTable(rounds=rounds, local_steps=6, batch_size=8, max_tokens=32, learning_rate=RATE),
+        training=TrainingTable(
+            rounds=rounds, local_steps=6, batch_size=8, max_tokens=32, learning_rate=RATE, head_optimizer="adamw"
+        ),
         data=DataTable(
             source=LIBRARIES,
             columns=ColumnsTable(text="response", label="package"),

@@ -151,4 +151,5 @@ SUITE = Suite(
     settings=SETTINGS,
     variants=dict.fromkeys(SETTINGS, VARIANTS),
     problem=problem,
+    heads=False,
 )

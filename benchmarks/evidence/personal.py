@@ -78,4 +78,5 @@ SUITE = Suite(
     variants={"tasks": VARIANTS, "scarce": FEW, "longer": FEW, "sites": ALIKE},
     problem=each_by_itself,
     reference="local",
+    heads=False,
 )

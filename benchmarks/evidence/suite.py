@@ -84,6 +84,7 @@ class Suite:
     """metric: "accuracy" (higher is better) or "loss" (lower).  variants: setting -> labels, the most telling first.
 
     reference: what the others are compared with.  references: contenders that the engine cannot train, by label.
+    heads: whether its models have a classifier's head.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Suite:
     problem: Callable[[Path, Setting, int], Problem]
     reference: str = "loom"
     references: Mapping[str, Callable[[Problem, float], dict[str, float]]] = field(default_factory=dict)
+    heads: bool = True
 
     def score(self, metrics: Metrics) -> Score:
         """How a training did on validation rows, higher is better; a failed one is below all others."""
@@ -107,7 +109,7 @@ class Suite:
         chosen = self.settings[setting]
         # The server's own optimizer goes by the clients of a round; all tables so far were made with that for ten.
         clients = math.ceil(round(chosen.participation * CLIENTS, 9))
-        return Cell(self.name, setting, chosen.recipe, variant.identity(clients), 0.0, 0)
+        return Cell(self.name, setting, chosen.recipe, variant.identity(clients, self.heads), 0.0, 0)
 
 
 def centralised(problem: Problem, rank: int) -> Problem:

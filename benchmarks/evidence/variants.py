@@ -29,7 +29,8 @@ from fedloom.spec.toml import tables_of
 LOCAL, CENTRAL, FULL, THEN_LOCAL = "local", "central", "full", "loomlocal"
 OTHERS = (LOCAL, CENTRAL, FULL, THEN_LOCAL)
 CLIENTS = 10  # of the suites whose tables there are; what a method's server optimizer goes by
-BEFORE = {"borrow": "fixed", "borrow_rows": 16, "borrow_decay": 0.5}  # of later settings: what was done without them
+# Of later settings: what was done without them.
+BEFORE = {"borrow": "fixed", "borrow_rows": 16, "borrow_decay": 0.5, "training.head_optimizer": "adamw"}
 _PATTERN = re.compile(r"(?P<name>[a-z0-9]+)(?P<settings>:[^@]+)?(?P<rank>@\d+)?")
 
 
@@ -46,14 +47,16 @@ class Variant:
     def is_method(self) -> bool:
         return self.name not in OTHERS
 
-    def identity(self, clients: int = CLIENTS) -> str:
+    def identity(self, clients: int = CLIENTS, heads: bool = True) -> str:
         """The contender with every setting spelled out, so that a changed default is another contender; a setting that
-        came later only where it does something else than what was measured without it. clients: of a round."""
+        came later only where it does something else than what was measured without it. clients: of a round.
+        heads: whether there are heads to train."""
         if not self.is_method:
             return self.label
-        spelled = asdict(settings_of(method(self.name), self._own()))
+        settings = settings_of(method(self.name), self._own())
+        head = {"training.head_optimizer": method(self.name).rules(settings).head_optimizer} if heads else {}
+        spelled = asdict(settings) | head | self._server(clients) | self._others()
         own = {key: value for key, value in spelled.items() if key not in BEFORE or BEFORE[key] != value}
-        own |= self._server(clients) | self._others()
         written = ",".join(f"{key}={value}" for key, value in sorted(own.items()))
         return f"{self.name}:{written}" + (f"@{self.rank}" if self.rank else "")
 

@@ -51,6 +51,15 @@ def test_what_a_later_setting_leaves_as_it_was_is_the_same_contender():
     assert len({variant(label).identity() for label in labels}) == len(labels)
 
 
+def test_loom_measured_before_it_had_a_head_optimizer_is_loom_with_that_of_then():
+    """Where there are no heads, nothing changed."""
+    now, then = variant("loom"), variant("loom:training.head_optimizer=adamw")
+    assert "training.head_optimizer=layerwise" in now.identity()
+    assert "head_optimizer" not in then.identity()
+    assert now.identity(heads=False) == then.identity()
+    assert variant("fedit:training.head_optimizer=layerwise").identity() != variant("fedit").identity()
+
+
 @pytest.mark.parametrize("text", ["unknown", "loom:directions", "central", "loom@many", "rbla:min_owners="])
 def test_what_cannot_be_read_is_an_error_that_repeats_it(text):
     with pytest.raises(ConfigError) as error:

@@ -124,6 +124,12 @@ def test_counts_of_classes_travel_only_where_they_are_asked_for(assignment, cont
     assert b"class_examples" not in wire.contribution_to_bytes(contribution, assignment.sends)
 
 
+def test_the_optimizer_of_a_head_travels_where_it_is_not_the_usual_one(assignment):
+    asked = replace(assignment, work=replace(assignment.work, head_optimizer="layerwise"))
+    assert wire.assignment_from_bytes(wire.assignment_to_bytes(asked)).work == asked.work
+    assert b"head_optimizer" not in wire.assignment_to_bytes(assignment)
+
+
 def test_importance_travels_only_where_it_is_measured(assignment, contribution):
     scores = dict.fromkeys(assignment.start.trainable, 0.1 + 0.2 / 3)
     asked = replace(assignment, work=replace(assignment.work, importance=1 / 3))

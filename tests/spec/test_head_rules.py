@@ -4,7 +4,7 @@ import pytest
 
 from fedloom.spec.alone import alone_experiment
 from fedloom.spec.disclosure import disclosures
-from fedloom.spec.experiment import PrivacyTable, SecureAggregationTable
+from fedloom.spec.experiment import PrivacyTable, SecureAggregationTable, TrainingTable
 from fedloom.spec.head_rules import problems_of_heads
 from fedloom.spec.robust_table import RobustTable
 from fedloom.spec.rules import problems_of
@@ -43,3 +43,15 @@ def test_it_says_what_the_server_learns():
 def test_a_client_alone_trains_all_rows():
     alone = alone_experiment(experiment_of(), "a")
     assert alone.rounds.head_weighting == "clients"
+
+
+@pytest.mark.parametrize(("given", "alone"), [("auto", "layerwise"), ("adamw", "adamw")])
+def test_a_client_alone_has_the_head_optimizer_of_the_federation(given, alone):
+    """Alone it trains by another method, which would bring another one."""
+    experiment = experiment_of(training=TrainingTable(head_optimizer=given))
+    assert alone_experiment(experiment, "a").training.head_optimizer == alone
+
+
+def test_a_generator_alone_names_no_head_optimizer():
+    generator = experiment_of("clients", task="generation")
+    assert alone_experiment(generator, "a").training.head_optimizer == "auto"

@@ -101,6 +101,10 @@ FAULTS = {
     ),
     "classes of a generator": ('model.labels = ["x", "y"]', "line 1: [model] labels: is for classification"),
     "head of a generator": ("training.head_learning_rate = 1.0", "line 1: [training] head_learning_rate: is for"),
+    "optimizer of a generator's head": (
+        'training.head_optimizer = "layerwise"',
+        "line 1: [training] head_optimizer: is for classification",
+    ),
     "columns of the other task": (
         'data.columns.label = "x"',
         "line 1: [data.columns] label: is a column for classification",

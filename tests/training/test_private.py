@@ -89,7 +89,7 @@ def gradient_seen(base, kit, steps, how, source, monkeypatch):
     """All coordinates of the gradient that the optimizer gets, of each step."""
     seen = []
 
-    def step(optimizer):
+    def step(optimizer, closure=None):
         seen.append(torch.cat([p.grad.flatten() for group in optimizer.param_groups for p in group["params"]]))
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)

@@ -1,4 +1,4 @@
-"""What a method asks of a client's training besides the loss: penalties, and whether ranks are pruned.
+"""What a method asks of a client's training besides the loss: penalties, pruned ranks, and how a head is trained.
 
 Values only: they travel to the client, and training computes them without knowing any method.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+HeadOptimizer = Literal["adamw", "layerwise"]  # `training.layerwise` has the formula and the reason
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,17 @@ class Penalty:
 
 @dataclass(frozen=True)
 class LocalRules:
-    """penalties: added to the loss.  prune: share of a rank that stays if its tail shrank in training; None: never."""
+    """penalties: added to the loss.  prune: share of a rank that stays if its tail shrank in training; None: never.
+    head_optimizer: of a classifier's head, unless the user names one."""
 
     penalties: tuple[Penalty, ...] = ()
     prune: float | None = None
+    head_optimizer: HeadOptimizer = "adamw"
+
+
+def layerwise_heads(settings: Any) -> LocalRules:
+    """The rule of methods that ask for nothing but a head that one step size moves."""
+    return LocalRules(head_optimizer="layerwise")
 
 
 def kept_rank(rank: int, share: float) -> int:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from fedloom import rng
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.packing import Coding
-from fedloom.aggregation.local_rules import LocalRules, Penalty
+from fedloom.aggregation.local_rules import HeadOptimizer, LocalRules, Penalty
 from fedloom.aggregation.method import Method
 from fedloom.aggregation.world import Slot, Start, World
 from fedloom.planning.importance import Importance, unknown
@@ -216,7 +216,14 @@ def local_work(
         prune=rules.prune,
         privacy=experiment.privacy.promise(training.rounds),
         count_classes=experiment.rounds.head_weighting == "classes",
+        head_optimizer=_head_optimizer(experiment, rules),
     )
+
+
+def _head_optimizer(experiment: Experiment, rules: LocalRules) -> HeadOptimizer:
+    """What the user names, or what goes with the method. A generator has no head: the usual one, which does not travel."""
+    own = rules.head_optimizer
+    return experiment.training.head_optimizer_value(own) if experiment.model.classifies else "adamw"
 
 
 def _trained_sides(method: Method, trainable: Adapter, round: int) -> dict[str, str]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedloom.adapters.adapter import Adapter
 from fedloom.adapters.packing import EXACT, Coding
-from fedloom.aggregation.local_rules import Penalty
+from fedloom.aggregation.local_rules import HeadOptimizer, Penalty
 from fedloom.aggregation.world import Start
 from fedloom.privacy.mechanism import PrivacyPromise
 from fedloom.privacy.noise_share import NoiseShare
@@ -29,6 +29,7 @@ class LocalWork:
     privacy: what the client is to hold by noise of its own; None: no noise.
     importance: also measure which modules matter. The scores have this sum: what its modules are known to matter
         together. None: not measured.
+    head_optimizer: what moves a classifier's head.
     count_classes: also say how many examples of each class there are, for `Contribution.class_examples`.
     """
 
@@ -50,6 +51,7 @@ class LocalWork:
     privacy: PrivacyPromise | None = None
     importance: float | None = None
     count_classes: bool = False
+    head_optimizer: HeadOptimizer = "adamw"
 
     @property
     def rows_per_step(self) -> int:
@@ -58,12 +60,8 @@ class LocalWork:
 
     def table(self) -> dict[str, Any]:
         """As it travels and is digested: without what is not asked for, and was not there in earlier versions."""
-        table = asdict(self)
-        if self.importance is None:
-            del table["importance"]
-        if not self.count_classes:
-            del table["count_classes"]
-        return table
+        later = {"importance": None, "count_classes": False, "head_optimizer": "adamw"}
+        return {key: value for key, value in asdict(self).items() if key not in later or value != later[key]}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from fedloom.aggregation.registry import method, settings_of
 from fedloom.spec.experiment import Experiment, SecureAggregationTable, ServerTable, WireTable
 from fedloom.spec.gate_table import GateTable
 from fedloom.spec.robust_table import RobustTable
@@ -20,7 +23,9 @@ def alone_experiment(experiment: Experiment, client: str) -> Experiment:
             "secure_aggregation": SecureAggregationTable(),
             "gate": GateTable(),
             "robust": RobustTable(),
-            "training": experiment.training.model_copy(update={"proximal": 0.0, "importance": False}),
+            "training": experiment.training.model_copy(
+                update={"proximal": 0.0, "importance": False, **_head_optimizer(experiment)}
+            ),
             "rounds": experiment.rounds.model_copy(
                 update={
                     "clients": (client,),
@@ -35,3 +40,13 @@ def alone_experiment(experiment: Experiment, client: str) -> Experiment:
             "evaluation": experiment.evaluation.model_copy(update={"baselines": False, "question": None}),
         }
     )
+
+
+def _head_optimizer(experiment: Experiment) -> dict[str, Any]:
+    """The federation's, so that a client alone does not differ in that; nothing where there is no head."""
+    if not experiment.model.classifies:
+        return {}
+    rules = method(experiment.method.name).rules(
+        settings_of(method(experiment.method.name), experiment.method.settings)
+    )
+    return {"head_optimizer": experiment.training.head_optimizer_value(rules.head_optimizer)}

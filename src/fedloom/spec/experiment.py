@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from fedloom.adapters.packing import BLOCK, MAX_BLOCK, Format
+from fedloom.aggregation.local_rules import HeadOptimizer
 from fedloom.aggregation.server_rule import NONE, ServerOptimizer
 from fedloom.spec.client_table import Bits, ClientTable, Name, known
 from fedloom.spec.data_table import ColumnsTable as ColumnsTable
@@ -105,7 +106,12 @@ class TrainingTable(Table):
     accumulation: int = Field(1, ge=1, description="batches per optimizer step")
     learning_rate: float = Field(1e-3, gt=0, description="peak rate of AdamW for the factors")
     head_learning_rate: float = Field(
-        1e-1, gt=0, description="classification of texts or images: peak rate of AdamW for the head"
+        1e-1, gt=0, description="classification of texts or images: peak rate for the head"
+    )
+    head_optimizer: Literal["auto", "adamw", "layerwise"] = Field(
+        "auto",
+        description="of a classifier's head: adamw has a step size for every weight; layerwise has one for a whole tensor, "
+        "so that rows of classes that a client does not have hardly move; auto: layerwise for loom, adamw for the others",
     )
     schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="of the rate, over the whole run")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of all steps in which the rate rises from zero")
@@ -124,6 +130,10 @@ class TrainingTable(Table):
     importance: bool = Field(
         False, description="also measure which layers matter, for the planner; not together with [privacy]"
     )
+
+    def head_optimizer_value(self, own: HeadOptimizer) -> HeadOptimizer:
+        """own: what goes with the method."""
+        return own if self.head_optimizer == "auto" else self.head_optimizer
 
 
 class ServerTable(Table):

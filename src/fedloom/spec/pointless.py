@@ -22,6 +22,7 @@ _TASKS_OF: dict[Path, tuple[Task, ...]] = {
     ("evaluation", "question"): ("generation",),
     ("model", "labels"): _CLASSES,
     ("training", "head_learning_rate"): _CLASSES,
+    ("training", "head_optimizer"): _CLASSES,
     ("rounds", "head_weighting"): _CLASSES,
     ("training", "max_tokens"): _TEXTS,
 }

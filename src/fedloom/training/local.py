@@ -18,6 +18,7 @@ from fedloom.adapters.adapter import Adapter
 from fedloom.errors import RunError
 from fedloom.rounds.messages import WORK_UNITS, Assignment, LocalWork, StepDone
 from fedloom.training.base_model import BaseModel
+from fedloom.training.layerwise import LAYERWISE, adamw
 from fedloom.training.lora_layer import load_start, trained, trained_mixers
 from fedloom.training.losses import amounts, batch_loss, label_count
 from fedloom.training.optimizer_state import recall, remembered
@@ -98,7 +99,7 @@ def train(
 def train_loaded(
     base: BaseModel, assignment: Assignment, batches: Iterator[AnyBatch], observe: Callable[[StepDone], None]
 ) -> Trained:
-    """Train the factors (and the head) of a loaded assignment by AdamW, for work.steps optimizer steps.
+    """Train the factors by AdamW and the head by work.head_optimizer, for work.steps optimizer steps.
 
     AdamW begins anew, but at a client that goes on with its own (`Assignment.memory`).
 
@@ -115,7 +116,7 @@ def train_loaded(
     if work.importance is not None:
         sensitivity = Sensitivity(trained_layers(base.layers), work.steps)
     with seeded(assignment.seed), training_mode(base):
-        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
+        optimizer = adamw(groups)
         recall(base.layers, optimizer, assignment.memory, where=place(assignment))
         for step in range(work.steps):
             taken = list(islice(batches, work.accumulation))
@@ -182,7 +183,12 @@ def groups_of(base: BaseModel, assignment: Assignment, work: LocalWork) -> list[
         {"params": found["factors"], "peak": work.learning_rate, "weight_decay": work.weight_decay},
         {"params": found["rest"], "peak": work.learning_rate, "weight_decay": work.weight_decay},
         {"params": found["mixer"], "peak": mixers_rate, "weight_decay": 0.0},
-        {"params": head, "peak": work.head_learning_rate, "weight_decay": 0.0},
+        {
+            "params": head,
+            "peak": work.head_learning_rate,
+            "weight_decay": 0.0,
+            LAYERWISE: work.head_optimizer == "layerwise",
+        },
     ]
     groups = [group for group in groups if group["params"]]
     if not groups:

@@ -16,6 +16,7 @@ from fedloom.privacy.entropy import Entropy
 from fedloom.privacy.mechanism import Mechanism
 from fedloom.rounds.messages import Assignment, StepDone
 from fedloom.training.base_model import BaseModel
+from fedloom.training.layerwise import adamw
 from fedloom.training.local import (
     Tally,
     Trained,
@@ -57,7 +58,7 @@ def train_privately(
     groups, tally = groups_of(base, assignment, work), Tally()
     parameters = [parameter for group in groups for parameter in group["params"]]
     with seeded(assignment.seed), training_mode(base), per_example(base, parameters) as found:
-        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
+        optimizer = adamw(groups)
         recall(base.layers, optimizer, assignment.memory, where=place(assignment))
         for step, batches in zip(range(work.steps), steps, strict=False):
             set_rates(optimizer, rate_factor(work, step))

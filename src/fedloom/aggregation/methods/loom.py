@@ -28,6 +28,7 @@ from fedloom.adapters.algebra import ROUNDING, Spectrum, add_adapters, spectra_o
 from fedloom.adapters.factors import Factors
 from fedloom.adapters.sums import by_module
 from fedloom.aggregation.directions import RULES, choose, deal, divided, new_rows, weighted
+from fedloom.aggregation.local_rules import layerwise_heads
 from fedloom.aggregation.method import Law, Method
 from fedloom.aggregation.rebase import rebased_delta
 from fedloom.aggregation.server_rule import larger_steps
@@ -285,6 +286,7 @@ decide, as then each sends as much as the sum of all ranks needs.""",
     lift=_lift,
     finish=_finish,
     change=_change,
+    rules=layerwise_heads,
     server=larger_steps,
     dispatch=_dispatch,
     rebase=rebased_delta,
