@@ -221,7 +221,7 @@ def local_work(
 
 
 def _head_optimizer(experiment: Experiment, rules: LocalRules) -> HeadOptimizer:
-    """What the user names, or what goes with the method. A generator has no head: the usual one, which does not travel."""
+    """What the user names, or what goes with the method. For a generator, without a head, what does not travel."""
     own = rules.head_optimizer
     return experiment.training.head_optimizer_value(own) if experiment.model.classifies else "adamw"
 

@@ -110,8 +110,8 @@ class TrainingTable(Table):
     )
     head_optimizer: Literal["auto", "adamw", "layerwise"] = Field(
         "auto",
-        description="of a classifier's head: adamw has a step size for every weight; layerwise has one for a whole tensor, "
-        "so that rows of classes that a client does not have hardly move; auto: layerwise for loom, adamw for the others",
+        description="of a classifier's head: adamw has a step size for every weight; layerwise one for a whole tensor, "
+        "so that rows of classes that a client does not have hardly move; auto: layerwise for loom, adamw for others",
     )
     schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="of the rate, over the whole run")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of all steps in which the rate rises from zero")
