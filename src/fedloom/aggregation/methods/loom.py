@@ -274,13 +274,13 @@ METHOD = Method(
     summary="exact and continuing: every client begins from the whole global model and trains some of its directions",
     traffic="up: a and b of the client's rank. Down: the same, and what was added to the global delta",
     when="""Use it where ranks are unequal and everyone should begin from the whole global model, also those who were
-absent or are small, and where training should go on instead of beginning again: few local steps, many rounds. What
-a client trains changes from round to round, so that small clients reach every direction in turn. Its server takes
+absent or are small, and where training should go on instead of beginning again: few local steps, many rounds. What a
+client trains changes from round to round, so that small clients reach every direction in turn. Its server takes
 momentum on the exact delta ([server] optimizer = "auto"), which wants smaller learning rates than none does, and a
-classifier's head one step size for a tensor ([training] head_optimizer = "auto"), which published methods can have too.
-The trunk that is sent down may grow to the width of the layer; trunk_rank, trunk_energy, rank_budget and energy bound it,
-and the error is reported. Where the server may only see a sum, clients add sketches ([secure_aggregation]); not where bytes
-decide, as then each sends as much as the sum of all ranks needs.""",
+classifier's head one step size for a tensor ([training] head_optimizer = "auto"), which published methods can have
+too. The trunk that is sent down may grow to the width of the layer; trunk_rank, trunk_energy, rank_budget and energy
+bound it, and the error is reported. Where the server may only see a sum, clients add sketches ([secure_aggregation]);
+not where bytes decide, as then each sends as much as the sum of all ranks needs.""",
     laws=frozenset(Law),
     reveals="deltas",
     init=_init,
