@@ -52,23 +52,6 @@ def test_a_run_writes_nothing_into_the_base_and_repeats_itself(pilot, tmp_path):
         assert first.summary.federated.pooled.loss < first.summary.base.pooled.loss
 
 
-def test_clients_count_their_classes_where_the_head_is_averaged_by_them(tmp_path):
-    pilot = fedloom.load(tiny_federation(tmp_path, task="classification", rounds=1))
-    rounds = pilot.rounds.model_copy(update={"head_weighting": "classes"})
-    asked, sites = pilot.model_copy(update={"rounds": rounds}), load_sites(pilot)
-    found, plain = (
-        fedloom.run(one, root=tmp_path / name, sites=sites) for name, one in (("classes", asked), ("clients", pilot))
-    )
-    assert set(found.state.head) == set(plain.state.head)
-    assert not found.state.head["classifier.weight"].equal(plain.state.head["classifier.weight"])
-    chosen, world = method("loom"), world_of(asked, sites.base.modules)
-    state = RunState(chosen.init(world), sites.federation().head)
-    [answer] = LocalEngine(sites).exchange(training_assignments(asked, chosen, world, state, ["site-0"]))
-    labels = [row.label for row in sites.site("site-0").train]
-    counts = [labels.count(number) for number in range(len(sites.base.labels))]
-    assert answer.contribution.class_examples == dict.fromkeys(("classifier.bias", "classifier.weight"), counts)
-
-
 def test_a_client_whose_training_diverges_is_a_dropout_with_a_reason(pilot):
     sites = load_sites(pilot)
     wild = pilot.model_copy(update={"training": pilot.training.model_copy(update={"learning_rate": 1e38})})

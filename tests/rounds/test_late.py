@@ -168,10 +168,8 @@ def test_who_learned_nothing_sends_its_present_start(name):
 def test_it_is_put_away_bit_for_bit():
     run = begun("loom")
     _, first = rounds(run, 9)
-    assignment, contribution = first[1]
-    answer = late_answer(assignment, replace(contribution, class_examples={"score": [1, 3]}))
+    answer = late_answer(*first[1])
     again = late_from_bytes(late_to_bytes(answer), where="here")
-    assert again.class_examples == {"score": [1, 3]} == as_of_now(*run[1:], again)[1].class_examples
     assert isinstance(again, LateAnswer)
     assert (again.round, again.client, again.examples) == (1, "b", 4)
     assert again.new.digest() == answer.new.digest()

@@ -194,42 +194,6 @@ def measuring(assignment, contribution, scores):
     return replace(assignment, work=work), replace(contribution, importance=scores)
 
 
-def counting(assignment, contribution, counts):
-    asked = replace(assignment, work=replace(assignment.work, count_classes=True))
-    return asked, replace(contribution, class_examples=counts)
-
-
-@pytest.mark.parametrize("counts", [(2, 3), [5, 0]])
-def test_counts_of_classes_that_add_up_are_accepted(counts, assignment, contribution):
-    asked, answer = counting(assignment, contribution, {"score.weight": counts})
-    validate(answer, asked, rows=10)
-
-
-@pytest.mark.parametrize(
-    "counts",
-    [
-        {},
-        {"score.weight": (2, 2)},
-        {"score.weight": (2, 2, 1)},
-        {"score.weight": (6, -1)},
-        {"score.weight": (2.0, 3.0)},
-        {"score.weight": (True, 4)},
-        {"score.weight": 5},
-        {"score.bias": (2, 3)},
-        [2, 3],
-    ],
-)
-def test_other_counts_of_classes_are_refused(counts, assignment, contribution):
-    asked, answer = counting(assignment, contribution, counts)
-    with pytest.raises(ContributionRefusedError, match=r"(?s)do not fit.*5 in all"):
-        validate(answer, asked, rows=10)
-
-
-def test_counts_of_classes_that_nobody_asked_for_are_refused(assignment, contribution):
-    with pytest.raises(ContributionRefusedError, match="not asked for"):
-        validate(replace(contribution, class_examples={"score.weight": (2, 3)}), assignment, rows=10)
-
-
 OTHER = "layers.0.v_proj"
 
 

@@ -113,17 +113,6 @@ def test_bytes_that_are_no_message_are_refused():
         wire.assignment_from_bytes(b"not a message")
 
 
-def test_counts_of_classes_travel_only_where_they_are_asked_for(assignment, contribution):
-    asked = replace(assignment, work=replace(assignment.work, count_classes=True))
-    assert wire.assignment_from_bytes(wire.assignment_to_bytes(asked)).work == asked.work
-    answer = replace(contribution, class_examples={"score.weight": (2, 3)})
-    data = wire.contribution_to_bytes(answer, asked.sends)
-    found = wire.contribution_from_bytes(data, start=asked.start.trainable).class_examples
-    assert found == {"score.weight": [2, 3]}
-    assert b"class" not in wire.assignment_to_bytes(assignment)
-    assert b"class_examples" not in wire.contribution_to_bytes(contribution, assignment.sends)
-
-
 def test_the_optimizer_of_a_head_travels_where_it_is_not_the_usual_one(assignment):
     asked = replace(assignment, work=replace(assignment.work, head_optimizer="layerwise"))
     assert wire.assignment_from_bytes(wire.assignment_to_bytes(asked)).work == asked.work

@@ -1,7 +1,5 @@
 """Loading a base model, and every way in which it can be the wrong one."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from transformers import RobertaConfig, RobertaForSequenceClassification
@@ -46,18 +44,6 @@ def test_everything_is_frozen_and_of_the_dtype(load):
     by_dtype = {p.dtype for name, p in base.model.named_parameters() if name not in base.head}
     assert by_dtype == {torch.bfloat16}
     assert {value.dtype for value in base.head_tensors().values()} == {torch.float32}
-
-
-@pytest.mark.parametrize("kind", ["bert", "vit"])
-def test_the_last_layer_has_a_row_for_each_class(kind, load):
-    base = load(kind)
-    assert base.class_rows() == ("classifier.bias", "classifier.weight")
-
-
-def test_a_head_without_rows_of_classes_is_named(load):
-    base = replace(load("bert"), labels=("one",))
-    with pytest.raises(ModelError, match=r"(?s)no row for each class.*1 rows.*head_weighting"):
-        base.class_rows()
 
 
 def test_a_convolution_carries_no_factors(load):

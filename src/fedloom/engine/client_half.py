@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -201,14 +200,7 @@ class ClientHalf:
             adapter=prepared(assignment, trained.adapter),
             head=trained.head,
             importance=scaled(trained.importance, work_of(assignment).importance or 0.0),
-            class_examples=self._class_examples(site, assignment) if work_of(assignment).count_classes else {},
         )
-
-    def _class_examples(self, site: Site, assignment: Assignment) -> dict[str, tuple[int, ...]]:
-        base = self.sites.base_of(assignment.client)
-        counts = Counter(row.label for row in site.train)
-        numbers = tuple(counts[label] for label in range(len(base.labels or ())))
-        return dict.fromkeys(base.class_rows(), numbers)
 
     def _evaluate(self, site: Site, assignment: Assignment) -> Contribution:
         base = self.sites.base_of(assignment.client)

@@ -215,7 +215,6 @@ def local_work(
         penalties=(*rules.penalties, *proximal),
         prune=rules.prune,
         privacy=experiment.privacy.promise(training.rounds),
-        count_classes=experiment.rounds.head_weighting == "classes",
         head_optimizer=_head_optimizer(experiment, rules),
     )
 

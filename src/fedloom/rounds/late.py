@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -33,7 +33,6 @@ class LateAnswer:
     start: Adapter
     head: Mapping[str, Tensor]
     head_start: Mapping[str, Tensor]
-    class_examples: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 def late_answer(assignment: Assignment, contribution: Contribution) -> LateAnswer:
@@ -46,7 +45,6 @@ def late_answer(assignment: Assignment, contribution: Contribution) -> LateAnswe
         start=assignment.start.trainable,
         head=contribution.head,
         head_start=assignment.head,
-        class_examples=contribution.class_examples,
     )
 
 
@@ -80,14 +78,12 @@ def as_of_now(method: Method, world: World, state: RunState, answer: LateAnswer)
     head = {name: state.head[name] + (tensor - answer.head_start[name]) for name, tensor in answer.head.items()}
     adapter = method.rebase(answer.new, answer.start, start.trainable)
     assignment = Assignment("train", round, answer.client, start, trains={}, head=state.head, seed=0)
-    answered = Contribution(round, answer.client, answer.examples, metrics={}, adapter=adapter, head=head)
-    return assignment, replace(answered, class_examples=answer.class_examples)
+    return assignment, Contribution(round, answer.client, answer.examples, metrics={}, adapter=adapter, head=head)
 
 
 def late_to_bytes(answer: LateAnswer) -> bytes:
     """Exactly, as it is put away."""
     facts = {"round": answer.round, "client": answer.client, "examples": answer.examples}
-    facts |= {"class_examples": dict(answer.class_examples)} if answer.class_examples else {}
     tensors = _under(_HEAD, answer.head) | _under(_HEAD_START, answer.head_start)
     adapters = {_NEW: answer.new, _START: answer.start}
     return to_bytes(adapters, tensors, facts={_FACTS: json.dumps(facts, sort_keys=True)})

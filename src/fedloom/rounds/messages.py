@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -30,7 +30,6 @@ class LocalWork:
     importance: also measure which modules matter. The scores have this sum: what its modules are known to matter
         together. None: not measured.
     head_optimizer: what moves a classifier's head.
-    count_classes: also say how many examples of each class there are, for `Contribution.class_examples`.
     """
 
     steps: int
@@ -50,7 +49,6 @@ class LocalWork:
     prune: float | None = None
     privacy: PrivacyPromise | None = None
     importance: float | None = None
-    count_classes: bool = False
     head_optimizer: HeadOptimizer = "adamw"
 
     @property
@@ -60,7 +58,7 @@ class LocalWork:
 
     def table(self) -> dict[str, Any]:
         """As it travels and is digested: without what is not asked for, and was not there in earlier versions."""
-        later = {"importance": None, "count_classes": False, "head_optimizer": "adamw"}
+        later = {"importance": None, "head_optimizer": "adamw"}
         return {key: value for key, value in asdict(self).items() if key not in later or value != later[key]}
 
 
@@ -229,8 +227,6 @@ class Contribution:
         something to measure; else empty.
     ledger: of a client that adds noise, the digest of the last line of its privacy ledger before the line of this very
         release: by it an auditor notices lines that were cut. Empty for none.
-    class_examples: name of a tensor of the head that has a row for each class -> the client's examples of each, where
-        that was asked for (`LocalWork.count_classes`); else empty.
     advertisement: hexadecimal, of a client that goes on to add adapter, head, examples and importance to a secure sum;
         they are not here then.
     """
@@ -245,7 +241,6 @@ class Contribution:
     advertisement: str = ""
     importance: Mapping[str, float] = field(default_factory=dict)
     ledger: str = ""
-    class_examples: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

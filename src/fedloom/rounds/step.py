@@ -13,13 +13,13 @@ from fedloom.aggregation.method import Method
 from fedloom.aggregation.robust.blend import lifted_share
 from fedloom.aggregation.server_optimizer import optimized, optimized_head
 from fedloom.aggregation.server_rule import ServerOptimizer
-from fedloom.aggregation.summand import RunningSum
+from fedloom.aggregation.summand import RunningSum, Summand
+from fedloom.aggregation.term import Term
 from fedloom.aggregation.world import ClientFacts, RoundFacts, World
 from fedloom.errors import RunError
 from fedloom.planning.importance import ScoreSum
 from fedloom.rounds.chain import worth_sending
 from fedloom.rounds.client_noise import ClientNoise
-from fedloom.rounds.heads import alike, by_class, lifted_head
 from fedloom.rounds.messages import Assignment, Contribution
 from fedloom.rounds.state import RunState
 
@@ -70,7 +70,8 @@ def fold(
     facts = ClientFacts(world, contribution.client, contribution.round, assignment.start)
     tally.summed.add_(lifted_share(method, contribution.adapter, weight, facts, share))
     heads = contribution.head if share >= 1 else nearer(assignment.head, contribution.head, share)
-    tally.head.add_(lifted_head(heads, weight, contribution.class_examples))
+    head = {name: Term(tensor, weight, tuple(tensor.shape)) for name, tensor in heads.items()}
+    tally.head.add_(Summand(terms=head))
     if late_of is None:
         tally = replace(tally, clients=(*tally.clients, contribution.client))
     else:
@@ -125,12 +126,9 @@ def step(
     finished = method.finish(total, state.learned, facts)
     learned = optimized(optimizer, method, state.learned, finished, world, change)
     change = worth_sending(change, learned)
-    heads = tally.head.value().sums
-    summed = alike(heads, state.head) if noise is None else noise.tensors(heads, len(tally.clients))
-    mean = {name: (tensor / tally.weight).to(state.head[name].dtype) for name, tensor in summed.items()}
+    heads = tally.head.value().sums if noise is None else noise.tensors(tally.head.value().sums, len(tally.clients))
+    mean = {name: (tensor / tally.weight).to(state.head[name].dtype) for name, tensor in heads.items()}
     head, moments = optimized_head(optimizer, state.head, mean, state.learned.extras)
-    # The optimizer makes up for a mean that thins out what few learned; class by class nothing is thinned out.
-    head = {**state.head, **head, **by_class(heads, state.head)}
     bound = (bound or {}) if noise is None else noise.next_bound(tally.within, len(tally.clients))
     return RunState(
         learned=replace(learned, extras={**learned.extras, **moments, **bound}).as_read_back(),

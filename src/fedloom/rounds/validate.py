@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -65,7 +65,6 @@ def validate(
         _check_factors(client, module, factors, start, _ranks(assignment, start))
         _check_untouched(client, module, factors, start, assignment)
     _check_head(contribution, assignment)
-    _check_class_examples(contribution, assignment)
     _check_metrics(contribution, client)
     _check_importance(contribution, assignment)
     _check_ledger(contribution, assignment)
@@ -177,26 +176,6 @@ def _check_head(contribution: Contribution, assignment: Assignment) -> None:
                 expected=f"at most {ABSURD:g}",
                 found=f"{_largest(tensor):g}",
             )
-
-
-def _check_class_examples(contribution: Contribution, assignment: Assignment) -> None:
-    """Of tensors of the head with a row for each class, and they add up to the examples; none if not asked for."""
-    found, asked = contribution.class_examples, assignment.work is not None and assignment.work.count_classes
-    fits = isinstance(found, Mapping) and all(
-        name in assignment.head
-        and isinstance(counts, Sequence)
-        and len(counts) == len(assignment.head[name])
-        and all(type(count) is int and count >= 0 for count in counts)
-        and sum(counts) == contribution.examples
-        for name, counts in found.items()
-    )
-    if not fits or bool(found) != asked:
-        raise ContributionRefusedError(
-            assignment.client,
-            "the examples of each class do not fit" if asked else "the examples of each class were not asked for",
-            expected=f"for each row of the last layer a count, {contribution.examples} in all" if asked else "none",
-            found=repr(found)[:200],
-        )
 
 
 def _check_importance(contribution: Contribution, assignment: Assignment) -> None:

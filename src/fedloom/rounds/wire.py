@@ -30,9 +30,8 @@ from fedloom.aggregation.local_rules import Penalty
 from fedloom.errors import AdapterError, RunError
 from fedloom.privacy.mechanism import PrivacyPromise
 from fedloom.privacy.noise_share import NoiseShare
-from fedloom.rounds.messages import Assignment, Contribution, LocalWork, Masking, Wire
+from fedloom.rounds.messages import Assignment, Contribution, LocalWork, Masking, Piece, Wire
 from fedloom.rounds.personal_facts import personal_facts, start_from
-from fedloom.rounds.piece import Piece
 from fedloom.rounds.sent_once import ONCE, TRAINABLE, sent_each_time, sent_once, with_once
 
 PROTOCOL = 5
@@ -183,7 +182,6 @@ def contribution_to_bytes(
         "advertisement": contribution.advertisement,
         **({"importance": dict(contribution.importance)} if contribution.importance else {}),
         **({"ledger": contribution.ledger} if contribution.ledger else {}),
-        **({"class_examples": _listed(contribution)} if contribution.class_examples else {}),
     }
     name, sent, coding = _WHOLE, contribution, EXACT
     if asked is not None and contribution.adapter and not asked.wire.is_exact:
@@ -196,10 +194,6 @@ def contribution_to_bytes(
         codings={name: coding},
         tensor_coding=coding,
     )
-
-
-def _listed(contribution: Contribution) -> dict[str, list[int]]:
-    return {name: list(counts) for name, counts in contribution.class_examples.items()}
 
 
 def changed(contribution: Contribution, asked: Assignment) -> Contribution:

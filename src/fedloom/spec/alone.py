@@ -33,8 +33,6 @@ def alone_experiment(experiment: Experiment, client: str) -> Experiment:
                     "participation": 1.0,
                     "over_selection": None,
                     "late": "drop",
-                    # Only where it was asked for: to be set means something to a classifier alone.
-                    **({"head_weighting": "clients"} if experiment.rounds.head_weighting == "classes" else {}),
                 }
             ),
             "evaluation": experiment.evaluation.model_copy(update={"baselines": False, "question": None}),

@@ -60,8 +60,6 @@ def _disclosures(experiment: Experiment) -> Iterator[str]:
         yield f"a client sees, of the others: {_returned(experiment, method)}"
     if experiment.model.classifies and experiment.model.labels is None:
         yield "the server sees, of each client: which classes it has (list them in model.labels, and it sees none)"
-    if experiment.rounds.head_weighting == "classes":
-        yield "the server sees, of each client: how many examples it has of each class"
     planted = planting(experiment.privacy.canaries)
     if planted:
         yield planted

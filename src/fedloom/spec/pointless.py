@@ -23,7 +23,6 @@ _TASKS_OF: dict[Path, tuple[Task, ...]] = {
     ("model", "labels"): _CLASSES,
     ("training", "head_learning_rate"): _CLASSES,
     ("training", "head_optimizer"): _CLASSES,
-    ("rounds", "head_weighting"): _CLASSES,
     ("training", "max_tokens"): _TEXTS,
 }
 

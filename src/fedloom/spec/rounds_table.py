@@ -37,11 +37,6 @@ class RoundsTable(Table):
     weighting: Literal["examples", "uniform"] = Field(
         "examples", description="what a client weighs in the means: its number of training rows, or all alike"
     )
-    head_weighting: Literal["clients", "classes"] = Field(
-        "clients",
-        description="what a row of a classifier's last layer weighs in the mean: what its client weighs, or the "
-        "client's examples of that class; the server then learns how many each client has of each class",
-    )
     clients: tuple[Name, ...] | None = Field(
         None, examples=[("torch", "transformers")], description="only these take part; left out: all"
     )

@@ -13,7 +13,6 @@ from fedloom.aggregation.method import Law
 from fedloom.aggregation.registry import METHODS, settings_problems
 from fedloom.spec.churn_rules import problems_of_churn
 from fedloom.spec.experiment import ColumnsTable, Experiment
-from fedloom.spec.head_rules import problems_of_heads
 from fedloom.spec.planning_rules import problems_of_planning
 from fedloom.spec.pointless import COLUMNS_OF, pointless
 from fedloom.spec.privacy_rules import problems_of_privacy
@@ -233,11 +232,6 @@ def models_of_their_own(experiment: Experiment) -> list[Problem]:
     return problems
 
 
-def heads_by_class(experiment: Experiment) -> list[Problem]:
-    """What a head that is averaged class by class cannot be combined with."""
-    return problems_of_heads(experiment)
-
-
 RULES: tuple[Rule, ...] = (
     unique_clients,
     each_tracker_once,
@@ -260,7 +254,6 @@ RULES: tuple[Rule, ...] = (
     robust_rules,
     coming_and_going,
     models_of_their_own,
-    heads_by_class,
 )
 
 

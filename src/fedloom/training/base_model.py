@@ -69,24 +69,6 @@ class BaseModel:
         else:
             self.tokenizer.save_pretrained(directory)
 
-    def class_rows(self) -> tuple[str, ...]:
-        """The parameters of the head that have a row for each class: those of its last linear layer.
-
-        Raises: ModelError if that layer has no row for each class.
-        """
-        inside = {name.rpartition(".")[0] for name in self.head}
-        linear = [name for name, module in self.model.named_modules() if name in inside and shape_of(module)]
-        names = tuple(name for name in self.head if linear and name.rpartition(".")[0] == linear[-1])
-        if not names or any(len(self.model.get_parameter(name)) != len(self.labels or ()) for name in names):
-            raise ModelError(
-                "the last layer of the head has no row for each class",
-                where=f"model {self.identity}",
-                expected=f"{len(self.labels or ())} rows",
-                found=", ".join(self.head),
-                do='Set rounds.head_weighting = "clients"',
-            )
-        return names
-
     def head_tensors(self) -> dict[str, Tensor]:
         """Float32 copies of the head on the CPU, by name."""
         return {name: self.model.get_parameter(name).detach().to("cpu", copy=True) for name in self.head}
