@@ -155,4 +155,5 @@ def test_noise_that_drowns_a_client_is_said():
 def test_advice_follows_the_score_and_the_number_of_rows(rows, kind, method, rank):
     said = list(advice(compared(portraits(rows, kind=kind))))
     assert method in said[0]
+    assert ("layerwise" in said[0]) == ("different classes" in method)
     assert said[1].startswith(rank)

@@ -83,8 +83,8 @@ def _method(found: Comparison) -> str:
     if found.portraits[0].kind == "labels":
         return (
             f"Method: loom, one model for all. The clients see different classes ({said}, {DIFFERENT:g} or more), "
-            "where it was the best measured (docs/evidence.md); if each only ever meets its own classes, compare "
-            "with fedalt"
+            "where it was the best measured (docs/evidence.md); another method wants training.head_optimizer = "
+            '"layerwise" there; if each only ever meets its own classes, compare with fedalt'
         )
     return (
         f"Method: fedalt, a model of its own for each client, compared with loom. The clients write about different "
