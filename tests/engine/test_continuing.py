@@ -15,7 +15,7 @@ from fedloom.engine.continuing import continue_run
 from fedloom.engine.control import ask
 from fedloom.engine.finished import evaluate_again
 from fedloom.engine.lineage import lineage_of
-from fedloom.errors import DataError, FedLoomError, RunError
+from fedloom.errors import ConfigError, DataError, FedLoomError, RunError
 from fedloom.report.forgetting import forgetting
 from fedloom.report.spending import last_of, releases, sums_of
 from fedloom.spec.load import parse
@@ -165,13 +165,14 @@ def test_what_was_spent_of_privacy_goes_on_and_cannot_be_forked(tmp_path):
 @pytest.mark.slow
 def test_a_budget_that_is_used_up_has_to_be_raised(tmp_path):
     first = ran(tmp_path, extra=PRIVATE.replace("noise_multiplier = 2.0", "epsilon = 8.0"))
-    copied = shutil.copytree(first.directory.parent, tmp_path / "copy") / "tiny"
     new = rows(tmp_path / "new", "site-0", "site-1", count=12)
-    with pytest.raises(RunError, match="too few contributions"):
+    before = (first.directory / "journal.jsonl").read_bytes()
+    with pytest.raises(ConfigError, match="the privacy budget does not allow the 2 rounds to come") as refused:
         continue_run(first.directory, new, rounds=2)
-    reasons = [record["reason"] for record in records(first.directory.parent / "tiny-2", "dropout")]
-    assert any("the privacy budget does not allow the 2 rounds to come" in reason for reason in reasons)
-    second = continue_run(copied, new, rounds=2, epsilon=14.0)
+    assert all(said in str(refused.value) for said in ("'site-0'", "'site-1'", "Rounds that are left", "--epsilon"))
+    assert not (first.directory.parent / "tiny-2").exists()
+    assert (first.directory / "journal.jsonl").read_bytes() == before, "the ledgers are still this run's"
+    second = continue_run(first.directory, new, rounds=2, epsilon=14.0)
     spent = last_of(releases(RunDirectory.open(second.directory).journal.records()))
     assert all(8.0 < one.epsilon <= 14.0 for one in spent.values())
 
@@ -185,6 +186,17 @@ def test_sums_under_the_servers_noise_go_on(tmp_path):
     assert [one.round for one in sums] == [1, 2, 3]
     assert sums[:2] == sums_of(RunDirectory.open(first.directory).journal.records())
     assert sums[2].epsilon > sums[1].epsilon
+
+
+@pytest.mark.slow
+def test_the_budget_of_whole_clients_is_asked_before_a_run_begins(tmp_path):
+    promise = PRIVATE.replace('"example"', '"client"').replace("1e-5", "0.1") + '[rounds]\nweighting = "uniform"\n'
+    first = ran(tmp_path, extra=promise.replace("noise_multiplier = 2.0", "epsilon = 8.0"))
+    new = rows(tmp_path / "new", "site-0", "site-1")
+    with pytest.raises(ConfigError, match="the server") as refused:
+        continue_run(first.directory, new, rounds=2)
+    assert "spent in 2 rounds" in str(refused.value)
+    assert not (first.directory.parent / "tiny-2").exists()
 
 
 def test_an_excluded_client_stays_shut_out(tmp_path):

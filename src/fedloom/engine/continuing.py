@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from fedloom.aggregation.registry import method as method_named
+from fedloom.engine.base import ClientRows
 from fedloom.engine.checkpoints import save_state
 from fedloom.engine.continued import continued_experiment, files_by_client
 from fedloom.engine.events import Observer, silent
 from fedloom.engine.finished import committed_state
 from fedloom.engine.lineage import Parent
-from fedloom.engine.promises import require_noise, require_promise
+from fedloom.engine.promises import require_budget, require_noise, require_promise
 from fedloom.engine.run import carry_on_here
 from fedloom.engine.sites import Sites, lasting_facts, load_sites, refuse_other_base
 from fedloom.engine.whole_run import Result, records_of
 from fedloom.errors import RunError
+from fedloom.privacy.accounting import Spending
+from fedloom.privacy.ledger import spent
 from fedloom.report.values import SumRelease
 from fedloom.rounds.standing import EXCLUDED, excluded_clients
 from fedloom.rounds.state import RunState
@@ -27,6 +30,7 @@ from fedloom.spec.experiment import Experiment
 from fedloom.spec.load import dump
 from fedloom.store.client_store import copy_kept
 from fedloom.store.in_force import COMMITTED
+from fedloom.store.ledger import Ledger
 from fedloom.store.lineage import CONTINUED_AS
 from fedloom.store.names import refuse_existing
 from fedloom.store.run_directory import RunDirectory
@@ -108,7 +112,19 @@ def _begun(
     rows = sites.federation().rows
     require_promise(changed, rows)
     require_noise(changed, rows)
+    _require_budget(before, changed, rows)
     return Begun(before, parent, state, changed, sites)
+
+
+def _require_budget(before: RunDirectory, changed: Experiment, rows: Mapping[str, ClientRows]) -> None:
+    """Before a new run takes the ledgers over: it could neither go on nor give them back."""
+    ledgers = {client: spent(Ledger(before.clients / client).entries()) for client in rows}
+    sums = [
+        Spending(record["noise_multiplier"], 1.0, 1)
+        for record in before.journal.records()
+        if record["kind"] == SumRelease.KIND
+    ]
+    require_budget(changed, rows, ledgers, sums, changed.training.rounds - changed.first_round + 1)
 
 
 def _refuse_larger_ranks(experiment: Experiment, changed: Experiment, sites: Sites, where: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fedloom.engine.base import ClientRows
 from fedloom.errors import ConfigError, RunError
 from fedloom.privacy.accounting import Spending, noise_for, require_delta
+from fedloom.privacy.ledger import afforded
 from fedloom.privacy.mechanism import Mechanism, mechanism_of, require_holdable
 from fedloom.rounds.assign import local_work
 from fedloom.spec.experiment import Experiment
@@ -44,6 +45,35 @@ def require_noise(experiment: Experiment, rows: Mapping[str, ClientRows]) -> Non
     fewest = min(counts, key=lambda client: counts[client].train, default=None)
     if fewest is not None:
         mechanisms(experiment, {fewest: counts[fewest]})
+
+
+def require_budget(
+    experiment: Experiment,
+    rows: Mapping[str, ClientRows],
+    before: Mapping[str, Sequence[Spending]],
+    sums: Sequence[Spending],
+    rounds: int,
+) -> None:
+    """Whether the budget allows the rounds to come, beside what was spent before; asked before anything is begun.
+
+    before: client -> what its ledger holds.  sums: what the server released of whole clients.
+    Raises: ConfigError with one line for each client, and how many rounds are left; RunError as of `mechanisms`.
+    """
+    asked = {
+        f"client {client!r}": (before.get(client, ()), mechanism.round)
+        for client, mechanism in mechanisms(experiment, rows).items()
+    }
+    if experiment.privacy.unit == "client":
+        asked = {"the server": (sums, client_spending(experiment))}
+    problems = []
+    for where, (spent, each) in asked.items():
+        bound = experiment.privacy.epsilon, experiment.privacy.checked_delta, experiment.privacy.accountant
+        try:
+            afforded(spent, each, *bound, where=where, whose="privacy.epsilon of the run", rounds=rounds)
+        except RunError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError(problems, where="[privacy] (--epsilon is the budget of both runs together)")
 
 
 def client_spending(experiment: Experiment) -> Spending:
