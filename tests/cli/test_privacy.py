@@ -73,6 +73,7 @@ def test_privacy_prints_what_each_client_spent_and_verifies_the_ledgers(fedloom,
     assert re.search(rf"site-0 │ +2 │ +0\.1111 │ +{last['noise_multiplier']:g} │ +{epsilon} │ +0\.001", outcome.out)
     assert re.search(rf"2 │ +{epsilon} │ +{epsilon} │", outcome.out)
     assert f"site-1: ledger verified, 2 releases, epsilon {epsilon} counted again" in words(outcome)
+    assert "(released: the factors that were trained)" in words(outcome), "a generator has no head"
 
 
 def test_an_edited_ledger_is_named(fedloom, run):

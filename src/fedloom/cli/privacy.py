@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fedloom.report.values import Release
 
 NAME = "privacy"
-BY_ROUND = "Epsilon after each round (released: the factors that were trained, and the head)"
+BY_ROUND = "Epsilon after each round (released: the factors that were trained{more})"
 
 
 def command(run: Run) -> None:
@@ -47,7 +47,8 @@ def command(run: Run) -> None:
     released = spending.releases(records)
     console.print(_table("Spent so far", spending.CLIENT_HEADS, spending.client_rows(released)))
     if privacy.unit == "example":
-        console.print(_rounds(spending.epsilon_by_round(released)))
+        title = BY_ROUND.format(more=", and the head" if experiment.model.classifies else "")
+        console.print(_rounds(title, spending.epsilon_by_round(released)))
     for client in experiment.clients:
         _verify(directory.clients / client.name, client.name, privacy.accountant, released)
 
@@ -69,13 +70,13 @@ def noise_table(mechanisms: Mapping[str, Mechanism], rounds: int) -> Table:
     return _table(f"Privacy: DP-SGD at every client, {rounds} rounds", heads, rows)
 
 
-def _rounds(by_round: Mapping[int, Mapping[str, float]]) -> Table:
+def _rounds(title: str, by_round: Mapping[int, Mapping[str, float]]) -> Table:
     clients = list(dict.fromkeys(client for found in by_round.values() for client in found))
     rows = [
         [str(round), *(f"{found[client]:.3f}" if client in found else "" for client in clients)]
         for round, found in by_round.items()
     ]
-    return _table(BY_ROUND, ("round", *clients), rows)
+    return _table(title, ("round", *clients), rows)
 
 
 def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
