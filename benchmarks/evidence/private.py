@@ -9,13 +9,15 @@ from evidence.suite import Suite
 from evidence.tuning import Grid
 
 DELTA = 1e-5
-METHODS = ("ffa", "fedit", "fedsvd", "rolora", "loom")
+METHODS = ("ffa", "fedit", "fedsvd", "rolora", "loom:training.head_optimizer=adamw")  # one head for all
 PROMISE = "privacy.unit=example,privacy.delta={delta},privacy.epsilon={epsilon}"
 
 
 def private(method: str, epsilon: float | None) -> str:
     """The label of a method under a budget. epsilon: None for no noise."""
-    return method if epsilon is None else f"{method}:{PROMISE.format(delta=DELTA, epsilon=epsilon)}"
+    if epsilon is None:
+        return method
+    return f"{method}{',' if ':' in method else ':'}{PROMISE.format(delta=DELTA, epsilon=epsilon)}"
 
 
 VARIANTS = tuple(private(method, epsilon) for epsilon in (3, None, 1, 6) for method in METHODS)

@@ -6,8 +6,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from fedloom.engine.loop import Loop
-from fedloom.engine.promises import client_spending
-from fedloom.privacy.accounting import Spending
+from fedloom.engine.promises import client_spending, spent_on_sums
 from fedloom.privacy.adaptive_bound import count_noise, next_bound
 from fedloom.privacy.ledger import afforded
 from fedloom.privacy.noise_share import NoiseShare
@@ -65,12 +64,7 @@ def spend(loop: Loop, round: int, max_change_norm: float) -> None:
     Raises: RunError if the budget does not allow it.
     """
     privacy, each = loop.experiment.privacy, client_spending(loop.experiment)
-    # All records, those of rounds that were rolled back too.
-    earlier = [
-        Spending(record["noise_multiplier"], each.sampling_rate, each.steps)
-        for record in loop.directory.journal.records()
-        if record["kind"] == SumRelease.KIND
-    ]
+    earlier = spent_on_sums(loop.directory.journal.records())
     bound = privacy.checked_delta, privacy.accountant
     where, whose = f"round {round}", "privacy.epsilon"
     epsilon = afforded(earlier, each, privacy.epsilon, *bound, where=where, whose=whose)

@@ -15,12 +15,11 @@ from fedloom.engine.continued import continued_experiment, files_by_client
 from fedloom.engine.events import Observer, silent
 from fedloom.engine.finished import committed_state
 from fedloom.engine.lineage import Parent
-from fedloom.engine.promises import require_budget, require_noise, require_promise
+from fedloom.engine.promises import require_budget, require_noise, require_promise, spent_on_sums
 from fedloom.engine.run import carry_on_here
 from fedloom.engine.sites import Sites, lasting_facts, load_sites, refuse_other_base
 from fedloom.engine.whole_run import Result, records_of
 from fedloom.errors import RunError
-from fedloom.privacy.accounting import Spending
 from fedloom.privacy.ledger import spent
 from fedloom.report.values import SumRelease
 from fedloom.rounds.standing import EXCLUDED, excluded_clients
@@ -119,11 +118,7 @@ def _begun(
 def _require_budget(before: RunDirectory, changed: Experiment, rows: Mapping[str, ClientRows]) -> None:
     """Before a new run takes the ledgers over: it could neither go on nor give them back."""
     ledgers = {client: spent(Ledger(before.clients / client).entries()) for client in rows}
-    sums = [
-        Spending(record["noise_multiplier"], 1.0, 1)
-        for record in before.journal.records()
-        if record["kind"] == SumRelease.KIND
-    ]
+    sums = spent_on_sums(before.journal.records())
     require_budget(changed, rows, ledgers, sums, changed.training.rounds - changed.first_round + 1)
 
 

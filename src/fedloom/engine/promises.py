@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from fedloom.engine.base import ClientRows
 from fedloom.errors import ConfigError, RunError
 from fedloom.privacy.accounting import Spending, noise_for, require_delta
 from fedloom.privacy.ledger import afforded
 from fedloom.privacy.mechanism import Mechanism, mechanism_of, require_holdable
+from fedloom.report.values import SumRelease
 from fedloom.rounds.assign import local_work
 from fedloom.spec.experiment import Experiment
 
@@ -50,23 +52,24 @@ def require_noise(experiment: Experiment, rows: Mapping[str, ClientRows]) -> Non
 def require_budget(
     experiment: Experiment,
     rows: Mapping[str, ClientRows],
-    before: Mapping[str, Sequence[Spending]],
+    ledgers: Mapping[str, Sequence[Spending]],
     sums: Sequence[Spending],
     rounds: int,
 ) -> None:
     """Whether the budget allows the rounds to come, beside what was spent before; asked before anything is begun.
 
-    before: client -> what its ledger holds.  sums: what the server released of whole clients.
+    ledgers: client -> what is in it.  sums: as of `spent_on_sums`.
     Raises: ConfigError with one line for each client, and how many rounds are left; RunError as of `mechanisms`.
     """
-    asked = {
-        f"client {client!r}": (before.get(client, ()), mechanism.round)
-        for client, mechanism in mechanisms(experiment, rows).items()
-    }
+    of_round = {client: mechanism.round for client, mechanism in mechanisms(experiment, rows).items()}
+    asked = [(f"client {client!r}", ledgers.get(client, ()), each) for client, each in of_round.items()]
     if experiment.privacy.unit == "client":
-        asked = {"the server": (sums, client_spending(experiment))}
+        each = client_spending(experiment)
+        # Under secure aggregation the clients have ledgers, too, which may hold rounds that were repeated.
+        kept = [(f"client {client!r}", spent, each) for client, spent in ledgers.items() if spent]
+        asked = [("the server", sums, each), *kept]
     problems = []
-    for where, (spent, each) in asked.items():
+    for where, spent, each in asked:
         bound = experiment.privacy.epsilon, experiment.privacy.checked_delta, experiment.privacy.accountant
         try:
             afforded(spent, each, *bound, where=where, whose="privacy.epsilon of the run", rounds=rounds)
@@ -88,6 +91,11 @@ def client_spending(experiment: Experiment) -> Spending:
         assert privacy.epsilon is not None, "a rule asks for one of the two"
         noise = noise_for(privacy.epsilon, privacy.checked_delta, 1.0, experiment.training.rounds, privacy.accountant)
     return Spending(noise, 1.0, 1)
+
+
+def spent_on_sums(records: Iterable[Mapping[str, Any]]) -> list[Spending]:
+    """What was released of whole clients, by a journal; of rounds that were rolled back, too."""
+    return [Spending(one["noise_multiplier"], 1.0, 1) for one in records if one["kind"] == SumRelease.KIND]
 
 
 def mechanisms(experiment: Experiment, rows: Mapping[str, ClientRows]) -> dict[str, Mechanism]:

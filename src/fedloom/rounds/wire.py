@@ -30,8 +30,9 @@ from fedloom.aggregation.local_rules import Penalty
 from fedloom.errors import AdapterError, RunError
 from fedloom.privacy.mechanism import PrivacyPromise
 from fedloom.privacy.noise_share import NoiseShare
-from fedloom.rounds.messages import Assignment, Contribution, LocalWork, Masking, Piece, Wire
+from fedloom.rounds.messages import Assignment, Contribution, LocalWork, Masking, Wire
 from fedloom.rounds.personal_facts import personal_facts, start_from
+from fedloom.rounds.piece import Piece
 from fedloom.rounds.sent_once import ONCE, TRAINABLE, sent_each_time, sent_once, with_once
 
 PROTOCOL = 5

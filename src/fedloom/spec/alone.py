@@ -44,7 +44,6 @@ def _head_optimizer(experiment: Experiment) -> dict[str, Any]:
     """The federation's, so that a client alone does not differ in that; nothing where there is no head."""
     if not experiment.model.classifies:
         return {}
-    rules = method(experiment.method.name).rules(
-        settings_of(method(experiment.method.name), experiment.method.settings)
-    )
+    chosen = method(experiment.method.name)
+    rules = chosen.rules(settings_of(chosen, experiment.method.settings))
     return {"head_optimizer": experiment.training.head_optimizer_value(rules.head_optimizer)}

@@ -3,8 +3,8 @@
 AdamW divides every weight's gradient by that weight's own size of gradient, so that all weights move alike. In the
 last layer of a classifier the rows of classes that a client does not have get gradients that are tiny, yet all of one
 sign, as the client only learns that its rows are not of those classes. They would move as far as the rows that it has
-examples of, and the mean over clients would thin out what the few who have a class learned. With one
-step size for a tensor W, rows move in proportion to their gradients g_t:
+examples of, and the mean over clients would thin out what the few who have a class learned. With one step size for a
+tensor W, rows move in proportion to their gradients g_t:
 
     v_t = b2 v_{t-1} + (1 - b2) mean(g_t^2)                  a number
     W  <- W - rate g_t / (sqrt(v_t / (1 - b2^t)) + eps)
