@@ -26,5 +26,5 @@ def test_the_benchmark_runs_on_small_layers(tmp_path):
     for name, method in METHODS.items():
         row = record["contenders"][name]
         assert row["rounding"] < 1e-5, name
-        assert row["seconds"] > 0
+        assert min(row["seconds"]) > 0
         assert (row["to_exact_mean"] < 1e-5) == (Law.EXACT_MEAN in method.laws), name
